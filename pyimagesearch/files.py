@@ -14,8 +14,8 @@ TEMPORARY_SUFFIX = ".tmp"
 def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """Open a new file that takes the place of `path` only when the block ends without an exception.
 
-    It is written beside `path` under a temporary name, flushed to the disk, then renamed, so a reader, a crash or a full
-    disk meets the old file or the new one and nothing between. The folder is made where it is missing.
+    It is written beside `path` under a temporary name, flushed to the disk, then renamed, so a reader, a crash or a
+    full disk meets the old file or the new one and nothing between. The folder is made where it is missing.
 
     Parameters
     ----------

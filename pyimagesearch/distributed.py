@@ -1,0 +1,329 @@
+"""Everything that knows about ranks: start, wrap, share, gather, rank 0, stop.
+
+With one process every function here is a no-op of the same shape: world size 1, a share is the whole, a gather the
+identity. No other file asks whether a process group exists.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pyimagesearch import config
+from pyimagesearch.errors import UserError
+from pyimagesearch.sync_batchnorm import SyncBatchNorm
+
+Item = TypeVar("Item")
+
+# how long a rank waits for the others: longer than rank 0 takes to download weights, shorter than a night
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How this process was started and what it trains on.
+
+    parallel : "none", "dp" (nn.DataParallel, one process) or "ddp" (DistributedDataParallel, one process a device)
+    device : where this rank's model lives
+    gpus : the GPUs of the whole job
+    devices : what the global batch is shared by, GPUs or processes, at least 1
+    """
+
+    parallel: str
+    device: torch.device
+    gpus: int
+    devices: int
+
+
+# --- start and stop --------------------------------------------------------------------------------------------------
+
+
+def start(parallel: str = "auto") -> Launch:
+    """Join the process group that torchrun announces in the environment, if it does, and say how this process trains.
+
+    Parameters
+    ----------
+    parallel : "auto" takes DistributedDataParallel under torchrun, nn.DataParallel for several GPUs in one process, and
+        neither otherwise; "ddp", "dp" and "none" ask for one of them
+
+    Raises
+    ------
+    UserError : `parallel` does not go with the launch, or this host has fewer GPUs than processes
+    """
+    processes = int(os.environ["WORLD_SIZE"]) if launched() else 1
+    if parallel in ("dp", "none") and processes > 1:
+        raise UserError(
+            f"--parallel {parallel} is for one process and torchrun started {processes}; leave --parallel out, or "
+            "start with plain python"
+        )
+    gpus = torch.cuda.device_count()
+    if parallel == "auto":
+        parallel = "ddp" if launched() else "dp" if gpus > 1 else "none"
+    if parallel != "ddp":
+        gpus = gpus if parallel == "dp" else min(gpus, 1)
+        return Launch(parallel, config.DEVICE, gpus, max(gpus, 1))
+    device = _own_device(gpus)
+    _join(device)
+    if device.type == "cpu" and local_world_size() > 1:
+        torch.set_num_threads(max(1, available_cores() // local_world_size()))
+    return Launch("ddp", device, world_size() if device.type == "cuda" else 0, world_size())
+
+
+def _own_device(gpus: int) -> torch.device:
+    """One GPU a process where this host has GPUs, else the CPU."""
+    if gpus == 0:
+        return torch.device("cpu")
+    if local_world_size() > gpus:
+        raise UserError(
+            f"{local_world_size()} processes were started on this host, which has {gpus} GPUs; start one a GPU, or "
+            'hide the GPUs with CUDA_VISIBLE_DEVICES=""'
+        )
+    device = torch.device("cuda", local_rank())
+    torch.cuda.set_device(device)
+    return device
+
+
+def _join(device: torch.device) -> None:
+    """Tensors on GPUs travel by nccl; those on the CPU, signals and objects among them, by gloo."""
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if launched():
+        dist.init_process_group(backend, timeout=TIMEOUT)
+    else:  # `--parallel ddp` without a launcher: a world of one
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    if not is_main():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only rank 0 tells; errors go to stderr, from any rank
+
+
+def stop() -> None:
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def launched() -> bool:
+    """Whether a launcher, torchrun or another that speaks its environment variables, started this process."""
+    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
+
+
+def run_by_torchrun(script: str, arguments: list[str], processes: int) -> int:
+    """Run `script` in `processes` processes on this host, by torch.distributed's own launcher.
+
+    Returns
+    -------
+    the exit status: 0, or that of the process that failed first
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main as torchrun
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
+    try:
+        torchrun(["--standalone", f"--nproc-per-node={processes}", script, *arguments])
+    except ChildFailedError as error:  # the process itself has said what was wrong
+        return _shell_status(error.get_first_failure()[1].exitcode)
+    return 0
+
+
+def _shell_status(exitcode: int) -> int:
+    """A process that died of signal n has exit code -n in Python and 128 + n in a shell."""
+    return 128 - exitcode if exitcode < 0 else exitcode
+
+
+# --- who am I --------------------------------------------------------------------------------------------------------
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def local_world_size() -> int:
+    """The processes of this job on this host."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def is_main() -> bool:
+    """Whether this is rank 0, which alone prints, draws and writes."""
+    return rank() == 0
+
+
+def available_cores() -> int:
+    """The cores that this process may use: its affinity, and on Linux what the container (cgroup) grants."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _cgroup_cores(default=cores)))
+
+
+def _cgroup_cores(default: int) -> int:
+    """CPU time granted per period, in cores: cgroup v2's cpu.max ("200000 100000" is two), else v1's two files."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+                quota = file.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+                period = file.read().strip()
+        except OSError:
+            return default
+    return default if quota in ("max", "-1") else max(1, round(int(quota) / int(period)))
+
+
+def run_id() -> str:
+    """torchrun's name of the job, the same after each of its restarts; empty without torchrun."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "")
+
+
+def restarted(begun_by: str) -> bool:
+    """Whether torchrun started this process to go on with the run that the job `begun_by` (a run_id) began.
+
+    The count of restarts alone does not tell: it stays when a host leaves or joins.
+    """
+    elastic = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+    return elastic and begun_by == run_id()
+
+
+# --- wrap ------------------------------------------------------------------------------------------------------------
+
+
+def wrap(model: nn.Module, launch: Launch) -> nn.Module:
+    """The model as the launch trains it: as it is, in nn.DataParallel, or in DistributedDataParallel."""
+    if launch.parallel == "dp":
+        return nn.DataParallel(model)
+    if launch.parallel == "ddp":
+        # broadcast_buffers: BatchNorm that is neither frozen nor synchronised keeps rank 0's statistics everywhere, so
+        # that a checkpoint of rank 0 holds the whole state
+        ids = [launch.device] if launch.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+    return model
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside nn.DataParallel or DistributedDataParallel, or the model itself."""
+    return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
+
+
+def synchronise_batchnorm(model: nn.Module) -> nn.Module:
+    """Let every BatchNorm of `model` take its statistics over the global batch, in place of this rank's share."""
+    if torch.cuda.is_available():
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return SyncBatchNorm.convert(model)  # torch's own is for GPUs alone
+
+
+def for_evaluation(model: nn.Module) -> nn.Module:
+    """`model` for ranks that evaluate different numbers of batches, with rank 0's BatchNorm statistics on every rank.
+
+    DistributedDataParallel would broadcast buffers in each forward pass and wait for ranks that are done.
+    """
+    if not isinstance(model, DistributedDataParallel):
+        return model
+    for buffer in model.module.buffers():
+        dist.broadcast(buffer, src=0)
+    return model.module
+
+
+# --- share, agree, gather --------------------------------------------------------------------------------------------
+
+
+def share(count: int) -> slice:
+    """This rank's part of `count` items: contiguous, and no two ranks' parts differ by more than one item."""
+    return slice(rank() * count // world_size(), (rank() + 1) * count // world_size())
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """The element-wise sum of every rank's `values` (any shape and dtype, the same on each)."""
+    return _reduce(values, dist.ReduceOp.SUM)
+
+
+def max_over_ranks(values: Tensor) -> Tensor:
+    """The element-wise maximum of every rank's `values` (any shape and dtype, the same on each)."""
+    return _reduce(values, dist.ReduceOp.MAX)
+
+
+def _reduce(values: Tensor, operation: dist.ReduceOp) -> Tensor:
+    if world_size() == 1:
+        return values
+    values = values.clone()
+    dist.all_reduce(values, operation)
+    return values
+
+
+def gather_objects(item: Item) -> list[Item]:
+    """Every rank's `item`, in the order of ranks, on every rank. Pickled: meant for a few arrays an epoch."""
+    if world_size() == 1:
+        return [item]
+    items: list[Any] = [None] * world_size()
+    dist.all_gather_object(items, item)
+    return items
+
+
+def from_main(item: Item) -> Item:
+    """Rank 0's `item` on every rank."""
+    if world_size() == 1:
+        return item
+    items = [item]
+    dist.broadcast_object_list(items, src=0)
+    return items[0]
+
+
+def agree(*numbers: int) -> list[int]:
+    """The maximum over all ranks of each number. It travels between the hosts' CPUs: no rank waits for a GPU."""
+    return max_over_ranks(torch.tensor(numbers, dtype=torch.int64)).tolist()
+
+
+def broadcast_state(model: nn.Module) -> None:
+    """Give every rank rank 0's parameters and buffers."""
+    if world_size() > 1:
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """A block that every rank enters: when it ends in UserError on any of them, it ends them all.
+
+    The first rank that met an error raises it and so tells it once; the others leave silently with the same exit
+    status, in place of waiting for a rank that is gone.
+    """
+    failure = None
+    try:
+        yield
+    except UserError as error:
+        failure = error
+    teller = world_size() - agree(0 if failure is None else world_size() - rank())[0]
+    if teller < world_size():
+        raise failure if failure is not None and rank() == teller else SystemExit(2)
+
+
+def in_step(batches: Iterable[Item]) -> Iterator[Item]:
+    """The items of `batches`, as many on every rank, handed out when each rank has its own; see failing_together."""
+    iterator, end = iter(batches), object()
+    while True:
+        with failing_together():
+            batch = next(iterator, end)
+        if batch is end:
+            return
+        yield batch
+
+
+def main_first(function):
+    """Call `function()` on rank 0, and when that is done on the others, which find on the disk what rank 0 fetched."""
+    result = None
+    with failing_together():
+        if is_main():
+            result = function()
+    return result if is_main() else function()

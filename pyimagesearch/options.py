@@ -1,0 +1,164 @@
+"""The flags of train_distributed.py and distributed_inference.py, grouped by subject. Imports nothing heavy."""
+
+import argparse
+import math
+import sys
+from typing import NoReturn
+
+from pyimagesearch import config
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, without the whole usage before it; exit status 2."""
+
+    def __init__(self, **settings):
+        super().__init__(
+            allow_abbrev=False, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings
+        )
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def number(kind: type, least: float, most: float = math.inf, *, above: bool = False):
+    """An argparse type: an int or a float from `least` (or above it) to `most`."""
+
+    def parse(text: str):
+        bounds = f"{'above' if above else 'of at least'} {least}" + (f" and at most {most}" if most < math.inf else "")
+        name = "a whole number" if kind is int else "a number"
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (least < value if above else least <= value) or not value <= most or value in (math.inf, math.nan):
+            raise argparse.ArgumentTypeError(f"expected {name} {bounds}, found {text!r}")
+        return value
+
+    return parse
+
+
+def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The flags of train_distributed.py."""
+    parser = Parser(description="Fine-tune an image classifier on none, one or many GPUs.")
+    data = parser.add_argument_group("data")
+    _add_places(data)
+    data.add_argument(
+        "--limit", type=number(int, 1), metavar="N", help="at most N photos of each class, for a quick look"
+    )
+    data.add_argument(
+        "--image-size", type=number(int, 32, 4096), default=config.IMAGE_SIZE, metavar="PIXELS",
+        help="side of the square that the model sees (default %(default)s)",
+    )  # fmt: skip
+    data.add_argument(
+        "--augment", choices=("tutorial", "light"), default="tutorial",
+        help="tutorial: crops of 8 to 100 %% of the area, flips, rotations up to 90 degrees; light: crops of 30 to "
+        "100 %%, flips (default %(default)s)",
+    )  # fmt: skip
+    _add_workers(data)
+
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--weights", default="imagenet", metavar="imagenet|none|PATH",
+        help="what DenseNet121 starts from: ImageNet weights, which torchvision downloads once; none, to train from "
+        "scratch; or a file with a state_dict (default %(default)s)",
+    )  # fmt: skip
+    model.add_argument(
+        "--freeze-bn", action=argparse.BooleanOptionalAction, default=None,
+        help="leave BatchNorm as the weights have it (default: on, and off with --weights none)",
+    )  # fmt: skip
+
+    training = parser.add_argument_group("training")
+    training.add_argument(
+        "--epochs",
+        type=number(int, 1),
+        default=config.EPOCHS,
+        metavar="N",
+        help="passes over the photos (default %(default)s)",
+    )
+    sizes = training.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--batch-size", type=number(int, 1), metavar="N",
+        help=f"photos a step on each device (default {config.LOCAL_BATCH_SIZE}); the global batch is N x devices",
+    )  # fmt: skip
+    sizes.add_argument(
+        "--global-batch-size", type=number(int, 1), metavar="N", help="photos a step on all devices together"
+    )
+    training.add_argument(
+        "--lr", type=number(float, 0, above=True), default=config.LR, metavar="RATE",
+        help="Adam's learning rate for one device's batch; it grows in proportion to the global batch (default "
+        f"%(default)s for a batch of --batch-size, or of {config.LOCAL_BATCH_SIZE} with --global-batch-size)",
+    )  # fmt: skip
+    training.add_argument(
+        "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
+        help="of first weights, order and augmentation (default %(default)s)",
+    )  # fmt: skip
+    training.add_argument(
+        "--keep", choices=("best", "last"), default="best",
+        help="the model to keep and to report on: best on validation, or the last epoch's (default %(default)s)",
+    )  # fmt: skip
+
+    devices = parser.add_argument_group("devices and processes")
+    _add_amp(devices)
+    devices.add_argument(
+        "--parallel", choices=("auto", "dp", "ddp", "none"), default="auto",
+        help="auto: DistributedDataParallel under torchrun, nn.DataParallel for several GPUs in one process",
+    )  # fmt: skip
+    devices.add_argument(
+        "--nproc", type=number(int, 1), metavar="N", help="start N processes on this host, as torchrun does"
+    )
+    devices.add_argument(
+        "--sync-bn", action="store_true", help="let BatchNorm take its statistics over all processes (SyncBatchNorm)"
+    )
+
+    recovery = parser.add_argument_group("recovery")
+    recovery.add_argument(
+        "--checkpoint-every",
+        type=number(int, 1),
+        metavar="STEPS",
+        help="save every so many steps, and after each epoch",
+    )
+    again = recovery.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the newest checkpoint, where there is one")
+    again.add_argument("--restart", action="store_true", help="throw away an unfinished run and begin again")
+    return parser.parse_args(arguments)
+
+
+def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The flags of distributed_inference.py."""
+    parser = Parser(description="Show what the trained classifier says of photos.")
+    photos = parser.add_argument_group("photos")
+    _add_places(photos)
+    photos.add_argument(
+        "--count", type=number(int, 1, 100), metavar="N",
+        help=f"photos of the test split to show (default {config.PRED_BATCH_SIZE} a device)",
+    )  # fmt: skip
+    photos.add_argument(
+        "--seed", type=number(int, 0, 2**31 - 1), metavar="N", help="which photos (default: others each time)"
+    )
+    _add_workers(photos)
+    _add_amp(parser.add_argument_group("devices"))
+    return parser.parse_args(arguments)
+
+
+def _add_places(group) -> None:
+    group.add_argument(
+        "--data", default=config.BASE_PATH, metavar="DIR", help="the prepared dataset (default %(default)s)"
+    )
+    group.add_argument(
+        "--output", default=config.OUTPUT_PATH, metavar="DIR", help="the model and its report (default %(default)s)"
+    )
+
+
+def _add_workers(group) -> None:
+    group.add_argument(
+        "--workers", type=number(int, 0, 1024), metavar="N",
+        help="processes that read photos, for each process that trains (default: one a core it may use)",
+    )  # fmt: skip
+
+
+def _add_amp(group) -> None:
+    group.add_argument(
+        "--amp", choices=("auto", "fp16", "bf16", "off"), default="auto",
+        help="mixed precision; auto: fp16 on GPUs, bf16 on CPUs that have it in hardware (default %(default)s)",
+    )  # fmt: skip

@@ -1,0 +1,36 @@
+"""The one place that decodes a photo: any file that Pillow reads becomes right 8-bit RGB, upright."""
+
+import numpy as np
+from PIL import Image, ImageOps
+
+# 8 bits are enough for a classifier; 16-bit grey comes in these modes
+SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def read_photo(path) -> Image.Image:
+    """The photo at `path`, wholly decoded, RGB, turned as its EXIF orientation says; of an animation the first frame.
+
+    16-bit grey is scaled to 8 bits, transparency lies on white.
+
+    Raises
+    ------
+    OSError : no such file, no permission, not an image, truncated
+    ValueError, SyntaxError : broken in ways that Pillow reports so
+    """
+    with Image.open(path) as image:
+        image.load()
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """`image` of any mode as 8-bit RGB."""
+    if image.mode in SIXTEEN_BIT:
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray((grey / 257).round().astype(np.uint8))
+    elif image.mode == "F":  # by convention 0 to 1
+        image = Image.fromarray((np.nan_to_num(np.asarray(image)).clip(0, 1) * 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")

@@ -1,0 +1,145 @@
+"""A run: all that changes while a model trains, and the trained model that comes of it."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+
+import torch
+import torchvision
+from torch import nn
+
+from pyimagesearch import config, distributed
+from pyimagesearch.checkpoint import to_cpu
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import atomic_write, write_json
+from pyimagesearch.food_classifier import ARCHITECTURE, read_state_dict
+from pyimagesearch.reporting import best_epoch, write_history
+from pyimagesearch.training import Totals
+
+
+@dataclass
+class Run:
+    """All that changes while a model trains.
+
+    Parameters
+    ----------
+    identity : what decides the training stream, by the name of its flag, and what else a later start must know
+    output : the folder of the trained model and its history, which rank 0 writes
+    history : one row an epoch, see reporting.HISTORY_COLUMNS
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    identity: dict
+    output: str
+    history: list[dict] = field(default_factory=list)
+
+    def state(self, epoch: int, step: int = 0, totals: Totals | None = None) -> dict:
+        """The run after `epoch` whole epochs and `step` steps of the next, whose sums so far are `totals`."""
+        return {
+            "epoch": epoch,
+            "step": step,
+            "totals": None if totals is None else asdict(totals),
+            "model": distributed.unwrap(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "identity": self.identity,
+            "history": self.history,
+            "best_epoch": best_epoch(self.history) if self.history else 0,
+        }
+
+    def load(self, state: dict) -> Totals | None:
+        """Become what `state` says; returns the sums of the epoch in whose middle it was saved, if it was."""
+        distributed.unwrap(self.model).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.history[:] = state["history"]
+        return state["totals"] and Totals(**state["totals"])
+
+    def end_epoch(self, trained: Totals, validated: Totals, seconds: float, images_per_s: float) -> None:
+        """Write down an epoch, move the learning rate on, and keep the model if it is the one to keep.
+
+        seconds : training and validation; images_per_s : of training alone
+        """
+        epoch = len(self.history) + 1
+        self.history.append({
+            "epoch": epoch, "train_loss": trained.mean_loss, "train_acc": trained.accuracy,
+            "val_loss": validated.mean_loss, "val_acc": validated.accuracy,
+            "lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds, "images_per_s": images_per_s,
+        })  # fmt: skip
+        self.scheduler.step()
+        if distributed.is_main():
+            write_history(os.path.join(self.output, "history.csv"), self.history)
+            if epoch == self.kept_epoch:
+                with atomic_write(model_path(self.output)) as file:
+                    torch.save(to_cpu(distributed.unwrap(self.model).state_dict()), file)
+                self.write_facts()
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch, counted from 1, whose model is kept."""
+        return len(self.history) if self.identity["keep"] == "last" else best_epoch(self.history)
+
+    def load_kept(self) -> None:
+        """Let the model be the one that was kept, on every rank."""
+        model = distributed.unwrap(self.model)
+        if distributed.is_main():
+            model.load_state_dict(read_state_dict(model_path(self.output)))
+        distributed.broadcast_state(model)
+
+    def write_facts(self, **metrics: float) -> None:
+        """Write what inference must know of the kept model, and what a person wants to, into the .json beside it."""
+        row = self.history[self.kept_epoch - 1]
+        facts = {
+            "architecture": ARCHITECTURE,
+            "classes": self.identity["classes"],
+            "image_size": self.identity["image size"],
+            "mean": config.MEAN,
+            "std": config.STD,
+            "metrics": {**{name: row[name] for name in ("epoch", "val_loss", "val_acc")}, **metrics},
+            "training": {name: value for name, value in self.identity.items() if name not in ("classes", "run id")},
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "torchvision": torchvision.__version__,
+            },
+        }
+        write_json(facts_path(self.output), facts)
+
+
+def model_path(output: str) -> str:
+    return os.path.join(output, os.path.basename(config.MODEL_PATH))
+
+
+def facts_path(output: str) -> str:
+    return os.path.splitext(model_path(output))[0] + ".json"
+
+
+def read_facts(output: str) -> dict:
+    """What the .json beside the trained model in the folder `output` says.
+
+    Raises
+    ------
+    UserError : there is no trained model, or its .json is damaged
+    """
+    if not os.path.exists(model_path(output)):
+        raise UserError(
+            f"no trained model at {model_path(output)}; run train_distributed.py first, or name its --output"
+        )
+    path = facts_path(output)
+    try:
+        with open(path, encoding="utf-8") as file:
+            facts = json.load(file)
+        if isinstance(facts["classes"], list) and facts["classes"] and facts["architecture"] and facts["image_size"]:
+            return facts
+        raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path} is missing or damaged; expected the classes, architecture and image_size that training wrote "
+            "there: train again, or put it back"
+        ) from None

@@ -1,0 +1,236 @@
+"""One epoch of training, one pass of evaluation."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from pyimagesearch import distributed
+from pyimagesearch.augmentation import key_of
+from pyimagesearch.errors import UserError, one_line
+from pyimagesearch.files import write_text
+from pyimagesearch.food_classifier import freeze_batchnorm
+
+
+class NonFiniteLoss(Exception):
+    """The loss of a step is infinite or not a number.
+
+    step : of the epoch, counted from 0
+    """
+
+    def __init__(self, step: int):
+        super().__init__(f"the loss is not finite in step {step + 1}")
+        self.step = step
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over the photos of all ranks."""
+
+    loss: float
+    correct: int
+    count: int
+
+    @property
+    def mean_loss(self) -> float:
+        return self.loss / max(self.count, 1)
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / max(self.count, 1)
+
+
+class RunningTotals:
+    """The sums of an epoch so far. They stay on the device: adding to them waits for nothing, reading them does."""
+
+    def __init__(self, device: torch.device, begin: Totals | None = None):
+        """begin : what was summed before this process came in, of an epoch that is resumed"""
+        begin = begin if begin is not None and distributed.is_main() else Totals(0, 0, 0)
+        self._sums = torch.tensor([begin.loss, begin.correct, begin.count], dtype=torch.float64, device=device)
+        self._first_bad_step = torch.full((), torch.inf, dtype=torch.float64, device=device)
+
+    def add(self, step: int, loss_sum: Tensor, correct: Tensor, count: int) -> None:
+        self._sums += torch.stack([loss_sum.double(), correct.double(), torch.full_like(self._sums[0], count)])
+        bad = torch.where(loss_sum.isfinite(), torch.inf, float(step))
+        self._first_bad_step = torch.minimum(self._first_bad_step, bad)
+
+    def read(self) -> Totals:
+        """The sums over all ranks; every rank must call this at the same step.
+
+        Raises
+        ------
+        NonFiniteLoss : of the first step that had one on any rank, on all of them
+        """
+        sums = distributed.sum_over_ranks(self._sums).tolist()
+        bad = -distributed.max_over_ranks(-self._first_bad_step).item()
+        if bad != float("inf"):
+            raise NonFiniteLoss(int(bad))
+        return Totals(sums[0], int(sums[1]), int(sums[2]))
+
+
+def prepare_batchnorm(model: nn.Module, *, freeze: bool, synchronise: bool, rows: int, image_size: int) -> nn.Module:
+    """`model` with its BatchNorm frozen, synchronised over the ranks, or as it is.
+
+    Parameters
+    ----------
+    rows : of the smallest share of a global batch, as GlobalBatchSampler.fewest tells
+    image_size : pixels; the last BatchNorm sees a map of a 32nd of it
+
+    Raises
+    ------
+    UserError : `freeze` and `synchronise` together; or a share too small for statistics of its own
+    """
+    if freeze and synchronise:
+        raise UserError(
+            "--sync-bn would do nothing: BatchNorm is frozen, which is what pretrained weights are given unless you "
+            "say --no-freeze-bn; leave one of the two out"
+        )
+    if freeze:
+        return freeze_batchnorm(model)
+    if synchronise:
+        return distributed.synchronise_batchnorm(model)
+    if rows * (image_size // 32) ** 2 < 2:
+        raise UserError(
+            f"the last batch of an epoch leaves a process {rows} photo{'' if rows == 1 else 's'}, of which BatchNorm "
+            "cannot take statistics; choose another batch size, or --sync-bn or --freeze-bn"
+        )
+    return model
+
+
+def train_step(model: nn.Module, images: Tensor, labels: Tensor, global_count: int, optimizer, scaler):
+    """One step of the optimizer along the gradient of the mean loss over the global batch.
+
+    Parameters
+    ----------
+    model : as distributed.wrap made it; with DistributedDataParallel, which averages gradients over the ranks, each
+        rank weighs its summed loss by world_size / global_count, so unequal and empty shares are right too
+    images, labels : this rank's share, on the device: float (rows, 3, height, width) and int64 (rows,), rows from 0
+    global_count : the rows of all ranks together
+
+    Returns
+    -------
+    summed loss and number of right predictions of this share, as tensors on the device
+    """
+    logits = model(images).float()
+    loss_sum = F.cross_entropy(logits, labels, reduction="sum")
+    scaler.scale(loss_sum * (distributed.world_size() / global_count)).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return loss_sum.detach(), (logits.detach().argmax(1) == labels).sum()
+
+
+def train_epoch(
+    model: nn.Module,
+    loader: DataLoader,
+    optimizer,
+    scaler,
+    device: torch.device,
+    *,
+    begin: Totals | None = None,
+    after_step: Callable[[int, RunningTotals], None] = lambda steps, running: None,
+) -> Totals:
+    """Train on what is left of the epoch at which `loader`'s sampler stands.
+
+    Parameters
+    ----------
+    begin : the sums of the epoch's earlier steps, where they were made before
+    after_step : called after each step with the epoch's steps that are done and its sums, not read yet
+
+    Raises
+    ------
+    NonFiniteLoss : of the first step that had one, at the next reading of the sums
+    UserError : a photo of this rank cannot be read; the other ranks raise SystemExit
+    """
+    sampler = loader.batch_sampler
+    epoch, first = sampler.epoch, sampler.step
+    running = RunningTotals(device, begin)
+    model.train()
+    for step, (images, labels) in enumerate(distributed.in_step(loader), start=first):
+        # dropout draws anew in each step, and alike in a run that was resumed
+        torch.manual_seed(key_of(sampler.seed, epoch, step, distributed.rank()))
+        images, labels = to_device(images, labels, device)
+        loss_sum, correct = train_step(model, images, labels, sampler.count(step), optimizer, scaler)
+        running.add(step, loss_sum, correct, len(labels))
+        after_step(step + 1, running)
+    return running.read()
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    loader: DataLoader,
+    device: torch.device,
+    after_batch: Callable[[int], None] = lambda rows: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The model's answer for every photo of `loader`'s dataset, on every rank, and the same for any number of ranks.
+
+    Parameters
+    ----------
+    loader : without shuffling; its sampler says which photos are this rank's
+    after_batch : called with the number of this rank's rows that were just done
+
+    Returns
+    -------
+    probabilities : float32 of shape (photos, classes), in the order of the dataset
+    losses : float64 of shape (photos,), each photo's cross entropy
+
+    Raises
+    ------
+    UserError : a photo of this rank cannot be read; the other ranks raise SystemExit
+    """
+    model = distributed.for_evaluation(model)
+    model.eval()
+    probabilities, losses = [], []
+    with distributed.failing_together():
+        for images, labels in loader:
+            images, labels = to_device(images, labels, device)
+            logits = model(images).float()
+            probabilities.append(logits.softmax(1))
+            losses.append(F.cross_entropy(logits, labels, reduction="none").double())
+            after_batch(len(labels))
+    indices = np.array(loader.batch_sampler.indices, np.int64)
+    here = indices, *(torch.cat(parts).cpu().numpy() if parts else None for parts in (probabilities, losses))
+    return _in_order(distributed.gather_objects(here), len(loader.dataset))
+
+
+def _in_order(parts: list, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every rank's (indices, probabilities, losses) as two arrays in the order of the dataset."""
+    parts = [part for part in parts if len(part[0])]
+    probabilities = np.empty((count, parts[0][1].shape[1]), np.float32)
+    losses = np.empty(count, np.float64)
+    for indices, some_probabilities, some_losses in parts:
+        probabilities[indices], losses[indices] = some_probabilities, some_losses
+    return probabilities, losses
+
+
+def evaluate(model: nn.Module, loader: DataLoader, device: torch.device, after_batch=lambda rows: None) -> Totals:
+    """Loss and right predictions over `loader`'s dataset; see predict."""
+    probabilities, losses = predict(model, loader, device, after_batch)
+    return Totals(float(losses.sum()), int((probabilities.argmax(1) == loader.dataset.labels).sum()), len(losses))
+
+
+def to_device(images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both on `device`, without waiting for the copy, images in the channels_last layout that convolutions like."""
+    images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+    return images, labels.to(device, non_blocking=True)
+
+
+def explain(error: NonFiniteLoss, epoch: int, loader: DataLoader, output: str) -> str:
+    """The line that tells a person of a loss that is not finite; rank 0 lists the batch's photos in a file.
+
+    epoch : counted from 0; output : the folder of that file
+    """
+    paths = [loader.dataset.path(index) for index in loader.batch_sampler.batch(epoch, error.step)]
+    listing = os.path.join(output, "non_finite_batch.txt")
+    if distributed.is_main():
+        write_text(listing, "".join(f"{one_line(path)}\n" for path in paths))
+    return (
+        f"the loss is not finite in epoch {epoch + 1}, step {error.step + 1}, on a batch of {len(paths)} photos "
+        f"({', '.join(paths[:3])}, ...; all in {listing}); try a lower --lr or --amp off, or look at the photos"
+    )

@@ -1,0 +1,168 @@
+"""Fine-tune a classifier on the prepared dataset.
+
+python train_distributed.py                                        # none, one or all GPUs of this machine
+torchrun --standalone --nproc-per-node=gpu train_distributed.py    # the same, faster: one process a GPU
+torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29400 train_distributed.py
+"""
+
+import os
+import signal
+import sys
+import time
+
+from pyimagesearch import config, errors
+from pyimagesearch.options import training_options
+
+
+def main() -> int:
+    args = training_options()  # before the imports that take seconds
+    from pyimagesearch import distributed
+
+    if args.nproc and not distributed.launched():
+        return distributed.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
+    launch = distributed.start(args.parallel)
+    status = train(args, launch)
+    distributed.stop()
+    return status
+
+
+def train(args, launch) -> int:
+    """The whole story: data, model, optimizer, epochs, report. Returns the exit status."""
+    import torch
+    from torch import optim
+
+    from pyimagesearch import checkpoint, distributed, training
+    from pyimagesearch.augmentation import eval_transform, train_transform
+    from pyimagesearch.create_dataloaders import check_same_classes, get_dataloader, share_workers
+    from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, build_backbone
+    from pyimagesearch.progress import BetweenSteps, Stopped, make_bar
+    from pyimagesearch.run import Run
+    from pyimagesearch.signals import StopSignals
+
+    device = launch.device
+    print(f"[INFO] number of GPUs found: {launch.gpus}...")
+    if launch.parallel == "dp":
+        print("[INFO] using nn.DataParallel; torchrun --standalone --nproc-per-node=gpu would be faster...")
+
+    # a run that was stopped goes on with the batch that it began with, on however many devices
+    checkpoints = checkpoint.Checkpoints(os.path.join(args.output, "checkpoints"))
+    state = checkpoint.find_start(checkpoints, resume=args.resume, restart=args.restart)
+    localBatch = args.batch_size or config.LOCAL_BATCH_SIZE
+    globalBatch = args.global_batch_size or localBatch * launch.devices
+    if state is not None and args.global_batch_size is None:
+        globalBatch = state["identity"]["global batch"]
+    print(f"[INFO] using a batch size of {globalBatch}...")
+
+    # the three splits
+    trainWorkers, evalWorkers = share_workers(args.workers)
+    evaluation = {"bs": localBatch, "shuffle": False, "workers": evalWorkers, "limit": args.limit}
+    with distributed.failing_together():
+        (trainDS, trainLoader), (valDS, valLoader), (testDS, testLoader) = (
+            get_dataloader(
+                os.path.join(args.data, "training"), train_transform(args.image_size, args.augment), globalBatch,
+                seed=args.seed, workers=trainWorkers, limit=args.limit,
+            ),
+            get_dataloader(os.path.join(args.data, "validation"), eval_transform(args.image_size), **evaluation),
+            get_dataloader(os.path.join(args.data, "evaluation"), eval_transform(args.image_size), **evaluation),
+        )  # fmt: skip
+        check_same_classes(trainDS, valDS, testDS)
+    sampler = trainLoader.batch_sampler
+
+    # the model; BatchNorm stays as pretrained weights have it, because they were made with other batches
+    torch.manual_seed(args.seed)
+    freeze = args.weights != "none" if args.freeze_bn is None else args.freeze_bn
+    with distributed.failing_together():
+        dtype = amp_dtype(args.amp, device)
+    baseModel = distributed.main_first(lambda: build_backbone(args.weights if state is None else "none"))
+    with distributed.failing_together():
+        baseModel = training.prepare_batchnorm(
+            baseModel, freeze=freeze, synchronise=args.sync_bn, rows=sampler.fewest, image_size=args.image_size
+        )
+    model = FoodClassifier(baseModel, len(trainDS.classes))
+    model.amp_dtype = dtype
+    model = distributed.wrap(model.to(device, memory_format=torch.channels_last), launch)
+
+    # Adam over what trains, at a rate in proportion to the global batch; the fused one does not wait for the GPU
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    opt = optim.Adam(parameters, lr=args.lr * globalBatch / localBatch, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+    lrScheduler = optim.lr_scheduler.StepLR(opt, step_size=10, gamma=0.1)
+
+    identity = {
+        "seed": args.seed, "global batch": globalBatch, "batch size": localBatch, "learning rate": args.lr,
+        "image size": args.image_size, "augment": args.augment, "weights": args.weights, "freeze-bn": freeze,
+        "sync-bn": args.sync_bn, "amp": str(dtype), "keep": args.keep, "classes": trainDS.classes,
+        "photos": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
+    }  # fmt: skip
+    run = Run(model, opt, scaler, lrScheduler, identity, args.output)
+    firstEpoch, firstStep, begin = 0, 0, None
+    if state is None:
+        checkpoints.clear()
+    else:
+        with distributed.failing_together():
+            checkpoint.check_same_run(state, identity)
+        begin = run.load(state)
+        firstEpoch, firstStep = state["epoch"], state["step"]
+
+    print("[INFO] training the network...")
+    startTime = time.time()
+    try:
+        with StopSignals() as signals:
+            for e in range(firstEpoch, args.epochs):
+                epochTime = time.monotonic()
+                sampler.set_position(e, firstStep if e == firstEpoch else 0)
+                with BetweenSteps(
+                    f"epoch {e + 1}/{args.epochs}", sampler, signals, args.checkpoint_every,
+                    save=lambda step, totals, e=e: checkpoints.save(run.state(e, step, totals)),
+                ) as between:  # fmt: skip
+                    trained = training.train_epoch(
+                        model, trainLoader, opt, scaler, device, begin=begin, after_step=between
+                    )
+                begin, trainTime = None, time.monotonic() - epochTime
+                with make_bar("validation", len(valDS)) as bar:
+                    validated = training.evaluate(model, valLoader, device, bar.update)
+                run.end_epoch(trained, validated, time.monotonic() - epochTime, between.photos / trainTime)
+                print(f"[INFO] EPOCH: {e + 1}/{args.epochs}")
+                print(f"Train loss: {trained.mean_loss:.6f}, Train accuracy: {trained.accuracy:.4f}")
+                print(f"Val loss: {validated.mean_loss:.6f}, Val accuracy: {validated.accuracy:.4f}", flush=True)
+                checkpoints.save(run.state(e + 1))
+                between.stop_if_asked()
+            checkpoints.wait()
+    except training.NonFiniteLoss as error:
+        with distributed.failing_together():
+            raise errors.UserError(training.explain(error, e, trainLoader, args.output)) from None
+    except Stopped as stopped:
+        checkpoints.wait()
+        print(f"[INFO] {signal.Signals(stopped.number).name}: saved in {checkpoints.folder}; go on with --resume")
+        return 128 + stopped.number
+    print(f"[INFO] total time taken to train the model: {time.time() - startTime:.2f}s")
+    report(run, testLoader, device)
+    return 0
+
+
+def report(run, testLoader, device) -> None:
+    """Evaluate the kept model on the test split; print, draw and write what came of the run."""
+    from pyimagesearch import distributed, reporting, training
+    from pyimagesearch.progress import make_bar
+    from pyimagesearch.run import model_path
+
+    print("[INFO] evaluating network...")
+    testDS = testLoader.dataset
+    run.load_kept()
+    with make_bar("evaluation", len(testDS)) as bar:
+        probabilities, losses = training.predict(run.model, testLoader, device, bar.update)
+    if not distributed.is_main():
+        return
+    preds = probabilities.argmax(axis=1)
+    accuracy = float((preds == testDS.labels).mean())
+    run.write_facts(test_loss=float(losses.mean()), test_acc=accuracy)
+    print(reporting.write_report(run.output, testDS.labels, preds, testDS.classes))
+    reporting.plot_history(os.path.join(run.output, os.path.basename(config.PLOT_PATH)), run.history)
+    reporting.plot_confusion_matrix(
+        os.path.join(run.output, "confusion_matrix.png"), testDS.labels, preds, testDS.classes
+    )
+    print(f"[INFO] test accuracy {accuracy:.4f} of the model of epoch {run.kept_epoch}: {model_path(run.output)}")
+
+
+if __name__ == "__main__":
+    errors.run(main)

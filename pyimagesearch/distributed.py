@@ -6,6 +6,7 @@ identity. No other file asks whether a process group exists.
 
 import os
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,11 +122,15 @@ def run_by_torchrun(script: str, arguments: list[str], processes: int) -> int:
     the exit status: 0, or that of the process that failed first
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main as torchrun
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
+    job = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0,
+    )  # fmt: skip
     try:
-        torchrun(["--standalone", f"--nproc-per-node={processes}", script, *arguments])
+        elastic_launch(job, sys.executable)("-u", script, *arguments)
     except ChildFailedError as error:  # the process itself has said what was wrong
         return _shell_status(error.get_first_failure()[1].exitcode)
     return 0

@@ -3,7 +3,20 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of every rank's tensor. Each rank's output depends on every rank's input, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _SumOverRanks.forward(ctx, gradient)
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
@@ -32,10 +45,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         rows = x.float()
         here = rows.new_tensor([rows.shape[0] * rows.shape[2] * rows.shape[3]])
-        sums = all_reduce(torch.cat([rows.sum(dim=(0, 2, 3)), here]))
+        sums = _SumOverRanks.apply(torch.cat([rows.sum(dim=(0, 2, 3)), here]))
         count = sums[-1].detach()
         mean = (sums[:-1] / count)[:, None, None]
-        variance = all_reduce((rows - mean).square().sum(dim=(0, 2, 3))) / count
+        variance = _SumOverRanks.apply((rows - mean).square().sum(dim=(0, 2, 3))) / count
         self._track(mean.detach().flatten(), variance.detach(), count)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return ((rows - mean) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)

@@ -1,0 +1,34 @@
+# On a fresh machine: `make demo` or `make test`. Both make .venv and install what they need into it.
+
+PYTHON ?= python3
+RUN = .venv/bin/python
+DEMO = runs/demo
+
+.PHONY: demo test lint clean
+
+# the built-in sample: drawn, prepared, trained on and shown; made for a CPU of two cores
+demo: .venv/installed
+	$(RUN) prepare_dataset.py --sample --dest $(DEMO)/dataset
+	$(RUN) train_distributed.py --data $(DEMO)/dataset --output $(DEMO) --restart \
+		--weights none --image-size 96 --batch-size 32 --epochs 12 --lr 1e-3
+	$(RUN) distributed_inference.py --data $(DEMO)/dataset --output $(DEMO) --count 12 --seed 1
+	@echo "[INFO] pictures: $(DEMO)/results.png $(DEMO)/model_training.png $(DEMO)/confusion_matrix.png"
+
+test: .venv/installed-tests
+	$(RUN) -m pytest
+
+lint: .venv/installed-tests
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install -q -r requirements.txt
+	touch $@
+
+.venv/installed-tests: .venv/installed tests/requirements.txt
+	.venv/bin/pip install -q -r tests/requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv $(DEMO)

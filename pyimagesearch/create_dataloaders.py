@@ -5,9 +5,11 @@ drawn from (seed, e); global batch k is positions kB to (k+1)B of it, the last o
 its share of each; and photo i's augmentation draws from a generator keyed by (seed, e, i).
 """
 
+import atexit
 import hashlib
 import os
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -108,7 +110,7 @@ class PhotoFolder(Dataset):
         path = self.path(index)
         try:
             photo = read_photo(path)
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:  # Pillow's readers of broken files raise nearly anything
             raise UserError(f"cannot read {path}: {error}; remove or replace it") from error
         with keyed_randomness(self.seed, epoch, index):
             return self.transform(photo), int(self.labels[index])
@@ -127,7 +129,8 @@ class PhotoFolder(Dataset):
         if items:
             return default_collate(items)
         blank = Image.new("RGB", (config.IMAGE_SIZE, config.IMAGE_SIZE))
-        images, labels = default_collate([(self.transform(blank), 0)])
+        with keyed_randomness(self.seed):
+            images, labels = default_collate([(self.transform(blank), 0)])
         return images[:0], labels[:0]
 
 
@@ -244,11 +247,18 @@ class WholeBatchSampler:
             yield [Key(0, index) for index in batch]
 
 
+# the iterators that live and have workers
+_with_workers = weakref.WeakSet()
+
+
 class PhotoLoader(DataLoader):
     """A DataLoader that raises UserError, in this process and on one line, for a photo that cannot be read."""
 
     def __iter__(self):
-        for batch in super().__iter__():
+        iterator = super().__iter__()
+        if self.num_workers:
+            _with_workers.add(iterator)
+        for batch in iterator:
             if isinstance(batch, Unreadable):
                 raise UserError(batch.message)
             yield batch
@@ -297,6 +307,7 @@ def get_dataloader(
         pin_memory=config.DEVICE.type == "cuda",
         persistent_workers=workers > 0,
         worker_init_fn=_leave_signals_to_the_parent,
+        generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
     )
     return dataset, loader
 
@@ -319,3 +330,10 @@ def _leave_signals_to_the_parent(worker: int) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """At exit multiprocessing ends its processes by SIGTERM, which the workers ignore, and would wait for ever."""
+    for iterator in list(_with_workers):
+        iterator._shutdown_workers()

@@ -3,6 +3,7 @@
 import functools
 import os
 import pickle
+import re
 import socket
 import urllib.error
 import zipfile
@@ -15,6 +16,9 @@ from pyimagesearch.errors import UserError
 
 ARCHITECTURE = "densenet121"
 DOWNLOAD_TIMEOUT_S = 10
+
+# the file that torchvision offers says norm.1 where its model, and so a state_dict saved today, says norm1
+LEGACY_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def autocast_forward(forward):
@@ -148,11 +152,12 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # the unpickler raises nearly anything of a damaged file
         raise UserError(
             f"{path} is not a whole file of weights ({_first_line(error)}); expected a state_dict written by torch.save"
         ) from None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    items = state.items() if isinstance(state, dict) else ()
+    if not items or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items):
         raise UserError(f"{path} holds no state_dict; expected a dictionary of tensors written by torch.save")
     return state
 
@@ -165,6 +170,7 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], source: str) ->
     prefix = "baseModel."
     if any(name.startswith(prefix) for name in state):
         state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    state = {LEGACY_NAME.sub(r"\1\2", name): value for name, value in state.items()}
     own = backbone.state_dict()
     fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
     if not fitting:

@@ -6,6 +6,7 @@ import sys
 from typing import NoReturn
 
 from pyimagesearch import config
+from pyimagesearch.errors import one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,7 +18,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message} (see --help)", file=sys.stderr)
+        print(f"error: {one_line(message)} (see --help)", file=sys.stderr)
         sys.exit(2)
 
 

@@ -15,7 +15,7 @@ def read_photo(path) -> Image.Image:
     Raises
     ------
     OSError : no such file, no permission, not an image, truncated
-    ValueError, SyntaxError : broken in ways that Pillow reports so
+    Exception : nearly any other, struct.error and Image.DecompressionBombError among them, of a broken file
     """
     with Image.open(path) as image:
         image.load()

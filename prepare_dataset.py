@@ -1,0 +1,157 @@
+"""Sort the photos of Food-11 into class folders: Food-11/training/0_12.jpg becomes dataset/training/Bread/0_12.jpg.
+
+    python prepare_dataset.py                                     # Food-11/ -> dataset/
+    python prepare_dataset.py --sample                            # no Food-11 at hand: draw a sample first
+    python prepare_dataset.py --source my-photos --dest my-set    # photos with class numbers, names in classes.txt
+
+Each photo is decoded once; what cannot be used is left out and listed in rejected.csv. The dataset appears whole or not
+at all: after an interruption the old one is there still, and the next run goes on. Run again, it brings in what is new.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+
+from pyimagesearch import config, errors
+from pyimagesearch.errors import UserError, one_line
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Sort photos named K_N.ext, K the number of the class, into class folders. Each is decoded once; "
+        "what cannot be used is left out and listed in DEST/rejected.csv. The dataset appears whole or not at all; run "
+        "again, it brings in what is new.",
+    )
+    origin = parser.add_argument_group("from where to where")
+    one_of = origin.add_mutually_exclusive_group()
+    one_of.add_argument(
+        "--source",
+        metavar="DIR",
+        default=config.DATA_PATH,
+        help=f"holds {', '.join(config.SPLITS)}, and classes.txt, one name a line, where the classes are not those of "
+        "Food-11 (default: %(default)s)",
+    )
+    one_of.add_argument(
+        "--sample", action="store_true", help=f"draw the built-in sample in {config.SAMPLE_PATH} and take it as source"
+    )
+    origin.add_argument("--seed", type=natural, default=0, metavar="N", help="of the sample (default: %(default)s)")
+    origin.add_argument("--dest", metavar="DIR", default=config.BASE_PATH, help="the dataset (default: %(default)s)")
+    origin.add_argument(
+        "--overwrite", action="store_true", help="replace whatever is at DEST with exactly what the source holds"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument("--strict", action="store_true", help="a file that cannot be used is an error: nothing is changed")
+    how.add_argument("--no-verify", action="store_true", help="do not decode the photos: faster, finds no broken one")
+    how.add_argument(
+        "--link", action="store_true", help="hard-link: takes no space, but edited in place both photos change"
+    )
+    how.add_argument("--workers", type=positive, metavar="N", help="threads (default: a few more than there are cores)")
+    return parser.parse_args()
+
+
+def natural(text: str) -> int:
+    """`text` as an int from 0."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """`text` as an int from 1."""
+    if natural(text) == 0:
+        raise argparse.ArgumentTypeError("0 is too few; at least 1")
+    return int(text)
+
+
+def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, workers=None):
+    """Copy the photos K_N.ext below `rootDir` to `destiDir`/<name of class K>/K_N.ext.
+
+    Parameters
+    ----------
+    rootDir, destiDir : folders; the second is made where it is missing, and a photo that is there already, with the
+        same size and modification time, is not copied again
+    classes : the names of the classes, by number; None takes config.CLASSES
+    verify : decode each photo once
+    link : make hard links in place of copies
+    workers : threads; None takes a few more than there are cores
+
+    Returns
+    -------
+    list of (path, reason) : what was left out; the first few are named on stderr
+
+    Raises
+    ------
+    UserError : `rootDir` is no folder, or `classes` cannot be class folders
+    OSError : `destiDir` cannot be written
+    """
+    from pyimagesearch import preparing, sources
+
+    classes = config.CLASSES if classes is None else classes
+    sources.check_classes(classes, "the list of classes")
+    split = sources.read_split(rootDir, classes)
+    holders = [preparing.Holder(os.fspath(destiDir), verified=False)]
+    preparing.copy_split(split, destiDir, holders=holders, verify=verify, link=link, workers=workers)
+    for line in preparing.describe_rejected(split.rejected):
+        print(line, file=sys.stderr)
+    return split.rejected
+
+
+def main() -> None:
+    args = parse_arguments()
+    # the rooms come after the flags: they import Pillow and imutils, for which --help need not wait
+    from pyimagesearch import preparing, sources, staging
+
+    for stream in (sys.stdout, sys.stderr):  # a Windows pipe lacks most letters that file and class names may have
+        stream.reconfigure(errors="backslashreplace")
+
+    source = sources.read_source(draw_sample(args) if args.sample else args.source)
+    if args.strict:
+        sources.check_none_rejected(source)
+    sources.check_complete(source)
+
+    with staging.staged(args.dest, source, verify=not args.no_verify, overwrite=args.overwrite) as stage:
+        print("[INFO] copying images...")
+        for split in source.splits:
+            preparing.copy_split(
+                split,
+                stage.folder(split),
+                shown_as=os.path.join(args.dest, split.name),
+                holders=stage.holders(split),
+                verify=not args.no_verify,
+                link=args.link,
+                workers=args.workers,
+            )
+        if args.strict:
+            sources.check_none_rejected(source)
+        unused = sources.check_complete(source)
+        changed = stage.finish()
+
+    if source.rejected:
+        where = one_line(os.path.join(args.dest, staging.REJECTED_LIST))
+        print(f"[INFO] left out: {len(source.rejected)}, listed in {where}")
+        print(*preparing.describe_rejected(source.rejected), sep="\n")
+    print(preparing.count_table(source))
+    if unused:
+        print(f"[INFO] no split has a photo of: {', '.join(unused)}")
+    if not changed:
+        print(f"[INFO] nothing new: {one_line(args.dest)} held all of it already, and nothing was copied")
+    data = "" if args.dest == config.BASE_PATH else f" --data {one_line(shlex.quote(args.dest))}"
+    print(f"[INFO] next: python train_distributed.py{data}")
+
+
+def draw_sample(args: argparse.Namespace) -> str:
+    """Draw the built-in sample where it is not there yet; returns its folder."""
+    from pyimagesearch import sample_food
+
+    if not os.path.isdir(config.SAMPLE_PATH):
+        print(f"[INFO] drawing the sample in {config.SAMPLE_PATH}...", flush=True)
+    try:
+        sample_food.draw_sample(config.SAMPLE_PATH, seed=args.seed, workers=args.workers)
+    except OSError as error:
+        raise UserError(f"cannot draw the sample in {config.SAMPLE_PATH}: {error.strerror or error}") from error
+    return config.SAMPLE_PATH
+
+
+if __name__ == "__main__":
+    errors.run(main)

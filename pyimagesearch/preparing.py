@@ -1,0 +1,216 @@
+"""How photos get from a source into a folder: each verified once, copied whole or not at all, never twice."""
+
+import os
+import secrets
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import NamedTuple, TypeVar
+
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from pyimagesearch.errors import UserError, one_line
+from pyimagesearch.files import TEMPORARY_SUFFIX
+from pyimagesearch.photos import read_photo
+from pyimagesearch.sources import Photo, Rejected, Source, Split
+
+# what a file named like a photo may hold; others that Pillow knows run programs (EPS) or make no sense here
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+# above this Pillow warns of decompression bombs; 8 bytes a pixel while decoding make it 0.7 GB
+MAX_PIXELS = 89_478_485
+CHUNK = 16  # photos that a thread takes at a time
+SHOWN = 5  # rejected files that are named on the terminal
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Holder(NamedTuple):
+    """A folder that may hold some of the photos already, and whether those in it are known to be readable."""
+
+    folder: str
+    verified: bool
+
+
+def copy_split(
+    split: Split,
+    destination: str | os.PathLike,
+    *,
+    shown_as: str | os.PathLike | None = None,
+    holders: Sequence[Holder] = (),
+    verify: bool = True,
+    link: bool = False,
+    workers: int | None = None,
+) -> None:
+    """Copy a split's photos to `destination`/<class>/<file name> and print how many were found and how many are there.
+
+    A photo that one of `holders` has, with the same size and modification time, is not copied; it is not decoded
+    either when the holder is verified. What cannot be read moves from `split.photos` to `split.rejected`.
+
+    Parameters
+    ----------
+    split : changed in place, see above
+    destination : made where it is missing
+    shown_as : the name of `destination` in what is printed
+    verify : decode each photo once
+    link : make hard links in place of copies
+    workers : threads; None takes a few more than there are cores
+
+    Raises
+    ------
+    UserError : `link` is asked for where it is not possible
+    OSError : `destination` cannot be written
+    """
+    destination = os.fspath(destination)
+    print(f"[INFO] total images found: {split.found}...", flush=True)
+    for folder in {os.path.dirname(os.path.join(destination, photo.target)) for photo in split.photos}:
+        os.makedirs(folder, exist_ok=True)
+
+    def place(photo: Photo) -> str | None:
+        holding = [holder for holder in holders if is_at(photo, os.path.join(holder.folder, photo.target))]
+        if verify and not any(holder.verified for holder in holding):
+            fault = why_unreadable(photo.path)
+            if fault:
+                return fault
+        if not holding:
+            copy(photo, os.path.join(destination, photo.target), link=link)
+        return None
+
+    faults = in_threads(place, split.photos, workers, split.name)
+    placed = list(zip(split.photos, faults, strict=True))
+    split.photos = [photo for photo, fault in placed if fault is None]
+    split.rejected += [Rejected(photo.path, fault) for photo, fault in placed if fault is not None]
+    shown_as = one_line(os.fspath(destination if shown_as is None else shown_as))
+    print(f"[INFO] total images copied to {shown_as}: {len(split.photos)}...", flush=True)
+
+
+def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | None, description: str) -> list[R]:
+    """`function` of each item, in order, under a progress bar on a terminal.
+
+    Threads are enough, because Pillow decodes and the kernel copies without the interpreter's lock, and nothing is
+    left behind when this process is killed. An exception, Ctrl-C too, ends them after the item each is at.
+    """
+    stop = Event()
+    results: list[R] = []
+
+    def work(chunk: Sequence[T]) -> list[R]:
+        return [function(item) for item in chunk if not stop.is_set()]
+
+    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+    bar = tqdm(total=len(items), desc=description, unit=" images", leave=False, disable=None)
+    # Pillow warns of odd metadata in photos that it reads well
+    with bar, warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.filterwarnings("ignore", module="PIL")
+        try:
+            for chunk in pool.map(work, chunks):
+                results += chunk
+                bar.update(len(chunk))
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return results
+
+
+def why_unreadable(path: str | os.PathLike) -> str | None:
+    """The reason why training could not read the photo at `path`, which is wholly decoded here; None when it can."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+        if width * height > MAX_PIXELS:
+            return f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read"
+        read_photo(path)
+    except Image.DecompressionBombError:
+        return f"more than the {MAX_PIXELS:,} pixels that are read"
+    except UnidentifiedImageError:
+        return "not an image"
+    except OSError as error:
+        return f"cannot be read: {one_line(error.strerror or error)}"
+    except Exception as error:  # Pillow's readers of broken files raise nearly anything
+        return f"cannot be decoded: {one_line(error) or type(error).__name__}"
+    return None
+
+
+def is_at(photo: Photo, path: str) -> bool:
+    """Whether the file at `path` is a copy of `photo`, judged by size and modification time."""
+    try:
+        there = os.stat(path)
+    except OSError:
+        return False
+    # a whole number of seconds may be all that a file system keeps (FAT: every second one); NTFS keeps 100 ns
+    tolerance = 2_000_000_000 if there.st_mtime_ns % 1_000_000_000 == 0 else 1_000
+    return there.st_size == photo.size and abs(there.st_mtime_ns - photo.mtime_ns) < tolerance
+
+
+def copy(photo: Photo, target: str, *, link: bool = False) -> None:
+    """Copy `photo`, with its times and mode, or hard-link it; a half-written copy never has the name `target`.
+
+    This is not files.atomic_write, which waits for the disk with each file: too slow for thousands of photos.
+
+    Raises
+    ------
+    UserError : the photo cannot be hard-linked there
+    OSError : the photo cannot be copied
+    """
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    try:
+        if link:
+            _hard_link(photo.path, temporary)
+        else:
+            _copy_bytes(photo.path, temporary)
+            shutil.copystat(photo.path, temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def _copy_bytes(path: str, target: str) -> None:
+    """shutil.copyfile, but by copy_file_range where that works: half the time on ext4, and next to none, of time and of
+    space, where the file system can share blocks."""
+    try:
+        with open(path, "rb", buffering=0) as source, open(target, "xb", buffering=0) as copied:
+            while os.copy_file_range(source.fileno(), copied.fileno(), 1 << 30):
+                pass
+            whole = os.fstat(source.fileno()).st_size == os.fstat(copied.fileno()).st_size
+    except (AttributeError, OSError):  # not Linux; from one file system to another; or an error that copyfile tells of
+        whole = False
+    if not whole:  # some network file systems report an end that is none
+        shutil.copyfile(path, target)
+
+
+def _hard_link(path: str, link: str) -> None:
+    try:
+        os.link(os.path.realpath(path), link)  # of a symbolic link, what it leads to
+    except OSError as error:
+        raise UserError(
+            f"cannot hard-link {path} into {os.path.dirname(link)}: {error.strerror}; leave --link out to copy, or "
+            "name a --dest on the file system of the source"
+        ) from None
+
+
+def describe_rejected(rejected: Sequence[Rejected]) -> list[str]:
+    """Lines for the terminal: the first few of the files that were left out, with their reasons, and how many more."""
+    lines = [f"  {one_line(path)}: {reason}" for path, reason in rejected[:SHOWN]]
+    if len(rejected) > SHOWN:
+        lines.append(f"  and {len(rejected) - SHOWN} more")
+    return lines
+
+
+def count_table(source: Source) -> str:
+    """How many photos each class (row) has in each split (column), with totals."""
+    splits = [split.name for split in source.splits]
+    counts = [Counter(photo.label for photo in split.photos) for split in source.splits]
+    rows = [["class", *splits]]
+    rows += [[name, *(str(count[label]) for count in counts)] for label, name in enumerate(source.classes)]
+    rows.append(["total", *(str(len(split.photos)) for split in source.splits)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(splits) + 1)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zipped))
+        for zipped in (zip(row, widths, strict=True) for row in rows)
+    )

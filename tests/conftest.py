@@ -1,0 +1,88 @@
+"""What several rooms' tests need: small photos in class folders, and a script run as a person does."""
+
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_per_process():
+    """Small tensors gain nothing from more, and several test runs at once lose much."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def draw_photo(path: Path, size: tuple[int, int] = (40, 32), colour: tuple[int, int, int] | None = None) -> Path:
+    """A noisy photo, unlike any of another name; of `colour` where one is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(zlib.crc32("/".join(path.parts[-3:]).encode()))
+    noise = rng.integers(0, 256, (size[1], size[0], 3))
+    pixels = noise if colour is None else np.clip(np.array(colour) + (noise - 128) // 4, 0, 255)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def photo():
+    """photo(path, size, colour) draws one, see draw_photo."""
+    return draw_photo
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """photos({"Bread": 3, "Noodles/Pasta": 2}) draws so many photos of each class, and returns the folder."""
+
+    def draw(counts: dict[str, int], root: Path | str = "photos", **options) -> Path:
+        folder = tmp_path / root
+        for name, count in counts.items():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                draw_photo(folder / name / f"{number:03}.png", **options)
+        return folder
+
+    return draw
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """dataset(("Red", "Green")) draws a prepared dataset of three splits whose classes are colours, and returns it."""
+
+    def draw(
+        classes: tuple[str, ...] = ("Blue", "Green", "Red"),
+        training: int = 8,
+        validation: int = 4,
+        evaluation: int = 4,
+        size: tuple[int, int] = (40, 40),
+        root: Path | str = "dataset",
+    ) -> Path:
+        folder = tmp_path / root
+        for split, count in (("training", training), ("validation", validation), ("evaluation", evaluation)):
+            for number, name in enumerate(classes):
+                hue = np.array(Image.new("HSV", (1, 1), (255 * number // len(classes), 255, 200)).convert("RGB"))[0, 0]
+                for n in range(count):
+                    draw_photo(folder / split / name / f"{n:03}.png", size, tuple(hue.tolist()))
+        return folder
+
+    return draw
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """run_script("train_distributed.py", "--help") runs it in an empty folder and returns the CompletedProcess."""
+
+    def run(name: str, *arguments, timeout: float = 120, python: tuple[str, ...] = (), **settings):
+        command = [sys.executable, *python, REPOSITORY / name, *arguments]
+        settings = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": timeout, **settings}
+        return subprocess.run([os.fspath(part) for part in command], check=False, **settings)
+
+    return run

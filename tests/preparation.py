@@ -1,0 +1,65 @@
+"""What the tests of preparing share: a small source, the command run on it, and looks at what it made."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+import prepare_dataset
+from pyimagesearch import config
+
+SCRIPT = Path(prepare_dataset.__file__).resolve()
+
+
+def photo(path, color="red", size=(16, 16)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path, "JPEG")
+    os.utime(path, ns=(10**18, 10**18 + 123_456_789))
+    return path
+
+
+def make_source(tmp_path):
+    """Two classes, two photos of each in each split."""
+    for split in config.SPLITS:
+        for label in range(2):
+            for number in range(2):
+                photo(tmp_path / "source" / split / f"{label}_{number}.jpg", (label * 90, number * 90, 0))
+    (tmp_path / "source" / "classes.txt").write_text("Noodles/Pasta\nRice\n")
+    return tmp_path / "source"
+
+
+def runner(tmp_path, source):
+    """A function that runs the command on `source` and tmp_path/dataset with more arguments and returns what ended."""
+
+    def run(*arguments, status=0, **options):
+        command = [sys.executable, SCRIPT, "--source", source, "--dest", tmp_path / "dataset", *arguments]
+        ended = subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60, check=False, **options)
+        ended.out, ended.err = os.fsdecode(ended.stdout), os.fsdecode(ended.stderr)
+        assert ended.returncode == status, ended.err
+        assert "Traceback" not in ended.err
+        assert status != 2 or ended.err.count("\n") == 1
+        return ended
+
+    return run
+
+
+def tree(folder):
+    """Every file below `folder`: its path, inode, time and content."""
+    return {
+        os.fsencode(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def photos(dataset):
+    return sorted(str(path.relative_to(dataset)) for path in dataset.rglob("*.jpg"))
+
+
+def rejected(dataset):
+    with open(dataset / "rejected.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["path"]: row["reason"] for row in rows}

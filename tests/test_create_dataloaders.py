@@ -1,0 +1,402 @@
+"""The training stream is a pure function of (seed, epoch, global batch size); evaluation sees each photo once."""
+
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets, transforms
+
+from pyimagesearch import create_dataloaders, distributed
+from pyimagesearch.augmentation import eval_transform, train_transform
+from pyimagesearch.create_dataloaders import (
+    GlobalBatchSampler,
+    Key,
+    PhotoFolder,
+    WholeBatchSampler,
+    check_same_classes,
+    get_dataloader,
+    share_workers,
+)
+from pyimagesearch.errors import UserError
+
+WORLDS = (1, 2, 3, 5)
+
+
+class DrawsFrom:
+    """A transform that adds one number from a generator to what it gives."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def __call__(self, photo):
+        return torch.tensor([float(self.draw()), photo.getpixel((0, 0))[0]], dtype=torch.float64)
+
+
+class Refuses:
+    """A transform that is never to be reached."""
+
+    def __call__(self, photo):
+        raise AssertionError("a photo was read")
+
+
+@pytest.fixture
+def as_rank(monkeypatch):
+    """as_rank(1, 3): from here on this process is rank 1 of 3."""
+
+    def become(rank: int, world: int) -> None:
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        monkeypatch.setattr(distributed, "world_size", lambda: world)
+
+    return become
+
+
+def indices(sampler) -> list[list[int]]:
+    return [[key.index for key in batch] for batch in sampler]
+
+
+def flat(batches) -> list[int]:
+    return [index for batch in batches for index in batch]
+
+
+def stream(loader, epochs: int = 1) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [batch for _ in range(epochs) for batch in loader]
+
+
+def same(one: list, two: list) -> bool:
+    """Whether two streams have the same batches, bit for bit."""
+    pairs = list(zip(one, two, strict=True))
+    return all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs)
+
+
+# --- the order -------------------------------------------------------------------------------------------------------
+
+
+def test_an_epochs_order_is_a_permutation_that_depends_on_seed_and_epoch_alone():
+    orders = {(seed, e): GlobalBatchSampler(50, 8, seed=seed).order(e) for seed in (0, 1) for e in (0, 1, 2)}
+    assert all(sorted(order) == list(range(50)) for order in orders.values())
+    assert len({tuple(order) for order in orders.values()}) == len(orders)
+    assert all(np.array_equal(GlobalBatchSampler(50, 3, seed=s).order(e), order) for (s, e), order in orders.items())
+
+
+@pytest.mark.parametrize("size, batch", [(20, 8), (16, 8), (1, 8), (5, 1), (7, 7), (8, 100)])
+def test_global_batches_use_each_photo_once_and_the_last_is_as_short_as_it_is(size, batch):
+    sampler = GlobalBatchSampler(size, batch, seed=4)
+    batches = indices(sampler)
+    lengths = [len(b) for b in batches]
+    assert sorted(flat(batches)) == list(range(size))
+    assert lengths == [sampler.count(step) for step in range(sampler.steps)]
+    assert all(length == batch for length in lengths[:-1]) and 0 < lengths[-1] <= batch
+    assert batches == [sampler.batch(0, step).tolist() for step in range(sampler.steps)]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_ranks_shares_are_together_the_global_batch_in_order(as_rank, world):
+    whole = indices(GlobalBatchSampler(23, 8, seed=1))
+    shares = []
+    for rank in range(world):
+        as_rank(rank, world)
+        shares.append(indices(GlobalBatchSampler(23, 8, seed=1)))
+    together = [flat(parts) for parts in zip(*shares, strict=True)]
+    lengths = [len(part) for parts in shares for part in parts]
+    assert together == whole
+    assert GlobalBatchSampler(23, 8).fewest == min(lengths)
+    for parts in zip(*shares, strict=True):
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_every_pass_is_the_next_epoch():
+    sampler = GlobalBatchSampler(9, 4, seed=2)
+    passes = [flat(indices(sampler)) for _ in range(3)]
+    assert passes == [sampler.order(epoch).tolist() for epoch in range(3)]
+
+
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_a_position_gives_exactly_the_rest_of_that_epoch(step):
+    sampler = GlobalBatchSampler(23, 8, seed=2)
+    sampler.set_position(5)
+    whole = list(sampler)
+    sampler.set_position(5, step)
+    assert len(sampler) == 3 - step
+    assert list(sampler) == whole[step:]
+    assert (sampler.epoch, sampler.step, len(sampler)) == (6, 0, 3)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("size, batch", [(23, 4), (4, 4), (3, 8), (20, 1)])
+def test_evaluation_deals_whole_batches_and_each_photo_to_one_rank(as_rank, world, size, batch):
+    alone = indices(WholeBatchSampler(size, batch))
+    dealt = []
+    for rank in range(world):
+        as_rank(rank, world)
+        sampler = WholeBatchSampler(size, batch)
+        dealt += indices(sampler)
+        assert len(sampler) == len(indices(sampler))
+        assert sampler.indices == flat(indices(sampler))
+    assert sorted(dealt) == alone
+    assert flat(alone) == list(range(size))
+
+
+# --- the pixels ------------------------------------------------------------------------------------------------------
+
+
+def test_batches_are_the_same_bit_for_bit_for_any_number_of_workers(photos):
+    root = photos({"a": 6, "b": 5})
+    streams = {
+        workers: stream(get_dataloader(root, train_transform(32), 4, seed=3, workers=workers)[1], epochs=3)
+        for workers in (0, 1, 2, 3)
+    }
+    assert len(streams[0]) == 9
+    assert all(same(streams[0], other) for other in streams.values())
+
+
+def test_the_augmentation_of_a_photo_depends_on_seed_epoch_and_photo_alone(photos):
+    root = photos({"a": 7})
+    data = PhotoFolder(root, train_transform(32), seed=3)
+    for batch in (1, 3, 7):
+        _, loader = get_dataloader(root, train_transform(32), batch, seed=3, workers=0)
+        loader.batch_sampler.set_position(2)
+        order = loader.batch_sampler.order(2)
+        seen = torch.cat([images for images, _ in loader])
+        torch.rand(batch)
+        assert all(torch.equal(seen[place], data[Key(2, int(index))][0]) for place, index in enumerate(order))
+
+
+@pytest.mark.parametrize("draw", [lambda: torch.rand(()), np.random.random, random.random], ids=["torch", "np", "py"])
+def test_whichever_generator_a_transform_draws_from_it_is_keyed(photos, draw):
+    root = photos({"a": 3})
+    one, again = (PhotoFolder(root, DrawsFrom(draw), seed=1) for _ in range(2))
+    numbers = {(epoch, index): one[Key(epoch, index)][0][0].item() for epoch in range(3) for index in range(3)}
+    other_seed = PhotoFolder(root, DrawsFrom(draw), seed=2)
+    assert all(again[Key(*key)][0][0].item() == numbers[key] for key in reversed(numbers))
+    assert len(set(numbers.values())) == len(numbers)
+    assert all(other_seed[Key(*key)][0][0].item() != numbers[key] for key in numbers)
+
+
+def test_a_photo_looks_different_in_the_next_epoch(photos):
+    data = PhotoFolder(photos({"a": 1}), train_transform(32))
+    assert not torch.equal(data[Key(0, 0)][0], data[Key(1, 0)][0])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_global_generators_of_this_process_are_left_as_they_were(photos, as_rank, workers):
+    root = photos({"a": 5})
+    as_rank(0, 4)  # the last batch, of one photo, leaves this rank an empty share
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    expected = torch.rand(1).item(), np.random.random(), random.random()
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    for shuffle in (True, False):
+        stream(get_dataloader(root, train_transform(32), 4, shuffle, workers=workers)[1])
+    assert (torch.rand(1).item(), np.random.random(), random.random()) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_was_left_in_the_middle_goes_on_where_it_was(photos, workers):
+    root = photos({"a": 9})
+    whole = stream(get_dataloader(root, train_transform(32), 2, workers=0)[1], epochs=2)
+    _, loader = get_dataloader(root, train_transform(32), 2, workers=workers)
+    begun = [batch for batch, _ in zip(loader, range(2), strict=False)]
+    loader.batch_sampler.set_position(0, 2)
+    assert same(begun + stream(loader, epochs=2), whole)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_empty_share_has_no_rows_and_the_shape_and_dtype_of_the_others(photos, as_rank, workers):
+    root = photos({"a": 5})
+    as_rank(0, 2)  # 4 and 1 photos: shares of 2 and of none
+    (full, full_labels), (empty, empty_labels) = get_dataloader(root, train_transform(32), 4, workers=workers)[1]
+    assert (len(full), len(empty)) == (2, 0)
+    assert (empty.shape[1:], empty.dtype) == (full.shape[1:], full.dtype)
+    assert (empty_labels.shape, empty_labels.dtype) == ((0,), full_labels.dtype)
+
+
+def test_evaluation_gives_the_photos_in_the_order_of_the_dataset(photos):
+    data, loader = get_dataloader(photos({"a": 3, "b": 4}), eval_transform(32), 3, shuffle=False, workers=0)
+    images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    assert labels.tolist() == data.targets
+    assert all(torch.equal(images[index], data[index][0]) for index in range(7))
+
+
+# --- the tutorial's call ---------------------------------------------------------------------------------------------
+
+
+def test_any_compose_of_torchvision_works_with_the_tutorials_call(photos):
+    every = transforms.Compose([
+        transforms.RandomResizedCrop(24), transforms.ColorJitter(0.4, 0.4, 0.4, 0.1), transforms.GaussianBlur(3),
+        transforms.RandomApply([transforms.RandomGrayscale()]), transforms.ToTensor(),
+        transforms.Lambda(lambda image: image + 0.1 * torch.randn_like(image)), transforms.RandomErasing(),
+    ])  # fmt: skip
+    root = photos({"a": 3, "b": 2})
+    data, loader = get_dataloader(root, every, 2, True)
+    _, again = get_dataloader(root, every, 2, True, workers=0)
+    batches = stream(loader)
+    assert [images.shape for images, _ in batches] == [(2, 3, 24, 24), (2, 3, 24, 24), (1, 3, 24, 24)]
+    assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == [0, 0, 0, 1, 1]
+    assert len(data) == 5
+    assert same(batches, stream(again))
+
+
+def test_the_dataset_lists_photos_as_torchvisions_imagefolder_does(photos, photo):
+    root = photos({"Noodles/Pasta": 3, "Bread": 2, "Vegetable/Fruit": 1, "egg": 2, "Käse": 1})
+    photo(root / "Bread" / "deeper" / "still" / "0.png")
+    photo(root / "Bread" / "a.JPG")
+    (root / "Bread" / "notes.txt").write_text("no photo")
+    (root / "classes.txt").write_text("no class")
+    ours, theirs = PhotoFolder(root, None), datasets.ImageFolder(root)
+    assert ours.classes == theirs.classes == ["Bread", "Käse", "Noodles", "Vegetable", "egg"]
+    assert ours.class_to_idx == theirs.class_to_idx
+    assert ours.targets == theirs.targets == ours.labels.tolist()
+    assert ours.samples == theirs.samples == ours.imgs
+    assert [ours.path(index) for index in range(len(ours))] == [path for path, _ in theirs.samples]
+
+
+def test_an_index_past_the_end_is_an_index_error_and_a_negative_one_counts_from_it(photos):
+    data = PhotoFolder(photos({"a": 3}), eval_transform(8))
+    assert torch.equal(data[-1][0], data[2][0])
+    with pytest.raises(IndexError):
+        data[3]
+
+
+def test_a_limit_takes_the_first_photos_of_each_class(photos):
+    root = photos({"a": 5, "b": 1})
+    whole, limited = PhotoFolder(root, None), PhotoFolder(root, None, limit=2)
+    assert limited.targets == [0, 0, 1]
+    assert limited.samples == [whole.samples[index] for index in (0, 1, 5)]
+
+
+def test_the_fingerprint_tells_folders_apart_by_names_and_labels_alone(photos):
+    one = PhotoFolder(photos({"a": 2, "b": 1}, "one"), None)
+    assert PhotoFolder(photos({"a": 2, "b": 1}, "two"), None).fingerprint() == one.fingerprint()
+    for number, other in enumerate(({"a": 1, "b": 2}, {"a": 2, "c": 1}, {"a": 3, "b": 1})):
+        assert PhotoFolder(photos(other, f"other{number}"), None).fingerprint() != one.fingerprint()
+
+
+def test_making_a_loader_reads_no_photo(photos):
+    get_dataloader(photos({"a": 3}), Refuses(), 2, workers=0)
+
+
+@pytest.mark.parametrize("started", ["fork", "spawn"])
+def test_a_program_that_still_has_a_loader_at_its_end_ends(photos, tmp_path, started):
+    """Forked or spawned, as Linux and Windows start workers; one loader is whole, one is left in the middle."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, torch.multiprocessing\n"
+        "from pyimagesearch.augmentation import eval_transform\n"
+        "from pyimagesearch.create_dataloaders import get_dataloader\n"
+        "if __name__ == '__main__':\n"
+        "    torch.multiprocessing.set_start_method(sys.argv[2])\n"
+        "    _, loader = get_dataloader(sys.argv[1], eval_transform(8), 2, workers=1)\n"
+        "    print([len(images) for images, _ in loader])\n"
+        "    left = iter(loader)\n"
+        "    print(len(next(left)[0]))\n"
+    )
+    repository = create_dataloaders.__file__.rpartition("pyimagesearch")[0]
+    out = subprocess.run(
+        [sys.executable, program, photos({"a": 3}), started],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": repository},
+    )  # fmt: skip
+    assert (out.returncode, out.stdout, out.stderr) == (0, "[2, 1]\n2\n", "")
+
+
+# --- mistakes in the data --------------------------------------------------------------------------------------------
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere.*No such file.*prepare_dataset.py"):
+        PhotoFolder(tmp_path / "nowhere", None)
+
+
+def test_a_folder_without_classes_is_named(tmp_path):
+    (tmp_path / "0.jpg").touch()
+    with pytest.raises(UserError, match=f"{tmp_path} has no class folder"):
+        PhotoFolder(tmp_path, None)
+
+
+def test_a_class_without_a_photo_is_named(photos):
+    root = photos({"Bread": 1, "Rice": 0})
+    (root / "Rice" / "notes.txt").touch()
+    with pytest.raises(UserError, match="Rice has no photo"):
+        PhotoFolder(root, None)
+
+
+@pytest.mark.parametrize(
+    "split, others, text",
+    [
+        (["Bread", "Egg"], "evaluation has no folder for class 'Rice' ", "training has 3 classes, .*evaluation 2"),
+        (["Egg"], "evaluation has no folder for class 'Bread' and 1 more ", "training has 3 classes, .*evaluation 1"),
+        (["Bread", "Egg", "Rice", "Soup"], "training has no folder for class 'Soup' ", "evaluation has 4 classes"),
+        (["Bread", "Egg", "Ricee"], "evaluation has no folder for class 'Rice' ", "training has 3 .*evaluation 3"),
+    ],
+)
+def test_splits_with_other_classes_are_refused_by_name(photos, split, others, text):
+    training = PhotoFolder(photos({"Bread": 1, "Egg": 1, "Rice": 1}, "training"), None)
+    other = PhotoFolder(photos(dict.fromkeys(split, 1), "evaluation"), None)
+    check_same_classes(training, training)
+    with pytest.raises(UserError, match=f"{others}.*{text}"):
+        check_same_classes(training, training, other)
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def make_a_bomb(path):
+    path.write_bytes(b"P6 99999 99999 255\n")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage", [truncate, make_a_bomb, lambda path: path.unlink()], ids=["cut", "bomb", "gone"])
+def test_an_unreadable_photo_is_named_on_one_line_from_any_process(photos, workers, damage):
+    root = photos({"a": 4, "b": 4})
+    data, loader = get_dataloader(root, eval_transform(32), 2, workers=workers)
+    damage(root / "b" / "002.png")
+    with pytest.raises(UserError) as caught:
+        stream(loader)
+    text = str(caught.value)
+    assert text.startswith(f"cannot read {data.path(6)}: ")
+    assert text.endswith("; remove or replace it")
+    assert len(text.splitlines()) == 1 and "Traceback" not in text
+
+
+def test_a_fault_in_a_transform_is_not_taken_for_a_photos(photos):
+    with pytest.raises(AssertionError, match="a photo was read"):
+        stream(get_dataloader(photos({"a": 1}), Refuses(), 1, workers=0)[1])
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_memory_is_pinned_where_the_device_is_a_gpu(photos, monkeypatch, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    _, loader = get_dataloader(photos({"a": 1}), eval_transform(8), 1, workers=0)
+    assert loader.pin_memory is gpu
+
+
+@pytest.mark.parametrize("workers, persistent", [(0, False), (2, True)])
+def test_workers_stay_for_the_next_epoch(photos, workers, persistent):
+    _, loader = get_dataloader(photos({"a": 1}), eval_transform(8), 1, workers=workers)
+    assert (loader.num_workers, loader.persistent_workers) == (workers, persistent)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 4, 7, 8, 64])
+@pytest.mark.parametrize("ranks", [1, 2, 8])
+def test_default_workers_never_outnumber_the_cores(photos, monkeypatch, cores, ranks):
+    monkeypatch.setattr(distributed, "available_cores", lambda: cores)
+    monkeypatch.setattr(distributed, "local_world_size", lambda: ranks)
+    training, evaluation = share_workers(None)
+    _, loader = get_dataloader(photos({"a": 1}), eval_transform(8), 1)
+    of_one_rank = max(1, cores // ranks)
+    assert training >= 1 and evaluation >= 0
+    assert training + evaluation <= of_one_rank
+    assert 3 * loader.num_workers <= of_one_rank
+
+
+@pytest.mark.parametrize("asked", range(10))
+def test_as_many_workers_as_asked_for_are_shared_out(asked):
+    training, evaluation = share_workers(asked)
+    assert training + evaluation == asked
+    assert training >= evaluation >= 0

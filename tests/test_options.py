@@ -1,0 +1,103 @@
+"""Flags: the tutorial's values where none is given, and one line for a value that makes no sense."""
+
+import pytest
+
+from pyimagesearch import config
+from pyimagesearch.options import inference_options, training_options
+
+SCRIPTS = {"training": training_options, "inference": inference_options}
+
+WHOLE = ("0", "-1", "1.5", "", "many", "nan", "inf", "1\n2")
+NONSENSE = {
+    ("training", "--limit"): WHOLE,
+    ("training", "--image-size"): (*WHOLE, "31", "4097"),
+    ("training", "--augment"): ("", "none", "Tutorial"),
+    ("training", "--workers"): ("-1", "1.5", "", "all", "1025"),
+    ("training", "--freeze-bn=yes"): (),
+    ("training", "--epochs"): WHOLE,
+    ("training", "--batch-size"): WHOLE,
+    ("training", "--global-batch-size"): WHOLE,
+    ("training", "--lr"): ("0", "-1e-3", "", "fast", "nan", "inf", "1e999"),
+    ("training", "--seed"): ("-1", "0.5", "", "now", "2147483648"),
+    ("training", "--keep"): ("", "first"),
+    ("training", "--amp"): ("", "on", "fp8"),
+    ("training", "--parallel"): ("", "yes"),
+    ("training", "--nproc"): WHOLE,
+    ("training", "--checkpoint-every"): WHOLE,
+    ("training", "--no-such-flag"): ("1",),
+    ("training", "--epoch"): ("1",),
+    ("training", "stray\nword"): (),
+    ("inference", "--count"): (*WHOLE, "101"),
+    ("inference", "--seed"): ("-1", "0.5", "", "now", "2147483648"),
+    ("inference", "--amp"): ("", "on"),
+    ("inference", "--epochs"): ("1",),
+}
+CASES = [
+    (script, [flag, value] if value is not None else [flag])
+    for (script, flag), values in NONSENSE.items()
+    for value in values or (None,)
+]
+EXCLUSIVE = [
+    ("training", ["--batch-size", "8", "--global-batch-size", "8"]),
+    ("training", ["--resume", "--restart"]),
+]
+
+
+@pytest.mark.parametrize("script, arguments", CASES + EXCLUSIVE)
+def test_nonsense_is_one_line_that_names_the_flag_and_status_2(capsys, script, arguments):
+    with pytest.raises(SystemExit) as caught:
+        SCRIPTS[script](arguments)
+    out, err = capsys.readouterr()
+    assert caught.value.code == 2
+    assert out == ""
+    assert err.startswith("error: ") and err.endswith("(see --help)\n") and len(err.splitlines()) == 1
+    assert arguments[0].split("=")[0].encode("unicode_escape").decode() in err
+
+
+@pytest.mark.parametrize("flag, text", [("--epochs", "0"), ("--lr", "nan"), ("--seed", "1e3")])
+def test_the_line_says_what_was_expected_and_what_was_found(capsys, flag, text):
+    with pytest.raises(SystemExit):
+        training_options([flag, text])
+    error = capsys.readouterr().err
+    assert "expected a" in error and f"found {text!r}" in error
+
+
+def test_without_flags_training_is_the_tutorials():
+    args = training_options([])
+    assert (args.data, args.output) == ("dataset", "output")
+    assert (args.epochs, args.lr, args.image_size) == (config.EPOCHS, config.LR, config.IMAGE_SIZE)
+    assert (args.augment, args.weights, args.keep, args.parallel) == ("tutorial", "imagenet", "best", "auto")
+    assert (args.batch_size, args.global_batch_size, args.limit, args.workers) == (None, None, None, None)
+    assert not (args.sync_bn or args.resume or args.restart)
+
+
+@pytest.mark.parametrize("flags, freeze", [([], None), (["--freeze-bn"], True), (["--no-freeze-bn"], False)])
+def test_frozen_batchnorm_can_be_turned_on_and_off(flags, freeze):
+    assert training_options(flags).freeze_bn is freeze
+
+
+@pytest.mark.parametrize(
+    "arguments, name, value",
+    [
+        (["--image-size", "32"], "image_size", 32),
+        (["--image-size", "4096"], "image_size", 4096),
+        (["--workers", "0"], "workers", 0),
+        (["--lr", "1e-3"], "lr", 0.001),
+        (["--seed", "0"], "seed", 0),
+        (["--seed", "2147483647"], "seed", 2**31 - 1),
+        (["--limit=1"], "limit", 1),
+    ],
+)
+def test_the_bounds_themselves_are_allowed(arguments, name, value):
+    assert getattr(training_options(arguments), name) == value
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_groups_the_flags_by_subject_and_fits_a_terminal(capsys, script):
+    with pytest.raises(SystemExit) as caught:
+        SCRIPTS[script](["--help"])
+    text = capsys.readouterr().out
+    general = text.partition("options:")[2].partition("\n\n")[0]
+    assert caught.value.code == 0
+    assert [line.split()[0] for line in general.strip().splitlines()] == ["-h,"]
+    assert max(map(len, text.splitlines())) <= 100

@@ -1,0 +1,124 @@
+"""Any file that Pillow reads becomes right 8-bit RGB, upright."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyimagesearch.photos import read_photo
+
+RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
+
+
+def save(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def pixels(path) -> np.ndarray:
+    photo = read_photo(path)
+    assert photo.mode == "RGB"
+    return np.asarray(photo).astype(int)
+
+
+def image(rows, dtype=np.uint8, mode=None) -> Image.Image:
+    made = Image.fromarray(np.array(rows, dtype))
+    return made if mode is None else made.convert(mode)
+
+
+def palette_with_a_transparent_colour(path):
+    made = Image.new("P", (2, 1))
+    made.putpalette([*RED, *GREEN])
+    made.putdata([0, 1])
+    return save(path, made, transparency=1)
+
+
+# name -> (how the file is made, its row of pixels as RGB)
+FILES = {
+    "colour.png": (lambda path: save(path, image([[RED, GREEN]])), [RED, GREEN]),
+    "grey.png": (lambda path: save(path, image([[0, 100, 255]])), [(0,) * 3, (100,) * 3, WHITE]),
+    "one_bit.png": (lambda path: save(path, image([[0, 255]], mode="1")), [(0,) * 3, WHITE]),
+    "palette.gif": (lambda path: save(path, image([[RED, GREEN]]).quantize(4)), [RED, GREEN]),
+    "transparent_palette.png": (palette_with_a_transparent_colour, [RED, WHITE]),
+    "transparent_colour.png": (lambda path: save(path, image([[RED, GREEN]]), transparency=RED), [WHITE, GREEN]),
+    "grey_alpha.png": (
+        lambda path: save(path, Image.merge("LA", [image([[0, 0, 0]]), image([[255, 51, 0]])])),
+        [(0,) * 3, (204,) * 3, WHITE],
+    ),
+    "colour_alpha.png": (
+        lambda path: save(path, image([[(*RED, 255), (*RED, 51), (*RED, 0)]])),
+        [RED, (255, 204, 204), WHITE],
+    ),
+    "sixteen_bit.png": (
+        lambda path: save(path, image([[0, 257, 100 * 257, 65535]], np.uint16)),
+        [(0,) * 3, (1,) * 3, (100,) * 3, WHITE],
+    ),
+    "sixteen_bit.tif": (lambda path: save(path, image([[0, 65535]], np.uint16)), [(0,) * 3, WHITE]),
+    "float.tif": (
+        lambda path: save(path, image([[-1, 0, 0.2, 1, 7, np.nan]], np.float32)),
+        [(0,) * 3, (0,) * 3, (51,) * 3, WHITE, WHITE, (0,) * 3],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_any_mode_becomes_right_rgb(tmp_path, name):
+    make, expected = FILES[name]
+    assert pixels(make(tmp_path / name))[0].tolist() == [list(pixel) for pixel in expected]
+
+
+@pytest.mark.parametrize("extension", ["tif", "jpg"])
+def test_ink_becomes_light(tmp_path, extension):
+    ink = Image.new("CMYK", (16, 8), (0, 255, 255, 0))
+    ink.paste((0, 0, 0, 255), (8, 0, 16, 8))
+    found = pixels(save(tmp_path / f"ink.{extension}", ink))
+    assert np.abs(found[0, 2] - RED).max() < 8
+    assert found[0, 13].max() < 8
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_stands_upright_whichever_way_the_camera_was_held(tmp_path, orientation):
+    upright = np.arange(6 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14
+    # what each orientation says of the rows and columns that are stored (EXIF 2.3, tag 274)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = save(tmp_path / "turned.png", Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
+    assert pixels(path).tolist() == upright.tolist()
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+    first, second = (Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN))
+    path = save(tmp_path / "moving.gif", first, save_all=True, append_images=[second])
+    assert pixels(path)[0, 0].tolist() == list(RED)
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png"])
+def test_a_truncated_photo_is_refused(tmp_path, photo, extension):
+    path = photo(tmp_path / f"whole.{extension}", (64, 64))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(OSError):
+        read_photo(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all"])
+def test_what_is_no_image_is_refused(tmp_path, content):
+    (tmp_path / "some.jpg").write_bytes(content)
+    with pytest.raises(OSError):
+        read_photo(tmp_path / "some.jpg")
+
+
+def test_the_photo_does_not_need_its_file_any_more(tmp_path, photo):
+    path = photo(tmp_path / "here.jpg")
+    read = read_photo(path)
+    path.unlink()
+    assert read.resize((4, 4)).getpixel((0, 0)) is not None

@@ -65,7 +65,7 @@ class PhotoFolder(Dataset):
         self.root, self.transform, self.seed = os.fspath(root), transform, seed
         self.classes = _class_folders(self.root)
         self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
-        found = [_photos_below(os.path.join(self.root, name))[:limit] for name in self.classes]
+        found = [photos_below(os.path.join(self.root, name))[:limit] for name in self.classes]
         for name, paths in zip(self.classes, found, strict=True):
             if not paths:
                 raise UserError(
@@ -148,7 +148,7 @@ def _class_folders(root: str) -> list[str]:
     return names
 
 
-def _photos_below(folder: str) -> list[str]:
+def photos_below(folder: str) -> list[str]:
     """The photos in `folder`, in the order of ImageFolder: folders sorted by path, then files by name."""
     photos = []
     for parent, _, names in sorted(os.walk(folder, followlinks=True)):
@@ -247,18 +247,19 @@ class WholeBatchSampler:
             yield [Key(0, index) for index in batch]
 
 
-# the iterators that live and have workers
-_with_workers = weakref.WeakSet()
-
-
 class PhotoLoader(DataLoader):
     """A DataLoader that raises UserError, in this process and on one line, for a photo that cannot be read."""
 
+    _ending = None
+
     def __iter__(self):
-        iterator = super().__iter__()
-        if self.num_workers:
-            _with_workers.add(iterator)
-        for batch in iterator:
+        batches = super().__iter__()
+        if self.num_workers and self._ending is None:
+            # when this loader goes, by the garbage collector or at exit, its workers must be asked to go while their
+            # queues are open: the SIGTERM that would follow is one that they ignore, and Python would wait for ever
+            self._ending = weakref.finalize(self, batches._shutdown_workers)
+            atexit.register(self._ending)
+        for batch in batches:
             if isinstance(batch, Unreadable):
                 raise UserError(batch.message)
             yield batch
@@ -306,7 +307,7 @@ def get_dataloader(
         num_workers=workers,
         pin_memory=config.DEVICE.type == "cuda",
         persistent_workers=workers > 0,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=leave_signals_to_the_parent,
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
     )
     return dataset, loader
@@ -324,16 +325,9 @@ def share_workers(workers: int | None) -> tuple[int, int]:
     return total - evaluation, evaluation
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def leave_signals_to_the_parent(worker: int) -> None:
     """A terminal sends Ctrl-C to the whole process group, but the rank still needs its batch to stop at a step."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(1)
-
-
-@atexit.register
-def _end_workers() -> None:
-    """At exit multiprocessing ends its processes by SIGTERM, which the workers ignore, and would wait for ever."""
-    for iterator in list(_with_workers):
-        iterator._shutdown_workers()

@@ -217,6 +217,11 @@ def wrap(model: nn.Module, launch: Launch) -> nn.Module:
     return model
 
 
+def wrap_for_inference(model: nn.Module, launch: Launch) -> nn.Module:
+    """The model as the launch evaluates it: several GPUs of one process share each batch by nn.DataParallel."""
+    return nn.DataParallel(model) if launch.parallel == "dp" else model
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The model inside nn.DataParallel or DistributedDataParallel, or the model itself."""
     return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model

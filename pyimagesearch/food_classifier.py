@@ -179,7 +179,8 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], source: str) ->
             "that architecture"
         )
     backbone.load_state_dict(fitting, strict=False)
-    wanted = [name for name in own if not name.startswith("classifier.")]
+    # num_batches_tracked, which nothing reads, is not in files as old as torchvision's
+    wanted = [name for name in own if not name.startswith("classifier.") and not name.endswith("num_batches_tracked")]
     loaded = sum(name in fitting for name in wanted)
     print(f"[INFO] loaded {loaded} of the backbone's {len(wanted)} tensors from {source}...")
 

@@ -130,6 +130,8 @@ def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(description="Show what the trained classifier says of photos.")
     photos = parser.add_argument_group("photos")
     _add_places(photos)
+    photos.add_argument("--images", nargs="+", metavar="PATH", help="photos of your own, and folders of them")
+    photos.add_argument("--csv", metavar="FILE", help="with --images: write the predictions there, one row a photo")
     photos.add_argument(
         "--count", type=number(int, 1, 100), metavar="N",
         help=f"photos of the test split to show (default {config.PRED_BATCH_SIZE} a device)",
@@ -139,7 +141,12 @@ def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     _add_workers(photos)
     _add_amp(parser.add_argument_group("devices"))
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.csv and not args.images:
+        parser.error("--csv goes with --images; name the photos")
+    if args.images and (args.count or args.seed is not None):
+        parser.error("--count and --seed choose from the test split; leave them out with --images")
+    return args
 
 
 def _add_places(group) -> None:

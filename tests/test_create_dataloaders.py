@@ -1,9 +1,12 @@
 """The training stream is a pure function of (seed, epoch, global batch size); evaluation sees each photo once."""
 
+import gc
+import multiprocessing
 import os
 import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -24,6 +27,8 @@ from pyimagesearch.create_dataloaders import (
 from pyimagesearch.errors import UserError
 
 WORLDS = (1, 2, 3, 5)
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
 class DrawsFrom:
@@ -241,7 +246,8 @@ def test_any_compose_of_torchvision_works_with_the_tutorials_call(photos):
 
 def test_the_dataset_lists_photos_as_torchvisions_imagefolder_does(photos, photo):
     root = photos({"Noodles/Pasta": 3, "Bread": 2, "Vegetable/Fruit": 1, "egg": 2, "Käse": 1})
-    photo(root / "Bread" / "deeper" / "still" / "0.png")
+    for folder in ("z", "deeper/still", "deeper", "b", "a", "y", "c"):
+        photo(root / "Bread" / folder / "0.png")
     photo(root / "Bread" / "a.JPG")
     (root / "Bread" / "notes.txt").write_text("no photo")
     (root / "classes.txt").write_text("no class")
@@ -299,6 +305,21 @@ def test_a_program_that_still_has_a_loader_at_its_end_ends(photos, tmp_path, sta
         capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": repository},
     )  # fmt: skip
     assert (out.returncode, out.stdout, out.stderr) == (0, "[2, 1]\n2\n", "")
+
+
+def test_workers_end_at_once_when_the_garbage_collector_finds_their_loader(photos):
+    """As after an error whose traceback holds it. Workers ignore the SIGTERM that torch would fall back on."""
+    _, loader = get_dataloader(photos({"a": 6}), eval_transform(8), 2, workers=2)
+    batches = iter(loader)
+    next(batches)
+    circle = [loader, batches]
+    circle.append(circle)
+    workers = set(multiprocessing.active_children())
+    began = time.monotonic()
+    del loader, batches, circle
+    gc.collect()
+    assert len(workers) >= 2 and not workers & set(multiprocessing.active_children())
+    assert time.monotonic() - began < 5
 
 
 # --- mistakes in the data --------------------------------------------------------------------------------------------

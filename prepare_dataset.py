@@ -8,60 +8,13 @@ Each photo is decoded once; what cannot be used is left out and listed in reject
 at all: after an interruption the old one is there still, and the next run goes on. Run again, it brings in what is new.
 """
 
-import argparse
 import os
 import shlex
 import sys
 
 from pyimagesearch import config, errors
 from pyimagesearch.errors import UserError, one_line
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Sort photos named K_N.ext, K the number of the class, into class folders. Each is decoded once; "
-        "what cannot be used is left out and listed in DEST/rejected.csv. The dataset appears whole or not at all; run "
-        "again, it brings in what is new.",
-    )
-    origin = parser.add_argument_group("from where to where")
-    one_of = origin.add_mutually_exclusive_group()
-    one_of.add_argument(
-        "--source",
-        metavar="DIR",
-        default=config.DATA_PATH,
-        help=f"holds {', '.join(config.SPLITS)}, and classes.txt, one name a line, where the classes are not those of "
-        "Food-11 (default: %(default)s)",
-    )
-    one_of.add_argument(
-        "--sample", action="store_true", help=f"draw the built-in sample in {config.SAMPLE_PATH} and take it as source"
-    )
-    origin.add_argument("--seed", type=natural, default=0, metavar="N", help="of the sample (default: %(default)s)")
-    origin.add_argument("--dest", metavar="DIR", default=config.BASE_PATH, help="the dataset (default: %(default)s)")
-    origin.add_argument(
-        "--overwrite", action="store_true", help="replace whatever is at DEST with exactly what the source holds"
-    )
-    how = parser.add_argument_group("how")
-    how.add_argument("--strict", action="store_true", help="a file that cannot be used is an error: nothing is changed")
-    how.add_argument("--no-verify", action="store_true", help="do not decode the photos: faster, finds no broken one")
-    how.add_argument(
-        "--link", action="store_true", help="hard-link: takes no space, but edited in place both photos change"
-    )
-    how.add_argument("--workers", type=positive, metavar="N", help="threads (default: a few more than there are cores)")
-    return parser.parse_args()
-
-
-def natural(text: str) -> int:
-    """`text` as an int from 0."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    """`text` as an int from 1."""
-    if natural(text) == 0:
-        raise argparse.ArgumentTypeError("0 is too few; at least 1")
-    return int(text)
+from pyimagesearch.options import preparation_options
 
 
 def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, workers=None):
@@ -98,12 +51,8 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
 
 
 def main() -> None:
-    args = parse_arguments()
-    # the rooms come after the flags: they import Pillow and imutils, for which --help need not wait
+    args = preparation_options()  # before the imports that take a moment
     from pyimagesearch import preparing, sources, staging
-
-    for stream in (sys.stdout, sys.stderr):  # a Windows pipe lacks most letters that file and class names may have
-        stream.reconfigure(errors="backslashreplace")
 
     source = sources.read_source(draw_sample(args) if args.sample else args.source)
     if args.strict:
@@ -140,7 +89,7 @@ def main() -> None:
     print(f"[INFO] next: python train_distributed.py{data}")
 
 
-def draw_sample(args: argparse.Namespace) -> str:
+def draw_sample(args) -> str:
     """Draw the built-in sample where it is not there yet; returns its folder."""
     from pyimagesearch import sample_food
 

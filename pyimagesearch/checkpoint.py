@@ -1,7 +1,6 @@
 """What is saved of a run, how it is never half-written, how it comes back."""
 
 import os
-import pickle
 import re
 import threading
 from typing import Any
@@ -102,7 +101,7 @@ class Checkpoints:
             path = os.path.join(self.folder, name)
             try:
                 return _load(path)
-            except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+            except Exception as error:  # the unpickler raises nearly anything of a damaged file
                 print(f"[INFO] passing over {path}, which is no whole checkpoint: {_first_line(error)}")
         if names:
             raise UserError(f"no checkpoint in {self.folder} can be loaded; begin again with --restart")

@@ -307,7 +307,7 @@ def get_dataloader(
         num_workers=workers,
         pin_memory=config.DEVICE.type == "cuda",
         persistent_workers=workers > 0,
-        worker_init_fn=leave_signals_to_the_parent,
+        worker_init_fn=_leave_signals_to_the_parent,
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
     )
     return dataset, loader
@@ -325,9 +325,8 @@ def share_workers(workers: int | None) -> tuple[int, int]:
     return total - evaluation, evaluation
 
 
-def leave_signals_to_the_parent(worker: int) -> None:
+def _leave_signals_to_the_parent(worker: int) -> None:
     """A terminal sends Ctrl-C to the whole process group, but the rank still needs its batch to stop at a step."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    torch.set_num_threads(1)

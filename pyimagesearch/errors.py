@@ -12,6 +12,8 @@ class UserError(Exception):
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's `main` and exit: 2 after a UserError, 130 after Ctrl-C, else what `main` returned (None is 0)."""
+    for stream in (sys.stdout, sys.stderr):  # a Windows pipe lacks most letters that file and class names may have
+        stream.reconfigure(errors="backslashreplace")
     try:
         status = main()
         sys.stdout.flush()

@@ -192,7 +192,11 @@ def load_classifier(path: str, facts: dict) -> FoodClassifier:
     ------
     UserError : the file is missing or damaged, or its tensors are not those of the model that the facts describe
     """
-    model = FoodClassifier(models.get_model(facts["architecture"], weights=None), len(facts["classes"]))
+    try:
+        base = models.get_model(facts["architecture"], weights=None)
+    except ValueError:
+        raise UserError(f"the .json beside {path} names {facts['architecture']!r}, no model of torchvision") from None
+    model = FoodClassifier(base, len(facts["classes"]))
     try:
         model.load_state_dict(read_state_dict(path))
     except RuntimeError:

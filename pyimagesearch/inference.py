@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyimagesearch import config, distributed
 from pyimagesearch.augmentation import eval_transform
-from pyimagesearch.create_dataloaders import Key, WholeBatchSampler, leave_signals_to_the_parent, photos_below
+from pyimagesearch.create_dataloaders import Key, WholeBatchSampler, photos_below
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import atomic_write
 from pyimagesearch.photos import read_photo
@@ -84,7 +84,7 @@ def predict_photos(
     """
     dataset = PhotoList(paths, eval_transform(facts["image_size"]), facts["image_size"])
     sampler = WholeBatchSampler(len(dataset), batch)
-    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers, worker_init_fn=leave_signals_to_the_parent)
+    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
     answers = []
     for images, errors in loader:
         images = images.to(device, non_blocking=True, memory_format=torch.channels_last)

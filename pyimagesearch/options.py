@@ -1,4 +1,4 @@
-"""The flags of train_distributed.py and distributed_inference.py, grouped by subject. Imports nothing heavy."""
+"""The flags of the three scripts, grouped by subject. Imports nothing heavy."""
 
 import argparse
 import math
@@ -37,6 +37,42 @@ def number(kind: type, least: float, most: float = math.inf, *, above: bool = Fa
         return value
 
     return parse
+
+
+def preparation_options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The flags of prepare_dataset.py."""
+    parser = Parser(
+        description="Sort photos named K_N.ext, K the number of the class, into class folders. Each is decoded once; "
+        "what cannot be used is left out and listed in DEST/rejected.csv. The dataset appears whole or not at all; run "
+        "again, it brings in what is new.",
+    )
+    origin = parser.add_argument_group("from where to where")
+    one_of = origin.add_mutually_exclusive_group()
+    one_of.add_argument(
+        "--source", metavar="DIR", default=config.DATA_PATH,
+        help=f"holds {', '.join(config.SPLITS)}, and classes.txt, one name a line, where the classes are not those of "
+        "Food-11 (default %(default)s)",
+    )  # fmt: skip
+    one_of.add_argument(
+        "--sample", action="store_true", help=f"draw the built-in sample in {config.SAMPLE_PATH} and take it as source"
+    )
+    origin.add_argument(
+        "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="of the sample (default %(default)s)"
+    )
+    origin.add_argument("--dest", metavar="DIR", default=config.BASE_PATH, help="the dataset (default %(default)s)")
+    origin.add_argument(
+        "--overwrite", action="store_true", help="replace whatever is at DEST with exactly what the source holds"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument("--strict", action="store_true", help="a file that cannot be used is an error: nothing is changed")
+    how.add_argument("--no-verify", action="store_true", help="do not decode the photos: faster, finds no broken one")
+    how.add_argument(
+        "--link", action="store_true", help="hard-link: takes no space, but edited in place both photos change"
+    )
+    how.add_argument(
+        "--workers", type=number(int, 1, 1024), metavar="N", help="threads (default: a few more than there are cores)"
+    )
+    return parser.parse_args(arguments)
 
 
 def training_options(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -61,7 +61,7 @@ class _Picture(NamedTuple):
 
 
 def draw_sample(
-    dest: str | os.PathLike, *, seed: int = 0, counts: Sequence[int] = (40, 10, 12), workers: int | None = None
+    dest: str | os.PathLike, *, seed: int = 0, counts: Sequence[int] = (160, 16, 20), workers: int | None = None
 ) -> dict[str, int]:
     """Draw the sample into the folder `dest`, whole or not at all.
 

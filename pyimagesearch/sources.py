@@ -19,8 +19,8 @@ from pyimagesearch.errors import UserError, one_line
 CLASS_LIST = "classes.txt"
 NAME_LIMIT = 255  # bytes of one folder name on common file systems
 PHOTO_NAME = re.compile(r"([0-9]+)_[0-9]+\.[A-Za-z]+")
-# kinds of image that imutils.paths.list_images does not list: said to be left out, lest they are missed later
 _EXPECTED = "expected photos named K_N.jpg, K the number of the class"
+# kinds of image that imutils.paths.list_images does not list: said to be left out, lest they are missed later
 OTHER_IMAGES = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".webp")
 
 

@@ -232,5 +232,5 @@ def explain(error: NonFiniteLoss, epoch: int, loader: DataLoader, output: str) -
         write_text(listing, "".join(f"{one_line(path)}\n" for path in paths))
     return (
         f"the loss is not finite in epoch {epoch + 1}, step {error.step + 1}, on a batch of {len(paths)} photos "
-        f"({', '.join(paths[:3])}, ...; all in {listing}); try a lower --lr or --amp off, or look at the photos"
+        f"({', '.join(paths[:3])}; all of them in {listing}); try a lower --lr or --amp off, or look at the photos"
     )

@@ -76,7 +76,7 @@ def train(args, launch) -> int:
     baseModel = distributed.main_first(lambda: build_backbone(args.weights if state is None else "none"))
     with distributed.failing_together():
         baseModel = training.prepare_batchnorm(
-            baseModel, freeze=freeze, synchronise=args.sync_bn, rows=sampler.fewest, image_size=args.image_size
+            baseModel, launch, freeze=freeze, synchronise=args.sync_bn, rows=sampler.fewest, image_size=args.image_size
         )
     model = FoodClassifier(baseModel, len(trainDS.classes))
     model.amp_dtype = dtype
@@ -92,7 +92,7 @@ def train(args, launch) -> int:
         "seed": args.seed, "global batch": globalBatch, "batch size": localBatch, "learning rate": args.lr,
         "image size": args.image_size, "augment": args.augment, "weights": args.weights, "freeze-bn": freeze,
         "sync-bn": args.sync_bn, "amp": str(dtype), "keep": args.keep, "classes": trainDS.classes,
-        "photos": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
+        "training photos (fingerprint)": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
     }  # fmt: skip
     run = Run(model, opt, scaler, lrScheduler, identity, args.output)
     firstEpoch, firstStep, begin = 0, 0, None

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from pyimagesearch import distributed
-from pyimagesearch.errors import UserError
-from pyimagesearch.files import TEMPORARY_SUFFIX, atomic_write
+from pyimagesearch.errors import UserError, describe
+from pyimagesearch.files import TEMPORARY_SUFFIX, atomic_write, write_text
 
 # epochs that are done, and steps of the next one
 NAME = "checkpoint-{epoch:04d}-{step:06d}.pt"
@@ -26,7 +26,7 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike):
         self.folder = os.fspath(folder)
         self._writer: threading.Thread | None = None
-        self._failure: Exception | None = None
+        self._failure: OSError | None = None
 
     def save(self, state: dict) -> None:
         """Copy `state` now and write it while training goes on.
@@ -54,17 +54,16 @@ class Checkpoints:
             if (failure := self._failure) is not None:
                 self._failure = None
                 raise UserError(
-                    f"cannot save a checkpoint in {self.folder} ({_first_line(failure)}); the ones before are intact: "
+                    f"cannot save a checkpoint in {self.folder} ({describe(failure)}); the ones before are intact: "
                     "make room, or mend what it says, and go on with --resume"
                 )
 
     def _write(self, state: dict) -> None:
         try:
-            with atomic_write(os.path.join(self.folder, NAME.format(**state))) as file:
-                torch.save(state, file)
+            save_tensors(os.path.join(self.folder, NAME.format(**state)), state)
             self._prune(state["best_epoch"])
-        except (OSError, RuntimeError) as error:  # torch.save tells of a full disk by a RuntimeError
-            self._failure = error.__context__ if isinstance(error.__context__, OSError) else error
+        except OSError as error:
+            self._failure = error
 
     def _prune(self, best_epoch: int) -> None:
         """Remove what is neither new nor best, and what a killed run left of a file."""
@@ -107,11 +106,35 @@ class Checkpoints:
             raise UserError(f"no checkpoint in {self.folder} can be loaded; begin again with --restart")
         return None
 
+    def check_writable(self) -> None:
+        """Raise UserError where no file can be written, so that nobody learns it after the first epoch."""
+        with distributed.failing_together():
+            if distributed.is_main():
+                probe = os.path.join(self.folder, f"probe{TEMPORARY_SUFFIX}")
+                try:
+                    write_text(probe, "")
+                    os.unlink(probe)
+                except OSError as error:
+                    raise UserError(
+                        f"cannot write to {self.folder}: {describe(error)}; name another --output"
+                    ) from None
+
     def clear(self) -> None:
         """Remove every checkpoint, for a run that begins."""
         if distributed.is_main():
             for name in self.names():
                 os.unlink(os.path.join(self.folder, name))
+
+
+def save_tensors(path: str, value: Any) -> None:
+    """torch.save `value`, whole or not at all. Raises OSError."""
+    with atomic_write(path) as file:
+        try:
+            torch.save(value, file)
+        except RuntimeError as error:  # so torch tells of a write that failed
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def _load(path: str) -> dict:
@@ -148,8 +171,9 @@ def find_start(checkpoints: Checkpoints, *, resume: bool, restart: bool) -> dict
 
     Raises
     ------
-    UserError : an unfinished run would be lost
+    UserError : an unfinished run would be lost, or the folder cannot be written
     """
+    checkpoints.check_writable()
     if restart:
         return None
     state = checkpoints.newest()

@@ -227,8 +227,17 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
 
 
-def synchronise_batchnorm(model: nn.Module) -> nn.Module:
-    """Let every BatchNorm of `model` take its statistics over the global batch, in place of this rank's share."""
+def synchronise_batchnorm(model: nn.Module, launch: Launch) -> nn.Module:
+    """Let every BatchNorm of `model` take its statistics over the global batch, in place of this rank's share.
+
+    Raises
+    ------
+    UserError : under nn.DataParallel, whose threads share no statistics
+    """
+    if launch.parallel == "dp" and launch.devices > 1:
+        raise UserError(
+            "--sync-bn needs a process for each GPU, and nn.DataParallel has one for all; start with torchrun"
+        )
     if torch.cuda.is_available():
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return SyncBatchNorm.convert(model)  # torch's own is for GPUs alone

@@ -20,13 +20,21 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         status = 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        status = 130
     except BrokenPipeError:  # the reader of our output, `head` for one, has left; Python would complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
+    except OSError as error:  # a full disk, a folder that cannot be written: the machine's state, not our mistake
+        print(f"error: {one_line(describe(error))}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        status = 130
     sys.exit(status)
+
+
+def describe(error: OSError) -> str:
+    """What the system says went wrong, and with which file."""
+    return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
 
 
 def one_line(text: object) -> str:

@@ -10,9 +10,9 @@ import torchvision
 from torch import nn
 
 from pyimagesearch import config, distributed
-from pyimagesearch.checkpoint import to_cpu
-from pyimagesearch.errors import UserError
-from pyimagesearch.files import atomic_write, write_json
+from pyimagesearch.checkpoint import save_tensors, to_cpu
+from pyimagesearch.errors import UserError, describe
+from pyimagesearch.files import write_json
 from pyimagesearch.food_classifier import ARCHITECTURE, read_state_dict
 from pyimagesearch.reporting import best_epoch, write_history
 from pyimagesearch.training import Totals
@@ -73,12 +73,21 @@ class Run:
             "lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds, "images_per_s": images_per_s,
         })  # fmt: skip
         self.scheduler.step()
-        if distributed.is_main():
+        with distributed.failing_together():
+            if distributed.is_main():
+                self._write_epoch(epoch)
+
+    def _write_epoch(self, epoch: int) -> None:
+        try:
             write_history(os.path.join(self.output, "history.csv"), self.history)
             if epoch == self.kept_epoch:
-                with atomic_write(model_path(self.output)) as file:
-                    torch.save(to_cpu(distributed.unwrap(self.model).state_dict()), file)
+                save_tensors(model_path(self.output), to_cpu(distributed.unwrap(self.model).state_dict()))
                 self.write_facts()
+        except OSError as error:
+            raise UserError(
+                f"cannot write the model to {self.output} ({describe(error)}); make room, or mend what it says, and go "
+                "on with --resume"
+            ) from None
 
     @property
     def kept_epoch(self) -> int:
@@ -88,8 +97,9 @@ class Run:
     def load_kept(self) -> None:
         """Let the model be the one that was kept, on every rank."""
         model = distributed.unwrap(self.model)
-        if distributed.is_main():
-            model.load_state_dict(read_state_dict(model_path(self.output)))
+        with distributed.failing_together():
+            if distributed.is_main():
+                model.load_state_dict(read_state_dict(model_path(self.output)))
         distributed.broadcast_state(model)
 
     def write_facts(self, **metrics: float) -> None:

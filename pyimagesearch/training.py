@@ -73,7 +73,9 @@ class RunningTotals:
         return Totals(sums[0], int(sums[1]), int(sums[2]))
 
 
-def prepare_batchnorm(model: nn.Module, *, freeze: bool, synchronise: bool, rows: int, image_size: int) -> nn.Module:
+def prepare_batchnorm(
+    model: nn.Module, launch: distributed.Launch, *, freeze: bool, synchronise: bool, rows: int, image_size: int
+) -> nn.Module:
     """`model` with its BatchNorm frozen, synchronised over the ranks, or as it is.
 
     Parameters
@@ -83,7 +85,8 @@ def prepare_batchnorm(model: nn.Module, *, freeze: bool, synchronise: bool, rows
 
     Raises
     ------
-    UserError : `freeze` and `synchronise` together; or a share too small for statistics of its own
+    UserError : `freeze` and `synchronise` together, or `synchronise` under nn.DataParallel; or a share too small for
+        statistics of its own
     """
     if freeze and synchronise:
         raise UserError(
@@ -93,7 +96,7 @@ def prepare_batchnorm(model: nn.Module, *, freeze: bool, synchronise: bool, rows
     if freeze:
         return freeze_batchnorm(model)
     if synchronise:
-        return distributed.synchronise_batchnorm(model)
+        return distributed.synchronise_batchnorm(model, launch)
     if rows * (image_size // 32) ** 2 < 2:
         raise UserError(
             f"the last batch of an epoch leaves a process {rows} photo{'' if rows == 1 else 's'}, of which BatchNorm "

@@ -55,7 +55,7 @@ def train(data: str, output: str, launch: distributed.Launch, batchnorm: str) ->
     train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
     _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
     base = training.prepare_batchnorm(
-        SmallNet(), freeze=batchnorm == "frozen", synchronise=batchnorm == "sync", rows=2, image_size=64
+        SmallNet(), launch, freeze=batchnorm == "frozen", synchronise=batchnorm == "sync", rows=2, image_size=64
     )
     model = distributed.wrap(FoodClassifier(base, len(train_set.classes)), launch)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)

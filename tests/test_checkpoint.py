@@ -129,6 +129,15 @@ def test_an_unfinished_run_is_neither_lost_nor_resumed_without_being_asked(tmp_p
     assert find_start(checkpoints, resume=False, restart=True) is None
 
 
+@pytest.mark.parametrize("flag", ["resume", "restart", None])
+def test_an_output_that_is_a_file_is_told_before_training(flag, tmp_path):
+    (tmp_path / "output").write_text("mine")
+    flags = {"resume": flag == "resume", "restart": flag == "restart"}
+    with pytest.raises(UserError, match="name another --output"):
+        find_start(Checkpoints(tmp_path / "output" / "checkpoints"), **flags)
+    assert (tmp_path / "output").read_text() == "mine"
+
+
 def test_a_finished_run_gives_way_to_the_next(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, state(5))

@@ -40,6 +40,11 @@ def test_ctrl_c_is_status_130_without_a_traceback(capsys):
     assert capsys.readouterr().err == "\ninterrupted\n"
 
 
+def test_what_the_system_refuses_is_one_line_and_status_2(capsys, tmp_path):
+    assert exit_of(lambda: os.listdir(tmp_path / "none")) == 2
+    assert capsys.readouterr().err == f"error: No such file or directory: {tmp_path / 'none'}\n"
+
+
 def test_a_fault_of_the_program_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         errors.run(lambda: 1 / 0)

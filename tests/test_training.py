@@ -16,6 +16,7 @@ from pyimagesearch.food_classifier import FrozenBatchNorm2d
 from pyimagesearch.training import NonFiniteLoss, RunningTotals, Totals, prepare_batchnorm
 
 CPU = torch.device("cpu")
+ONE = distributed.Launch("none", CPU, 0, 1)
 SIZE = 8
 
 
@@ -276,21 +277,27 @@ def convolution() -> nn.Module:
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_batchnorm_is_frozen_when_asked_and_else_as_it_is(freeze):
-    model = prepare_batchnorm(convolution(), freeze=freeze, synchronise=False, rows=2, image_size=32)
+    model = prepare_batchnorm(convolution(), ONE, freeze=freeze, synchronise=False, rows=2, image_size=32)
     assert isinstance(model[1], FrozenBatchNorm2d) is freeze
 
 
 def test_frozen_and_synchronised_at_once_is_refused():
     with pytest.raises(UserError, match="--sync-bn would do nothing"):
-        prepare_batchnorm(convolution(), freeze=True, synchronise=True, rows=2, image_size=32)
+        prepare_batchnorm(convolution(), ONE, freeze=True, synchronise=True, rows=2, image_size=32)
+
+
+def test_synchronising_over_the_threads_of_dataparallel_is_refused():
+    two_gpus = distributed.Launch("dp", CPU, 2, 2)
+    with pytest.raises(UserError, match="torchrun"):
+        prepare_batchnorm(convolution(), two_gpus, freeze=False, synchronise=True, rows=2, image_size=32)
 
 
 @pytest.mark.parametrize("rows, image_size, right", [(1, 32, False), (0, 224, False), (2, 32, True), (1, 64, True)])
 def test_a_batch_too_small_for_statistics_is_refused_before_training(rows, image_size, right):
     settings = {"synchronise": False, "rows": rows, "image_size": image_size}
-    prepare_batchnorm(convolution(), freeze=True, **settings)
+    prepare_batchnorm(convolution(), ONE, freeze=True, **settings)
     if right:
-        prepare_batchnorm(convolution(), freeze=False, **settings)
+        prepare_batchnorm(convolution(), ONE, freeze=False, **settings)
         return
     with pytest.raises(UserError, match="the last batch of an epoch leaves a process"):
-        prepare_batchnorm(convolution(), freeze=False, **settings)
+        prepare_batchnorm(convolution(), ONE, freeze=False, **settings)

@@ -48,12 +48,15 @@ def start(data: Path, output: Path, *flags: str) -> subprocess.Popen:
 
 
 def train_with_kills(data: Path, output: Path, longest: float, rng: random.Random) -> list[str]:
-    """Start, kill after up to `longest` seconds, and resume, until a run ends by itself. Returns where each began."""
+    """Start, kill at a moment of the `longest` seconds that a whole run takes, and resume, until a run ends by itself.
+
+    Returns where each start began. The first is killed before a run can be done.
+    """
     beginnings = []
     while True:
         process = start(data, output)
         try:
-            told, _ = process.communicate(timeout=rng.uniform(0.3, 1) * longest)
+            told, _ = process.communicate(timeout=rng.uniform(0.3, 1 if beginnings else 0.75) * longest)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             told, _ = process.communicate()

@@ -69,13 +69,12 @@ def show_random_batch(args, model, facts, launch) -> None:
 def predict_images(args, model, facts, launch) -> None:
     """Say of each photo that the person named what it shows; all ranks share the work and rank 0 tells."""
     from pyimagesearch import distributed
-    from pyimagesearch.create_dataloaders import cores_of_rank
     from pyimagesearch.inference import list_photos, predict_photos, write_predictions
     from pyimagesearch.progress import make_bar
 
     with distributed.failing_together():
         paths = list_photos(args.images)
-    workers = cores_of_rank() if args.workers is None else args.workers
+    workers = distributed.cores_of_rank() if args.workers is None else args.workers
     with make_bar("photos", len(paths)) as bar:
         predictions = predict_photos(model, paths, facts, launch.device, workers=workers, after_batch=bar.update)
     if not distributed.is_main():

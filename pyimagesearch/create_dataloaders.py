@@ -299,7 +299,7 @@ def get_dataloader(
     """
     dataset = PhotoFolder(rootDir, transforms, seed=seed, limit=limit)
     sampler = GlobalBatchSampler(len(dataset), bs, seed=seed) if shuffle else WholeBatchSampler(len(dataset), bs)
-    workers = cores_of_rank() // 3 if workers is None else workers
+    workers = distributed.cores_of_rank() // 3 if workers is None else workers
     loader = PhotoLoader(
         dataset,
         batch_sampler=sampler,
@@ -313,14 +313,9 @@ def get_dataloader(
     return dataset, loader
 
 
-def cores_of_rank() -> int:
-    """The cores that this rank may use, when the ranks of this host share them evenly."""
-    return max(1, distributed.available_cores() // distributed.local_world_size())
-
-
 def share_workers(workers: int | None) -> tuple[int, int]:
     """(for the training loader, for an evaluation loader) of `workers` processes; None is one a core of this rank."""
-    total = cores_of_rank() if workers is None else workers
+    total = distributed.cores_of_rank() if workers is None else workers
     evaluation = total // 4
     return total - evaluation, evaluation
 

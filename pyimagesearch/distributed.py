@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pyimagesearch import config
+from pyimagesearch.cores import available_cores
 from pyimagesearch.errors import UserError
 from pyimagesearch.sync_batchnorm import SyncBatchNorm
 
@@ -68,14 +69,17 @@ def start(parallel: str = "auto") -> Launch:
     gpus = torch.cuda.device_count()
     if parallel == "auto":
         parallel = "ddp" if launched() else "dp" if gpus > 1 else "none"
-    if parallel != "ddp":
+    if parallel == "ddp":
+        device = _own_device(gpus)
+        _join(device)
+        launch = Launch("ddp", device, world_size() if device.type == "cuda" else 0, world_size())
+    else:
         gpus = gpus if parallel == "dp" else min(gpus, 1)
-        return Launch(parallel, config.DEVICE, gpus, max(gpus, 1))
-    device = _own_device(gpus)
-    _join(device)
-    if device.type == "cpu" and local_world_size() > 1:
-        torch.set_num_threads(max(1, available_cores() // local_world_size()))
-    return Launch("ddp", device, world_size() if device.type == "cuda" else 0, world_size())
+        launch = Launch(parallel, config.DEVICE, gpus, max(gpus, 1))
+    # torchrun leaves each process one thread, and torch would take every core of a host of which a container has two
+    if launch.device.type == "cpu" and (local_world_size() > 1 or "OMP_NUM_THREADS" not in os.environ):
+        torch.set_num_threads(cores_of_rank())
+    return launch
 
 
 def _own_device(gpus: int) -> torch.device:
@@ -166,26 +170,9 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def available_cores() -> int:
-    """The cores that this process may use: its affinity, and on Linux what the container (cgroup) grants."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _cgroup_cores(default=cores)))
-
-
-def _cgroup_cores(default: int) -> int:
-    """CPU time granted per period, in cores: cgroup v2's cpu.max ("200000 100000" is two), else v1's two files."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
-        try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            return default
-    return default if quota in ("max", "-1") else max(1, round(int(quota) / int(period)))
+def cores_of_rank() -> int:
+    """The cores that this rank may use, when the ranks of this host share them evenly."""
+    return max(1, available_cores() // local_world_size())
 
 
 def run_id() -> str:

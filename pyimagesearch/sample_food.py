@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from pyimagesearch import config
+from pyimagesearch.cores import available_cores
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import write_json, write_text
 from pyimagesearch.sample_art import market, meals, snacks
@@ -96,7 +97,7 @@ def draw_sample(
     try:
         write_json(os.path.join(partial, MARKER), marker)
         write_text(os.path.join(partial, "classes.txt"), "".join(f"{name}\n" for name in config.CLASSES))
-        _draw_files(_pictures(partial, seed, counts), workers or _usable_cores())
+        _draw_files(_pictures(partial, seed, counts), workers or available_cores())
         if os.path.isdir(dest):
             os.rmdir(dest)  # it is empty; Windows renames onto no folder
         os.rename(partial, dest)
@@ -209,7 +210,3 @@ def _start_worker() -> None:
 def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

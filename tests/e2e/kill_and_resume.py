@@ -63,7 +63,8 @@ def train_with_kills(data: Path, output: Path, longest: float, rng: random.Rando
         if process.returncode not in (0, -signal.SIGKILL):
             raise RuntimeError(f"training failed with status {process.returncode}:\n{told}")
         began = re.search(r"resuming after (\d+) epochs and (\d+) steps", told)
-        beginnings.append(f"{began[1]}+{began[2]}" if began else "0+0")
+        fresh = "0+0" if "training the network" in told else "-"  # killed before it had begun
+        beginnings.append(f"{began[1]}+{began[2]}" if began else fresh)
         if process.returncode == 0:
             return beginnings
 

@@ -41,7 +41,7 @@ def train(args, launch) -> int:
 
     device = launch.device
     print(f"[INFO] number of GPUs found: {launch.gpus}...")
-    if launch.parallel == "dp":
+    if launch.parallel == "dp" and launch.gpus > 1:
         print("[INFO] using nn.DataParallel; torchrun --standalone --nproc-per-node=gpu would be faster...")
 
     # a run that was stopped goes on with the batch that it began with, on however many devices

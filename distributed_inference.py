@@ -21,19 +21,17 @@ def main() -> None:
     from pyimagesearch.run import model_path, read_facts
 
     facts = read_facts(args.output)
-    launch = distributed.start()
-    print(f"[INFO] number of GPUs found: {launch.gpus}...")
-
-    # the trained weights alone: nothing is downloaded, and the classes are those the model was trained on
-    model = load_classifier(model_path(args.output), facts)
-    model.amp_dtype = amp_dtype(args.amp, launch.device)
-    model = model.to(launch.device, memory_format=torch.channels_last)
-    model = distributed.wrap_for_inference(model, launch).eval()
-    if args.images:
-        predict_images(args, model, facts, launch)
-    elif distributed.is_main():
-        show_random_batch(args, model, facts, launch)
-    distributed.stop()
+    with distributed.started() as launch:
+        print(f"[INFO] number of GPUs found: {launch.gpus}...")
+        # the trained weights alone: nothing is downloaded, and the classes are those the model was trained on
+        model = load_classifier(model_path(args.output), facts)
+        model.amp_dtype = amp_dtype(args.amp, launch.device)
+        model = model.to(launch.device, memory_format=torch.channels_last)
+        model = distributed.wrap_for_inference(model, launch).eval()
+        if args.images:
+            predict_images(args, model, facts, launch)
+        elif distributed.is_main():
+            show_random_batch(args, model, facts, launch)
 
 
 def show_random_batch(args, model, facts, launch) -> None:

@@ -16,14 +16,12 @@ from pyimagesearch.options import training_options
 
 def main() -> int:
     args = training_options()  # before the imports that take seconds
-    from pyimagesearch import distributed
+    from pyimagesearch import distributed, launcher
 
     if args.nproc and not distributed.launched():
-        return distributed.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
-    launch = distributed.start(args.parallel)
-    status = train(args, launch)
-    distributed.stop()
-    return status
+        return launcher.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
+    with distributed.started(args.parallel) as launch:
+        return train(args, launch)
 
 
 def train(args, launch) -> int:

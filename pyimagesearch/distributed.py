@@ -6,7 +6,6 @@ identity. No other file asks whether a process group exists.
 
 import os
 import sys
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,6 +97,10 @@ def _own_device(gpus: int) -> torch.device:
 
 def _join(device: torch.device) -> None:
     """Tensors on GPUs travel by nccl; those on the CPU, signals and objects among them, by gloo."""
+    # Adam imports this, and parts of it that are imported within a group hold on to it as a default argument: it would
+    # outlive stop(), and its threads abort a process that ends while they run
+    import torch._dynamo  # noqa: F401
+
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if launched():
         dist.init_process_group(backend, timeout=TIMEOUT)
@@ -105,6 +108,22 @@ def _join(device: torch.device) -> None:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     if not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only rank 0 tells; errors go to stderr, from any rank
+
+
+@contextmanager
+def started(parallel: str = "auto") -> Iterator[Launch]:
+    """A block within the process group; see start.
+
+    The group is left at the end, and after an error that ends all ranks together. After any other, other ranks may be
+    waiting in it, and leaving it could wait for them.
+    """
+    launch = start(parallel)
+    try:
+        yield launch
+    except (UserError, SystemExit):
+        stop()
+        raise
+    stop()
 
 
 def stop() -> None:
@@ -116,33 +135,6 @@ def stop() -> None:
 def launched() -> bool:
     """Whether a launcher, torchrun or another that speaks its environment variables, started this process."""
     return "WORLD_SIZE" in os.environ and "RANK" in os.environ
-
-
-def run_by_torchrun(script: str, arguments: list[str], processes: int) -> int:
-    """Run `script` in `processes` processes on this host, by torch.distributed's own launcher.
-
-    Returns
-    -------
-    the exit status: 0, or that of the process that failed first
-    """
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
-    job = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0", max_restarts=0,
-    )  # fmt: skip
-    try:
-        elastic_launch(job, sys.executable)("-u", script, *arguments)
-    except ChildFailedError as error:  # the process itself has said what was wrong
-        return _shell_status(error.get_first_failure()[1].exitcode)
-    return 0
-
-
-def _shell_status(exitcode: int) -> int:
-    """A process that died of signal n has exit code -n in Python and 128 + n in a shell."""
-    return 128 - exitcode if exitcode < 0 else exitcode
 
 
 # --- who am I --------------------------------------------------------------------------------------------------------

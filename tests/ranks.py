@@ -115,10 +115,9 @@ def not_finite(data, output, launch):
 def main() -> None:
     case, data, output = sys.argv[1:]
     torch.set_num_threads(1)
-    launch = distributed.start("ddp")
     os.makedirs(output, exist_ok=True)
-    CASES[case](data, output, launch)
-    distributed.stop()
+    with distributed.started("ddp") as launch:
+        CASES[case](data, output, launch)
 
 
 CASES = {f.__name__: f for f in (frozen_and_synchronised, samples, unreadable, not_finite)}

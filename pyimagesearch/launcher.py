@@ -4,6 +4,7 @@ import os
 import sys
 import uuid
 
+from pyimagesearch import signals
 from pyimagesearch.cores import available_cores
 
 
@@ -12,20 +13,24 @@ def run_by_torchrun(script: str, arguments: list[str], processes: int) -> int:
 
     Returns
     -------
-    the exit status: 0, or that of the process that failed first
+    the exit status: 0, that of the process that failed first, or 128 + the signal that this process received and
+    handed on
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
     job = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0", max_restarts=0,
+        rdzv_endpoint="localhost:0", max_restarts=0, signals_to_handle=",".join(signals.NAMES),
     )  # fmt: skip
     try:
         elastic_launch(job, sys.executable)("-u", script, *arguments)
     except ChildFailedError as error:  # the process itself has said what was wrong
         return _shell_status(error.get_first_failure()[1].exitcode)
+    except SignalException as stopped:
+        return 128 + stopped.sigval
     return 0
 
 

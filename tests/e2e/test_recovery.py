@@ -117,6 +117,16 @@ def test_under_torchrun_all_ranks_stop_at_the_same_step_and_one_tells(data, tmp_
     assert out.count("SIGTERM: saved in") == 1
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
+def test_the_scripts_own_launcher_hands_signals_on(name, data, tmp_path):
+    process = launch(data, tmp_path, *EQUAL, "--epochs", "50", "--checkpoint-every", "2", "--nproc", "2")
+    wait_for(lambda: steps_done(tmp_path) > (0, 0), process)
+    os.killpg(process.pid, getattr(signal, name))
+    out, err = finish(process, 128 + getattr(signal, name))
+    assert out.count(f"{name}: saved in") == 1
+    assert "Traceback" not in err
+
+
 def test_an_unfinished_run_is_refused_and_then_resumed_or_begun_again(data, tmp_path):
     process = launch(data, tmp_path, *FLAGS, "--epochs", "50", "--checkpoint-every", "1")
     wait_for(lambda: steps_done(tmp_path) > (0, 0), process)

@@ -100,8 +100,10 @@ class Checkpoints:
             path = os.path.join(self.folder, name)
             try:
                 return _load(path)
-            except Exception as error:  # the unpickler raises nearly anything of a damaged file
-                print(f"[INFO] passing over {path}, which is no whole checkpoint: {_first_line(error)}")
+            except (
+                Exception
+            ):  # the unpickler raises nearly anything of a damaged file, and advises against weights_only
+                print(f"[INFO] passing over {path}, which is no whole checkpoint...")
         if names:
             raise UserError(f"no checkpoint in {self.folder} can be loaded; begin again with --restart")
         return None
@@ -153,10 +155,6 @@ def to_cpu(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(to_cpu(item) for item in value)
     return value
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
 # --- going on, or beginning ------------------------------------------------------------------------------------------

@@ -134,9 +134,9 @@ def _pretrained() -> nn.Module:
             f"cannot download the ImageNet weights ({getattr(error, 'reason', error)}): fetch {enum.url} on another "
             f"machine and put it at {cache}, or train from scratch with --weights none"
         ) from None
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError) as error:
+    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError):
         cache = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(enum.url))
-        raise UserError(f"{cache} is damaged ({_first_line(error)}); delete it, and it is downloaded anew") from None
+        raise UserError(f"{cache} is damaged; delete it, and it is downloaded anew") from None
     finally:
         socket.setdefaulttimeout(before)
 
@@ -152,10 +152,8 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
-    except Exception as error:  # the unpickler raises nearly anything of a damaged file
-        raise UserError(
-            f"{path} is not a whole file of weights ({_first_line(error)}); expected a state_dict written by torch.save"
-        ) from None
+    except Exception:  # the unpickler raises nearly anything of a damaged file, and advises against weights_only
+        raise UserError(f"{path} is not a whole file of weights; expected a state_dict written by torch.save") from None
     items = state.items() if isinstance(state, dict) else ()
     if not items or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items):
         raise UserError(f"{path} holds no state_dict; expected a dictionary of tensors written by torch.save")
@@ -205,7 +203,3 @@ def load_classifier(path: str, facts: dict) -> FoodClassifier:
             "describes; keep the two files of one training run together"
         ) from None
     return model.eval()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

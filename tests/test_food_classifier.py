@@ -245,7 +245,7 @@ def test_a_silent_network_is_given_up_within_seconds_and_other_sockets_are_left_
 def test_a_damaged_cache_is_named(tmp_path, monkeypatch, content):
     cache = cache_of(tmp_path, monkeypatch)
     cache.write_bytes(content)
-    with pytest.raises(UserError, match=f"{re.escape(str(cache))} is damaged .*delete it"):
+    with pytest.raises(UserError, match=f"{re.escape(str(cache))} is damaged; delete it"):
         build_backbone("imagenet")
 
 

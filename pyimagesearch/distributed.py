@@ -106,6 +106,9 @@ def _join(device: torch.device) -> None:
         dist.init_process_group(backend, timeout=TIMEOUT)
     else:  # `--parallel ddp` without a launcher: a world of one
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    if _elastic() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and is_main():
+        # https://github.com/pytorch/pytorch/issues/135712: a restart may meet the addresses of the processes before it
+        print("[INFO] set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun, or its restarts may fail...")
     if not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only rank 0 tells; errors go to stderr, from any rank
 
@@ -177,8 +180,12 @@ def restarted(begun_by: str) -> bool:
 
     The count of restarts alone does not tell: it stays when a host leaves or joins.
     """
-    elastic = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
-    return elastic and begun_by == run_id()
+    return _elastic() and begun_by == run_id()
+
+
+def _elastic() -> bool:
+    """Whether torchrun starts the processes of this job again when they fail."""
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
 
 
 # --- wrap ------------------------------------------------------------------------------------------------------------

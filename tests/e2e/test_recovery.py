@@ -186,7 +186,8 @@ def used_pixels(log: Path, steps: range) -> Counter:
 def test_torchrun_restarts_a_run_that_lost_a_rank_and_it_goes_on_by_itself(data, tmp_path):
     flags = [*EQUAL, "--epochs", "2", "--checkpoint-every", "1"]
     finish(launch(data, tmp_path / "whole", *flags, processes=2))
-    process = launch(data, tmp_path / "hurt", *flags, processes=2, launcher=["--max-restarts=2"])
+    process = launch(data, tmp_path / "hurt", *flags, processes=2, launcher=["--max-restarts=2"],
+                     environment={"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"})  # fmt: skip
     wait_for(lambda: steps_done(tmp_path / "hurt") >= (0, 2), process)
     ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     os.kill(int(ranks[-1]), signal.SIGKILL)

@@ -100,9 +100,7 @@ class Checkpoints:
             path = os.path.join(self.folder, name)
             try:
                 return _load(path)
-            except (
-                Exception
-            ):  # the unpickler raises nearly anything of a damaged file, and advises against weights_only
+            except Exception:  # the unpickler raises nearly anything of a damaged file
                 print(f"[INFO] passing over {path}, which is no whole checkpoint...")
         if names:
             raise UserError(f"no checkpoint in {self.folder} can be loaded; begin again with --restart")

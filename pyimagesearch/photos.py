@@ -1,7 +1,12 @@
 """The one place that decodes a photo: any file that Pillow reads becomes right 8-bit RGB, upright."""
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pyimagesearch.errors import one_line
+
+# above this Pillow warns of decompression bombs; 8 bytes a pixel while decoding make it 0.7 GB
+MAX_PIXELS = 89_478_485
 
 # 8 bits are enough for a classifier; 16-bit grey comes in these modes
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -14,12 +19,31 @@ def read_photo(path) -> Image.Image:
 
     Raises
     ------
-    OSError : no such file, no permission, not an image, truncated
+    OSError : no such file, no permission, not an image, truncated, of more than MAX_PIXELS
     Exception : nearly any other, struct.error and Image.DecompressionBombError among them, of a broken file
     """
     with Image.open(path) as image:
+        refuse_bomb(image)
         image.load()
         return to_rgb(ImageOps.exif_transpose(image))
+
+
+def refuse_bomb(image: Image.Image) -> None:
+    """Raise OSError where `image`, opened but not decoded yet, has more than MAX_PIXELS."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise OSError(f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read")
+
+
+def describe_fault(error: Exception) -> str:
+    """What an exception of read_photo says of the photo, on one line and without its path."""
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own, of twice as many
+        return f"more than the {MAX_PIXELS:,} pixels that are read"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    if isinstance(error, OSError):
+        return f"cannot be read: {one_line(error.strerror or error)}"
+    return f"cannot be decoded: {one_line(error) or type(error).__name__}"
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

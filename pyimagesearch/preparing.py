@@ -10,18 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import NamedTuple, TypeVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import TEMPORARY_SUFFIX
-from pyimagesearch.photos import read_photo
+from pyimagesearch.photos import describe_fault, read_photo
 from pyimagesearch.sources import Photo, Rejected, Source, Split
 
 # what a file named like a photo may hold; others that Pillow knows run programs (EPS) or make no sense here
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-# above this Pillow warns of decompression bombs; 8 bytes a pixel while decoding make it 0.7 GB
-MAX_PIXELS = 89_478_485
 CHUNK = 16  # photos that a thread takes at a time
 SHOWN = 5  # rejected files that are named on the terminal
 
@@ -119,19 +117,11 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | No
 def why_unreadable(path: str | os.PathLike) -> str | None:
     """The reason why training could not read the photo at `path`, which is wholly decoded here; None when it can."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-        if width * height > MAX_PIXELS:
-            return f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read"
+        with Image.open(path, formats=FORMATS):
+            pass
         read_photo(path)
-    except Image.DecompressionBombError:
-        return f"more than the {MAX_PIXELS:,} pixels that are read"
-    except UnidentifiedImageError:
-        return "not an image"
-    except OSError as error:
-        return f"cannot be read: {one_line(error.strerror or error)}"
     except Exception as error:  # Pillow's readers of broken files raise nearly anything
-        return f"cannot be decoded: {one_line(error) or type(error).__name__}"
+        return describe_fault(error)
     return None
 
 

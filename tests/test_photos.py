@@ -1,10 +1,12 @@
 """Any file that Pillow reads becomes right 8-bit RGB, upright."""
 
+import struct
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from pyimagesearch.photos import read_photo
+from pyimagesearch.photos import MAX_PIXELS, describe_fault, read_photo
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -108,6 +110,41 @@ def test_a_truncated_photo_is_refused(tmp_path, photo, extension):
     path.write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(OSError):
         read_photo(path)
+
+
+def save_black(path, width, height):
+    """A PNG of one bit a pixel: small on the disk, however many pixels."""
+    return save(path, Image.new("1", (width, height)))
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [((10_000, 8_948), "10000 x 8948 pixels"), ((20_000, 9_000), f"more than the {MAX_PIXELS:,}")]
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_photo_of_more_pixels_than_are_read_is_refused_before_it_is_decoded(tmp_path, monkeypatch, size, said):
+    path = save_black(tmp_path / "bomb.png", *size)
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(Exception) as caught:
+        read_photo(path)
+    assert said in describe_fault(caught.value)
+    assert "that are read" in describe_fault(caught.value)
+
+
+def test_a_photo_of_60_megapixels_is_read(tmp_path):
+    assert read_photo(save_black(tmp_path / "large.png", 10_000, 6_000)).size == (10_000, 6_000)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UnidentifiedImageError("cannot identify image file '/a/b.jpg'"), "not an image"),
+        (FileNotFoundError(2, "No such file or directory", "/a/b.jpg"), "cannot be read: No such file or directory"),
+        (struct.error("unpack\nrequires"), "cannot be decoded: unpack\\nrequires"),
+        (KeyError(), "cannot be decoded: KeyError"),
+    ],
+)
+def test_why_a_photo_is_refused_is_said_on_one_line(error, said):
+    assert describe_fault(error) == said
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all"])

@@ -11,6 +11,7 @@ import os
 import signal
 import weakref
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -149,12 +150,19 @@ def _class_folders(root: str) -> list[str]:
 
 
 def photos_below(folder: str) -> list[str]:
-    """The photos in `folder`, in the order of ImageFolder: folders sorted by path, then files by name."""
-    photos = []
-    for parent, _, names in sorted(os.walk(folder, followlinks=True)):
-        kept = (name for name in sorted(names) if name.lower().endswith(EXTENSIONS) and not name.startswith("."))
-        photos += [os.path.join(parent, name) for name in kept]
-    return photos
+    """The photos in `folder`, in the order of ImageFolder: folders sorted by path, then files by name.
+
+    Links to folders are followed, but none to a folder that the walk has come through: it would go round for ever.
+    """
+    found = []
+    start = os.path.realpath(folder)
+    above = {folder: {start, *map(str, Path(start).parents)}}  # of each folder to come, the folders it lies in
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        through = above.pop(parent) | {os.path.realpath(parent)}
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in through]
+        above.update((os.path.join(parent, name), through) for name in folders)
+        found += [(parent, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+    return [os.path.join(parent, name) for parent, name in sorted(found)]
 
 
 def check_same_classes(training: PhotoFolder, *others: PhotoFolder) -> None:

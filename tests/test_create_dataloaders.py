@@ -249,6 +249,9 @@ def test_the_dataset_lists_photos_as_torchvisions_imagefolder_does(photos, photo
     for folder in ("z", "deeper/still", "deeper", "b", "a", "y", "c"):
         photo(root / "Bread" / folder / "0.png")
     photo(root / "Bread" / "a.JPG")
+    photo(root.parent / "elsewhere" / "1.png")
+    for link in ("linked", "a/linked"):  # a photo counts twice when a person links it twice
+        (root / "Bread" / link).symlink_to(root.parent / "elsewhere")
     (root / "Bread" / "notes.txt").write_text("no photo")
     (root / "classes.txt").write_text("no class")
     ours, theirs = PhotoFolder(root, None), datasets.ImageFolder(root)
@@ -257,6 +260,15 @@ def test_the_dataset_lists_photos_as_torchvisions_imagefolder_does(photos, photo
     assert ours.targets == theirs.targets == ours.labels.tolist()
     assert ours.samples == theirs.samples == ours.imgs
     assert [ours.path(index) for index in range(len(ours))] == [path for path, _ in theirs.samples]
+
+
+def test_a_link_that_leads_back_is_not_followed_round_and_round(photos):
+    root = photos({"Bread/rye": 1, "Soup": 1})
+    for link, target in (("Bread/rye/up", ".."), ("Bread/root", root.parent), ("Bread/self", "self"),
+                         ("Soup/bread", root / "Bread"), ("Bread/soup", root / "Soup")):  # fmt: skip
+        (root / link).symlink_to(target)
+    found = [os.path.relpath(path, root) for path, _ in PhotoFolder(root, None).samples]
+    assert found == ["Bread/rye/000.png", "Bread/soup/000.png", "Soup/000.png", "Soup/bread/rye/000.png"]
 
 
 def test_an_index_past_the_end_is_an_index_error_and_a_negative_one_counts_from_it(photos):

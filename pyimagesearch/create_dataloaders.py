@@ -193,6 +193,7 @@ class GlobalBatchSampler:
     def __init__(self, size: int, global_batch: int, *, seed: int = 0):
         self.size, self.global_batch, self.seed = size, global_batch, seed
         self.epoch = self.step = 0
+        self._drawn: tuple[int, np.ndarray] | None = None
 
     @property
     def steps(self) -> int:
@@ -204,8 +205,10 @@ class GlobalBatchSampler:
         self.epoch, self.step = epoch, step
 
     def order(self, epoch: int) -> np.ndarray:
-        """Epoch `epoch`'s permutation: int64 of shape (size,)."""
-        return np.random.default_rng([self.seed, epoch]).permutation(self.size)
+        """Epoch `epoch`'s permutation: int64 of shape (size,). The last that was asked for is kept, for `batch`."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.size)
+        return self._drawn[1]
 
     def batch(self, epoch: int, step: int) -> np.ndarray:
         """The indices of the photos that all ranks see together in one step."""

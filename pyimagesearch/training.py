@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from pyimagesearch import distributed
@@ -15,6 +14,7 @@ from pyimagesearch.augmentation import key_of
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import write_text
 from pyimagesearch.food_classifier import freeze_batchnorm
+from pyimagesearch.objectives import CROSS_ENTROPY
 
 
 class NonFiniteLoss(Exception):
@@ -30,10 +30,10 @@ class NonFiniteLoss(Exception):
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the photos of all ranks."""
+    """Sums over the photos of all ranks: loss, how right the answers were (see objectives), and 1."""
 
     loss: float
-    correct: int
+    correct: float
     count: int
 
     @property
@@ -70,7 +70,7 @@ class RunningTotals:
         bad = -distributed.max_over_ranks(-self._first_bad_step).item()
         if bad != float("inf"):
             raise NonFiniteLoss(int(bad))
-        return Totals(sums[0], int(sums[1]), int(sums[2]))
+        return Totals(sums[0], sums[1], int(sums[2]))
 
 
 def prepare_batchnorm(
@@ -105,27 +105,31 @@ def prepare_batchnorm(
     return model
 
 
-def train_step(model: nn.Module, images: Tensor, labels: Tensor, global_count: int, optimizer, scaler):
+def train_step(
+    model: nn.Module, images: Tensor, labels: Tensor, total_weight: float, optimizer, scaler, objective=CROSS_ENTROPY
+) -> tuple[Tensor, Tensor]:
     """One step of the optimizer along the gradient of the mean loss over the global batch.
 
     Parameters
     ----------
     model : as distributed.wrap made it; with DistributedDataParallel, which averages gradients over the ranks, each
-        rank weighs its summed loss by world_size / global_count, so unequal and empty shares are right too
-    images, labels : this rank's share, on the device: float (rows, 3, height, width) and int64 (rows,), rows from 0
-    global_count : the rows of all ranks together
+        rank weighs its summed loss by world_size / total_weight, so unequal and empty shares are right too
+    images, labels : this rank's share, on the device: float (rows, 3, height, width) and what `objective` takes
+    total_weight : what the sum of all ranks' losses is divided by, see objectives; without class weights the number of
+        their rows
+    objective : what is learned, see objectives
 
     Returns
     -------
-    summed loss and number of right predictions of this share, as tensors on the device
+    summed loss and sum of right predictions of this share, as tensors on the device
     """
     logits = model(images).float()
-    loss_sum = F.cross_entropy(logits, labels, reduction="sum")
-    scaler.scale(loss_sum * (distributed.world_size() / global_count)).backward()
+    loss_sum = objective.training_losses(logits, labels).sum()
+    scaler.scale(loss_sum * (distributed.world_size() / total_weight)).backward()
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return loss_sum.detach(), (logits.detach().argmax(1) == labels).sum()
+    return loss_sum.detach(), objective.right(objective.probabilities(logits.detach()), labels).sum()
 
 
 def train_epoch(
@@ -135,6 +139,7 @@ def train_epoch(
     scaler,
     device: torch.device,
     *,
+    objective=CROSS_ENTROPY,
     begin: Totals | None = None,
     after_step: Callable[[int, RunningTotals], None] = lambda steps, running: None,
 ) -> Totals:
@@ -142,6 +147,7 @@ def train_epoch(
 
     Parameters
     ----------
+    objective : what is learned, see objectives
     begin : the sums of the epoch's earlier steps, where they were made before
     after_step : called after each step with the epoch's steps that are done and its sums, not read yet
 
@@ -158,7 +164,8 @@ def train_epoch(
         # dropout draws anew in each step, and alike in a run that was resumed
         torch.manual_seed(key_of(sampler.seed, epoch, step, distributed.rank()))
         images, labels = to_device(images, labels, device)
-        loss_sum, correct = train_step(model, images, labels, sampler.count(step), optimizer, scaler)
+        total_weight = objective.total_weight(loader.dataset.labels[sampler.batch(epoch, step)])
+        loss_sum, correct = train_step(model, images, labels, total_weight, optimizer, scaler, objective)
         running.add(step, loss_sum, correct, len(labels))
         after_step(step + 1, running)
     return running.read()
@@ -170,6 +177,7 @@ def predict(
     loader: DataLoader,
     device: torch.device,
     after_batch: Callable[[int], None] = lambda rows: None,
+    objective=CROSS_ENTROPY,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The model's answer for every photo of `loader`'s dataset, on every rank, and the same for any number of ranks.
 
@@ -177,11 +185,12 @@ def predict(
     ----------
     loader : without shuffling; its sampler says which photos are this rank's
     after_batch : called with the number of this rank's rows that were just done
+    objective : what was learned, see objectives
 
     Returns
     -------
     probabilities : float32 of shape (photos, classes), in the order of the dataset
-    losses : float64 of shape (photos,), each photo's cross entropy
+    losses : float64 of shape (photos,), each photo's loss by objective.losses
 
     Raises
     ------
@@ -194,8 +203,8 @@ def predict(
         for images, labels in loader:
             images, labels = to_device(images, labels, device)
             logits = model(images).float()
-            probabilities.append(logits.softmax(1))
-            losses.append(F.cross_entropy(logits, labels, reduction="none").double())
+            probabilities.append(objective.probabilities(logits))
+            losses.append(objective.losses(logits, labels).double())
             after_batch(len(labels))
     indices = np.array(loader.batch_sampler.indices, np.int64)
     here = indices, *(torch.cat(parts).cpu().numpy() if parts else None for parts in (probabilities, losses))
@@ -212,10 +221,13 @@ def _in_order(parts: list, count: int) -> tuple[np.ndarray, np.ndarray]:
     return probabilities, losses
 
 
-def evaluate(model: nn.Module, loader: DataLoader, device: torch.device, after_batch=lambda rows: None) -> Totals:
+def evaluate(
+    model: nn.Module, loader: DataLoader, device: torch.device, after_batch=lambda rows: None, objective=CROSS_ENTROPY
+) -> Totals:
     """Loss and right predictions over `loader`'s dataset; see predict."""
-    probabilities, losses = predict(model, loader, device, after_batch)
-    return Totals(float(losses.sum()), int((probabilities.argmax(1) == loader.dataset.labels).sum()), len(losses))
+    probabilities, losses = predict(model, loader, device, after_batch, objective)
+    right = objective.right(torch.from_numpy(probabilities), torch.from_numpy(loader.dataset.labels))
+    return Totals(float(losses.sum()), float(right.sum()), len(losses))
 
 
 def to_device(images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -38,11 +38,11 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
     UserError : `rootDir` is no folder, or `classes` cannot be class folders
     OSError : `destiDir` cannot be written
     """
-    from pyimagesearch import preparing, sources
+    from pyimagesearch import class_names, preparing, raw_layout
 
     classes = config.CLASSES if classes is None else classes
-    sources.check_classes(classes, "the list of classes")
-    split = sources.read_split(rootDir, classes)
+    class_names.check_classes(classes, "the list of classes")
+    split = raw_layout.read_split(rootDir, classes)
     holders = [preparing.Holder(os.fspath(destiDir), verified=False)]
     preparing.copy_split(split, destiDir, holders=holders, verify=verify, link=link, workers=workers)
     for line in preparing.describe_rejected(split.rejected):

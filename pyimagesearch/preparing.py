@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import TEMPORARY_SUFFIX
 from pyimagesearch.photos import describe_fault, read_photo
-from pyimagesearch.sources import Photo, Rejected, Source, Split
+from pyimagesearch.source_files import Photo, Rejected, Source, Split
 
 # what a file named like a photo may hold; others that Pillow knows run programs (EPS) or make no sense here
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")

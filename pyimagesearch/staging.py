@@ -12,10 +12,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from pyimagesearch.class_names import CLASS_LIST
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import TEMPORARY_SUFFIX, write_json, write_text
 from pyimagesearch.preparing import Holder, copy, is_at
-from pyimagesearch.sources import CLASS_LIST, Photo, Rejected, Source, Split
+from pyimagesearch.source_files import Photo, Rejected, Source, Split
 
 MARKER = "prepared.json"  # makes a folder known as one of ours: its source, its classes, whether each photo was decoded
 REJECTED_LIST = "rejected.csv"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from preparation import make_source, runner
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -86,3 +87,15 @@ def run_script(tmp_path):
         return subprocess.run([os.fspath(part) for part in command], check=False, **settings)
 
     return run
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A small source for prepare_dataset.py: two classes in the raw layout, two photos of each in each split."""
+    return make_source(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path, source):
+    """run("--strict", status=2) runs prepare_dataset.py on that source, see preparation.runner."""
+    return runner(tmp_path, source)

@@ -7,21 +7,11 @@ from functools import partial
 
 import pytest
 from PIL import Image
-from preparation import SCRIPT, make_source, photo, photos, rejected, runner, tree
+from preparation import SCRIPT, photo, photos, rejected, tree
 
 import prepare_dataset
 from pyimagesearch import config, preparing, sample_food
 from pyimagesearch.errors import UserError
-
-
-@pytest.fixture
-def source(tmp_path):
-    return make_source(tmp_path)
-
-
-@pytest.fixture
-def run(tmp_path, source):
-    return runner(tmp_path, source)
 
 
 def test_copy_images_prints_the_two_lines_of_the_tutorial_and_keeps_times(tmp_path, capsys):

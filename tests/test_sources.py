@@ -5,7 +5,7 @@ import os
 import pytest
 from PIL import Image
 
-from pyimagesearch import config, sources
+from pyimagesearch import class_names, config, raw_layout, source_files, sources
 from pyimagesearch.errors import UserError
 
 
@@ -58,7 +58,7 @@ def test_without_a_class_list_the_classes_are_those_of_food_11(source):
 )
 def test_a_class_list_may_have_a_byte_order_mark_any_line_ends_and_blanks(source, content):
     (source / "classes.txt").write_bytes(content)
-    assert sources.read_classes(source) == ["Bread", "Noodles/Pasta", "Rice"]
+    assert class_names.read_classes(source) == ["Bread", "Noodles/Pasta", "Rice"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_class_list_that_is_a_folder_is_refused(source):
 )  # fmt: skip
 def test_only_names_of_plain_digits_are_photos(source, name):
     photo(source / "training" / name)
-    split = sources.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
+    split = raw_layout.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
     assert "not named K_N" in reasons(split)[name]
     assert len(split.photos) == 6
 
@@ -115,7 +115,7 @@ def test_only_names_of_plain_digits_are_photos(source, name):
 def test_a_class_number_past_the_list_is_rejected_and_leading_zeros_are_not(source):
     photo(source / "training" / "3_0.jpg")
     photo(source / "training" / "00_0.jpg")
-    split = sources.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
+    split = raw_layout.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
     assert reasons(split) == {"3_0.jpg": "there is no class 3: the classes are 0 to 2"}
     assert "Bread/00_0.jpg" in [photo.target for photo in split.photos]
 
@@ -138,7 +138,7 @@ def test_what_is_no_photo_file_is_named_with_its_reason(source):
         "0_15.webp": "a kind that is not read",
         "linked": "not followed",
     }
-    found = reasons(sources.read_split(folder, ["Bread", "Noodles/Pasta", "Rice"]))
+    found = reasons(raw_layout.read_split(folder, ["Bread", "Noodles/Pasta", "Rice"]))
     assert found.keys() == said.keys()
     assert all(part in found[name] for name, part in said.items())
 
@@ -146,22 +146,22 @@ def test_what_is_no_photo_file_is_named_with_its_reason(source):
 def test_hidden_names_and_files_that_are_no_images_are_passed_over(source):
     for name in ("._0_1.jpg", ".cache/0_9.jpg", "notes.txt", "README.md", "labels.csv", "Thumbs.db", ".x.webp"):
         photo(source / "training" / name)
-    split = sources.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
+    split = raw_layout.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
     assert (split.found, len(split.photos), split.rejected) == (6, 6, [])
 
 
 def test_of_two_photos_with_one_destination_the_later_is_rejected(source):
     photo(source / "training" / "a" / "0_7.jpg")
     photo(source / "training" / "b" / "0_7.jpg")
-    split = sources.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
+    split = raw_layout.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
     assert reasons(split) == {os.path.join("b", "0_7.jpg"): "a/0_7.jpg has the same name and class"}
 
 
 @pytest.mark.parametrize(("platform", "rejected"), [("linux", []), ("darwin", ["0_1.jpg"]), ("win32", ["0_1.jpg"])])
 def test_names_that_differ_in_case_are_one_where_file_systems_say_so(source, monkeypatch, platform, rejected):
     photo(source / "training" / "0_1.JPG")
-    monkeypatch.setattr(sources.sys, "platform", platform)
-    assert list(reasons(sources.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"]))) == rejected
+    monkeypatch.setattr(source_files.sys, "platform", platform)
+    assert list(reasons(raw_layout.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"]))) == rejected
 
 
 def test_a_missing_source_is_told_where_to_get_it(tmp_path):
@@ -172,7 +172,7 @@ def test_a_missing_source_is_told_where_to_get_it(tmp_path):
 
 
 def test_a_missing_split_is_named(source):
-    (source / "validation").rename(source / "val")
+    (source / "validation").rename(source / "held-out")
     with pytest.raises(UserError, match="no folder validation"):
         sources.read_source(source)
 

@@ -8,17 +8,7 @@ import sys
 import time
 
 import pytest
-from preparation import SCRIPT, make_source, photo, photos, rejected, runner, tree
-
-
-@pytest.fixture
-def source(tmp_path):
-    return make_source(tmp_path)
-
-
-@pytest.fixture
-def run(tmp_path, source):
-    return runner(tmp_path, source)
+from preparation import SCRIPT, photo, photos, rejected, tree
 
 
 def test_a_second_run_says_that_nothing_is_new_and_touches_nothing(run, tmp_path):

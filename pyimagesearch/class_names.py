@@ -1,0 +1,81 @@
+"""The names of the classes: where they are listed, and which can be folders of a dataset."""
+
+import ntpath
+import os
+import unicodedata
+from collections.abc import Sequence
+
+from pyimagesearch import config
+from pyimagesearch.errors import UserError
+
+CLASS_LIST = "classes.txt"
+NAME_LIMIT = 255  # bytes of one folder name on common file systems
+
+
+def read_classes(folder: str | os.PathLike) -> list[str]:
+    """The names in the classes.txt of `folder`, one a line, blanks and empty lines ignored, else config.CLASSES.
+
+    Raises
+    ------
+    UserError : the file cannot be read, or a name cannot be the name of a folder in the dataset: see check_classes
+    """
+    path = os.path.join(folder, CLASS_LIST)
+    if not os.path.lexists(path):
+        check_classes(config.CLASSES, "config.CLASSES")
+        return list(config.CLASSES)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            names = [line.strip() for line in file.read().split("\n")]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); expected one class name a line") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; expected one class name a line") from None
+    names = [name for name in names if name]
+    check_classes(names, path)
+    return names
+
+
+def check_classes(names: Sequence[str], origin: str) -> None:
+    """Raise UserError, which names `origin`, unless each of `names` can be a class folder of its own in the dataset.
+
+    "Noodles/Pasta" makes nested folders, of which ImageFolder takes the top one for the class. So two names must differ
+    in their top folder, and by more than case, which some file systems do not tell apart.
+    """
+    if not names:
+        raise UserError(f"{origin} names no class; expected one name a line")
+    tops: dict[str, str] = {}
+    for name in names:
+        if fault := fault_of_class(name):
+            raise UserError(f"{origin}: the class name {name!r} cannot be used: {fault}")
+        top = folded(name.split("/")[0])
+        if tops.setdefault(top, name) is not name:
+            both = f"{tops[top]!r} and {name!r}"
+            raise UserError(
+                f"{origin} has {both}, which would share one folder in the dataset; let the parts before any '/' "
+                "differ, and by more than case"
+            )
+
+
+def fault_of_class(name: str) -> str | None:
+    """Why `name` cannot be a class folder; None when it can."""
+    parts = name.split("/")
+    if "\\" in name:
+        return "it has a backslash"
+    if name.startswith("/") or ntpath.splitdrive(name)[0]:
+        return "it is an absolute path"
+    if any(not part.strip() for part in parts):
+        return "a part of it is empty"
+    if any(part.startswith(".") for part in parts):
+        return "a part of it begins with a dot, as hidden folders and '..' do"
+    if any(part != part.strip() or part.endswith(".") for part in parts):
+        return "a part of it begins or ends with a blank or ends with a dot"
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        return "it has a control character"
+    if any(len(part.encode()) > NAME_LIMIT for part in parts):
+        return f"a part of it is longer than {NAME_LIMIT} bytes"
+    return None
+
+
+def folded(name: str) -> str:
+    """Equal for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", name).casefold()

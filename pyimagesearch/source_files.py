@@ -1,0 +1,135 @@
+"""What is known of a source: its splits, their photos, and what of it is left out."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pyimagesearch import config
+from pyimagesearch.class_names import folded
+from pyimagesearch.errors import UserError
+
+# what the three splits are usually called, in any case: folders, or files of such a name and a suffix
+SPLIT_NAMES = {
+    "training": ("training", "train"),
+    "validation": ("validation", "valid", "val"),
+    "evaluation": ("evaluation", "eval", "testing", "test"),
+}
+# kinds of image that no reader lists: said to be left out, lest they are missed later
+OTHER_IMAGES = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".webp")
+
+
+class Photo(NamedTuple):
+    """A photo to be copied: where it lies, where it belongs below its split's folder, and how to know it again."""
+
+    path: str
+    target: str
+    label: int
+    size: int  # bytes
+    mtime_ns: int
+
+
+class Rejected(NamedTuple):
+    """A file that is left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class Split:
+    """One split of a source: `found` counts the images that were listed, whatever became of them."""
+
+    name: str
+    folder: str
+    found: int
+    photos: list[Photo]
+    rejected: list[Rejected]
+
+
+@dataclass
+class Source:
+    """A folder of photos as it was read; the order of `classes` is the numbering of the labels."""
+
+    folder: str
+    classes: list[str]
+    splits: list[Split]
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        """What was left out of all splits, each path relative to the source's folder and with "/" between its parts."""
+        return [
+            Rejected(os.path.relpath(path, self.folder).replace(os.sep, "/"), reason)
+            for split in self.splits
+            for path, reason in split.rejected
+        ]
+
+
+def find_splits(folder: str, suffix: str = "") -> dict[str, str]:
+    """The path of each split that `folder` has under one of its usual names, by the name in config.SPLITS.
+
+    Parameters
+    ----------
+    suffix : "" looks for folders, ".txt" for files train.txt, VAL.TXT, ...
+
+    Raises
+    ------
+    UserError : two are for one split
+    """
+    found: dict[str, str] = {}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        name = entry.name.lower()
+        if not name.endswith(suffix) or (entry.is_file() if suffix else entry.is_dir()) is False:
+            continue
+        for split in config.SPLITS:
+            if name.removesuffix(suffix) in SPLIT_NAMES[split]:
+                if split in found:
+                    both = f"{os.path.basename(found[split])} and {entry.name}"
+                    raise UserError(f"{folder} has both {both} for {split}; keep one of them there")
+                found[split] = entry.path
+    return {split: found[split] for split in config.SPLITS if split in found}
+
+
+def look_at(path: str, target: str, label: int) -> tuple[Photo | None, str | None]:
+    """The photo at `path`, and the reason why it is none: one of them is None. It is not opened."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return None, "a link that leads nowhere" if os.path.islink(path) else f"cannot be read: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):
+        return None, "not a regular file"
+    if not status.st_size:
+        return None, "empty"
+    if not os.access(path, os.R_OK):
+        return None, "cannot be read: Permission denied"
+    return Photo(path, target, label, status.st_size, status.st_mtime_ns), None
+
+
+def one_place(target: str) -> str:
+    """Equal for targets that are one file where Windows and macOS keep their files: they ignore case."""
+    return folded(target) if sys.platform in ("win32", "darwin") else target
+
+
+def unlisted(folder: str, kinds: Sequence[str]) -> Iterator[Rejected]:
+    """What imutils passes over in silence although someone may take it for a photo or a folder of photos."""
+    unreadable: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders[:] = [name for name in folders if not hidden(name)]
+        for name in folders:
+            path = os.path.join(parent, name)
+            if name.lower().endswith((*kinds, *OTHER_IMAGES)):
+                yield Rejected(path, "a folder, not a photo")
+            elif os.path.islink(path):
+                yield Rejected(path, "a link to a folder, which is not followed")
+        for name in names:
+            if name.lower().endswith(OTHER_IMAGES) and not hidden(name):
+                known = ", ".join(kind[1:] for kind in kinds)
+                yield Rejected(os.path.join(parent, name), f"of a kind that is not read; {known} are")
+    for error in unreadable:
+        yield Rejected(error.filename, f"cannot be listed: {error.strerror}")
+
+
+def hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split(os.sep))

@@ -16,13 +16,14 @@ def main() -> None:
     args = inference_options()  # before the imports that take seconds
     import torch
 
-    from pyimagesearch import distributed
+    from pyimagesearch import distributed, terminal
     from pyimagesearch.food_classifier import amp_dtype, load_classifier
     from pyimagesearch.run import model_path, read_facts
 
+    terminal.quiet = args.quiet
     facts = read_facts(args.output)
     with distributed.started() as launch:
-        print(f"[INFO] number of GPUs found: {launch.gpus}...")
+        terminal.info(f"number of GPUs found: {launch.gpus}...")
         # the trained weights alone: nothing is downloaded, and the classes are those the model was trained on
         model = load_classifier(model_path(args.output), facts)
         model.amp_dtype = amp_dtype(args.amp, launch.device)
@@ -39,13 +40,13 @@ def show_random_batch(args, model, facts, launch) -> None:
     import numpy as np
     import torch
 
-    from pyimagesearch import reporting
+    from pyimagesearch import reporting, terminal
     from pyimagesearch.augmentation import denormalize, eval_transform
     from pyimagesearch.create_dataloaders import PhotoFolder
 
     testDS = PhotoFolder(os.path.join(args.data, "evaluation"), eval_transform(facts["image_size"]))
     count = min(args.count or config.PRED_BATCH_SIZE * launch.devices, len(testDS))
-    print(f"[INFO] using a batch size of {count}...")
+    terminal.info(f"using a batch size of {count}...")
     chosen = np.random.default_rng(args.seed).choice(len(testDS), count, replace=False)
     images = torch.stack([testDS[int(index)][0] for index in chosen])
     truths = [testDS.classes[label] for label in testDS.labels[chosen]]

@@ -3,6 +3,7 @@
     python prepare_dataset.py                                     # Food-11/ -> dataset/
     python prepare_dataset.py --sample                            # no Food-11 at hand: draw a sample first
     python prepare_dataset.py --source my-photos --dest my-set    # photos with class numbers, names in classes.txt
+    python prepare_dataset.py --check                             # is dataset/ fit to train on?
 
 Each photo is decoded once; what cannot be used is left out and listed in rejected.csv. The dataset appears whole or not
 at all: after an interruption the old one is there still, and the next run goes on. Run again, it brings in what is new.
@@ -50,17 +51,22 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
     return split.rejected
 
 
-def main() -> None:
+def main() -> int:
     args = preparation_options()  # before the imports that take a moment
-    from pyimagesearch import preparing, sources, staging
+    from pyimagesearch import preparing, sources, staging, terminal
 
+    terminal.quiet = args.quiet
+    if args.check is not None:
+        from pyimagesearch.checking import check
+
+        return check(args.check, workers=args.workers)
     source = sources.read_source(draw_sample(args) if args.sample else args.source)
     if args.strict:
         sources.check_none_rejected(source)
     sources.check_complete(source)
 
     with staging.staged(args.dest, source, verify=not args.no_verify, overwrite=args.overwrite) as stage:
-        print("[INFO] copying images...")
+        terminal.info("copying images...")
         for split in source.splits:
             preparing.copy_split(
                 split,
@@ -86,15 +92,16 @@ def main() -> None:
     if not changed:
         print(f"[INFO] nothing new: {one_line(args.dest)} held all of it already, and nothing was copied")
     data = "" if args.dest == config.BASE_PATH else f" --data {one_line(shlex.quote(args.dest))}"
-    print(f"[INFO] next: python train_distributed.py{data}")
+    terminal.info(f"next: python train_distributed.py{data}")
+    return 0
 
 
 def draw_sample(args) -> str:
     """Draw the built-in sample where it is not there yet; returns its folder."""
-    from pyimagesearch import sample_food
+    from pyimagesearch import sample_food, terminal
 
     if not os.path.isdir(config.SAMPLE_PATH):
-        print(f"[INFO] drawing the sample in {config.SAMPLE_PATH}...", flush=True)
+        terminal.info(f"drawing the sample in {config.SAMPLE_PATH}...")
     try:
         sample_food.draw_sample(config.SAMPLE_PATH, seed=args.seed, workers=args.workers)
     except OSError as error:

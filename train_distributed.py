@@ -16,8 +16,9 @@ from pyimagesearch.options import training_options
 
 def main() -> int:
     args = training_options()  # before the imports that take seconds
-    from pyimagesearch import distributed, launcher
+    from pyimagesearch import distributed, launcher, terminal
 
+    terminal.quiet = args.quiet
     if args.nproc and not distributed.launched():
         return launcher.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
     with distributed.started(args.parallel) as launch:
@@ -36,11 +37,12 @@ def train(args, launch) -> int:
     from pyimagesearch.progress import BetweenSteps, Stopped, make_bar
     from pyimagesearch.run import Run
     from pyimagesearch.signals import StopSignals
+    from pyimagesearch.terminal import info
 
     device = launch.device
-    print(f"[INFO] number of GPUs found: {launch.gpus}...")
+    info(f"number of GPUs found: {launch.gpus}...")
     if launch.parallel == "dp" and launch.gpus > 1:
-        print("[INFO] using nn.DataParallel; torchrun --standalone --nproc-per-node=gpu would be faster...")
+        info("using nn.DataParallel; torchrun --standalone --nproc-per-node=gpu would be faster...")
 
     # a run that was stopped goes on with the batch that it began with, on however many devices
     checkpoints = checkpoint.Checkpoints(os.path.join(args.output, "checkpoints"))
@@ -49,7 +51,7 @@ def train(args, launch) -> int:
     globalBatch = args.global_batch_size or localBatch * launch.devices
     if state is not None and args.global_batch_size is None:
         globalBatch = state["identity"]["global batch"]
-    print(f"[INFO] using a batch size of {globalBatch}...")
+    info(f"using a batch size of {globalBatch}...")
 
     # the three splits
     trainWorkers, evalWorkers = share_workers(args.workers)
@@ -102,7 +104,7 @@ def train(args, launch) -> int:
         begin = run.load(state)
         firstEpoch, firstStep = state["epoch"], state["step"]
 
-    print("[INFO] training the network...")
+    info("training the network...")
     startTime = time.time()
     try:
         with StopSignals() as signals:
@@ -133,18 +135,18 @@ def train(args, launch) -> int:
         checkpoints.wait()
         print(f"[INFO] {signal.Signals(stopped.number).name}: saved in {checkpoints.folder}; go on with --resume")
         return 128 + stopped.number
-    print(f"[INFO] total time taken to train the model: {time.time() - startTime:.2f}s")
+    info(f"total time taken to train the model: {time.time() - startTime:.2f}s")
     report(run, testLoader, device)
     return 0
 
 
 def report(run, testLoader, device) -> None:
     """Evaluate the kept model on the test split; print, draw and write what came of the run."""
-    from pyimagesearch import distributed, reporting, training
+    from pyimagesearch import distributed, reporting, terminal, training
     from pyimagesearch.progress import make_bar
     from pyimagesearch.run import model_path
 
-    print("[INFO] evaluating network...")
+    terminal.info("evaluating network...")
     testDS = testLoader.dataset
     run.load_kept()
     with make_bar("evaluation", len(testDS)) as bar:

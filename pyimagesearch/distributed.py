@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pyimagesearch import config
+from pyimagesearch import config, terminal
 from pyimagesearch.cores import available_cores
 from pyimagesearch.errors import UserError
 from pyimagesearch.sync_batchnorm import SyncBatchNorm
@@ -108,7 +108,7 @@ def _join(device: torch.device) -> None:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     if _elastic() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and is_main():
         # https://github.com/pytorch/pytorch/issues/135712: a restart may meet the addresses of the processes before it
-        print("[INFO] set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun, or its restarts may fail...")
+        terminal.info("set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun, or its restarts may fail...")
     if not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only rank 0 tells; errors go to stderr, from any rank
 

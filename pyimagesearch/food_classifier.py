@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from pyimagesearch import terminal
 from pyimagesearch.errors import UserError
 
 ARCHITECTURE = "densenet121"
@@ -180,7 +181,7 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], source: str) ->
     # num_batches_tracked, which nothing reads, is not in files as old as torchvision's
     wanted = [name for name in own if not name.startswith("classifier.") and not name.endswith("num_batches_tracked")]
     loaded = sum(name in fitting for name in wanted)
-    print(f"[INFO] loaded {loaded} of the backbone's {len(wanted)} tensors from {source}...")
+    terminal.info(f"loaded {loaded} of the backbone's {len(wanted)} tensors from {source}...")
 
 
 def load_classifier(path: str, facts: dict) -> FoodClassifier:

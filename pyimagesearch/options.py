@@ -8,6 +8,9 @@ from typing import NoReturn
 from pyimagesearch import config
 from pyimagesearch.errors import one_line
 
+# flags of prepare_dataset.py that make a dataset
+CHECK_IGNORES = ("dest", "seed", "overwrite", "strict", "no_verify", "link")
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose complaint is one line, without the whole usage before it; exit status 2."""
@@ -56,6 +59,11 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     one_of.add_argument(
         "--sample", action="store_true", help=f"draw the built-in sample in {config.SAMPLE_PATH} and take it as source"
     )
+    one_of.add_argument(
+        "--check", nargs="?", const=config.BASE_PATH, metavar="DIR",
+        help="make nothing, and say whether the dataset DIR is fit to train on: counts, sizes, broken photos, photos "
+        f"that are in two splits; exit status 1 where it is not (default {config.BASE_PATH})",
+    )  # fmt: skip
     origin.add_argument(
         "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="of the sample (default %(default)s)"
     )
@@ -72,7 +80,13 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     how.add_argument(
         "--workers", type=number(int, 1, 1024), metavar="N", help="threads (default: a few more than there are cores)"
     )
-    return parser.parse_args(arguments)
+    _add_quiet(how, "the table of counts and what was left out; with --check, the problems and the verdict")
+    args = parser.parse_args(arguments)
+    if args.check is not None:
+        idle = [name for name in CHECK_IGNORES if getattr(args, name) != parser.get_default(name)]
+        if idle:
+            parser.error(f"--check changes nothing; leave --{idle[0].replace('_', '-')} out")
+    return args
 
 
 def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -158,6 +172,7 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     again = recovery.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the newest checkpoint, where there is one")
     again.add_argument("--restart", action="store_true", help="throw away an unfinished run and begin again")
+    _add_quiet(parser.add_argument_group("terminal"), "three lines an epoch, the report and where things are")
     return parser.parse_args(arguments)
 
 
@@ -177,6 +192,7 @@ def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     _add_workers(photos)
     _add_amp(parser.add_argument_group("devices"))
+    _add_quiet(parser.add_argument_group("terminal"), "the predictions and where they are")
     args = parser.parse_args(arguments)
     if args.csv and not args.images:
         parser.error("--csv goes with --images; name the photos")
@@ -199,6 +215,10 @@ def _add_workers(group) -> None:
         "--workers", type=number(int, 0, 1024), metavar="N",
         help="processes that read photos, for each process that trains (default: one a core it may use)",
     )  # fmt: skip
+
+
+def _add_quiet(group, left: str) -> None:
+    group.add_argument("--quiet", action="store_true", help=f"no bars, and on standard output no more than {left}")
 
 
 def _add_amp(group) -> None:

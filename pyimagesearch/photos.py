@@ -1,7 +1,10 @@
 """The one place that decodes a photo: any file that Pillow reads becomes right 8-bit RGB, upright."""
 
+import functools
+import io
+
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from pyimagesearch.errors import one_line
 
@@ -10,12 +13,14 @@ MAX_PIXELS = 89_478_485
 
 # 8 bits are enough for a classifier; 16-bit grey comes in these modes
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+# levels of 255 by which a colour profile may differ from sRGB and be taken for it: less than JPEG itself changes
+SAME_COLOUR = 3
 
 
 def read_photo(path) -> Image.Image:
     """The photo at `path`, wholly decoded, RGB, turned as its EXIF orientation says; of an animation the first frame.
 
-    16-bit grey is scaled to 8 bits, transparency lies on white.
+    16-bit grey is scaled to 8 bits, transparency lies on white, colours of another profile (ICC) become those of sRGB.
 
     Raises
     ------
@@ -55,6 +60,42 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray((np.nan_to_num(np.asarray(image)).clip(0, 1) * 255).round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
+    elif image.mode == "P":
+        image = image.convert("RGB")
+    image = to_srgb(image)
+    if image.mode == "RGBA":
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """`image`, of any mode but P, in the colours of sRGB where its ICC profile says that they are others.
+
+    A profile that is broken, or not for the mode of the image, is passed over, as browsers do.
+    """
+    profile = image.info.get("icc_profile")
+    transform = _transform_to_srgb(profile, image.mode) if profile else None
+    return image if transform is None else ImageCms.applyTransform(image, transform)
+
+
+@functools.lru_cache(maxsize=16)  # making one takes longer than a small photo; a camera's photos share one profile
+def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What brings colours of `mode` from `profile` to sRGB; None where that changes nothing that can be seen."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        out = "RGBA" if mode == "RGBA" else "RGB"
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, out)
+        cube = Image.fromarray(np.indices((16, 16, 16), np.uint8).reshape(3, 64, 64).transpose(1, 2, 0) * 17)
+        before = cube.convert(mode)
+        after = ImageCms.applyTransform(before, transform)
+    except (
+        ImageCms.PyCMSError,
+        ImportError,
+        OSError,
+        TypeError,
+        ValueError,
+    ):  # ImportError: a Pillow without littlecms
+        return None
+    levels = np.asarray(after.convert("RGB")).astype(int) - np.asarray(before.convert("RGB"))
+    return transform if np.abs(levels).max() > SAME_COLOUR else None

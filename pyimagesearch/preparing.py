@@ -11,8 +11,8 @@ from threading import Event
 from typing import NamedTuple, TypeVar
 
 from PIL import Image
-from tqdm import tqdm
 
+from pyimagesearch import terminal
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import TEMPORARY_SUFFIX
 from pyimagesearch.photos import describe_fault, read_photo
@@ -64,7 +64,7 @@ def copy_split(
     OSError : `destination` cannot be written
     """
     destination = os.fspath(destination)
-    print(f"[INFO] total images found: {split.found}...", flush=True)
+    terminal.info(f"total images found: {split.found}...")
     for folder in {os.path.dirname(os.path.join(destination, photo.target)) for photo in split.photos}:
         os.makedirs(folder, exist_ok=True)
 
@@ -83,11 +83,11 @@ def copy_split(
     split.photos = [photo for photo, fault in placed if fault is None]
     split.rejected += [Rejected(photo.path, fault) for photo, fault in placed if fault is not None]
     shown_as = one_line(os.fspath(destination if shown_as is None else shown_as))
-    print(f"[INFO] total images copied to {shown_as}: {len(split.photos)}...", flush=True)
+    terminal.info(f"total images copied to {shown_as}: {len(split.photos)}...")
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | None, description: str) -> list[R]:
-    """`function` of each item, in order, under a progress bar on a terminal.
+    """`function` of each item, in order, under a progress bar.
 
     Threads are enough, because Pillow decodes and the kernel copies without the interpreter's lock, and nothing is
     left behind when this process is killed. An exception, Ctrl-C too, ends them after the item each is at.
@@ -99,7 +99,7 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | No
         return [function(item) for item in chunk if not stop.is_set()]
 
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    bar = tqdm(total=len(items), desc=description, unit=" images", leave=False, disable=None)
+    bar = terminal.make_bar(description, len(items))
     # Pillow warns of odd metadata in photos that it reads well
     with bar, warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.filterwarnings("ignore", module="PIL")
@@ -199,8 +199,4 @@ def count_table(source: Source) -> str:
     rows = [["class", *splits]]
     rows += [[name, *(str(count[label]) for count in counts)] for label, name in enumerate(source.classes)]
     rows.append(["total", *(str(len(split.photos)) for split in source.splits)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(splits) + 1)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zipped))
-        for zipped in (zip(row, widths, strict=True) for row in rows)
-    )
+    return terminal.table(rows)

@@ -3,9 +3,7 @@
 import time
 from collections.abc import Callable
 
-from tqdm import tqdm
-
-from pyimagesearch import distributed
+from pyimagesearch import distributed, terminal
 from pyimagesearch.create_dataloaders import GlobalBatchSampler
 from pyimagesearch.signals import StopSignals
 from pyimagesearch.training import RunningTotals, Totals
@@ -78,9 +76,6 @@ class BetweenSteps:
             raise Stopped(signal)
 
 
-def make_bar(title: str, photos: int, first: int = 0) -> tqdm:
-    """A bar on stderr of rank 0, that counts photos and goes when it is done; none where stderr is no terminal."""
-    return tqdm(
-        total=photos, initial=first, desc=title, unit=" images", leave=False, dynamic_ncols=True,
-        disable=None if distributed.is_main() else True,
-    )  # fmt: skip
+def make_bar(title: str, photos: int, first: int = 0):
+    """terminal.make_bar on rank 0, which tells for all."""
+    return terminal.make_bar(title, photos, first=first, shown=distributed.is_main())

@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from pyimagesearch import config
+from pyimagesearch import config, terminal
 from pyimagesearch.cores import available_cores
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import write_json, write_text
@@ -178,8 +177,7 @@ def _draw_files(pictures: list[_Picture], workers: int) -> None:
     """Draw every picture into its folder, in this process or in `workers` processes, which have ended on return."""
     for split in {picture.split for picture in pictures}:
         os.makedirs(os.path.join(pictures[0].folder, config.SPLITS[split]))
-    bar = tqdm(total=len(pictures), desc="drawing", unit="image", disable=None)
-    with bar:
+    with terminal.make_bar("drawing", len(pictures)) as bar:
         if workers == 1:
             for picture in pictures:
                 _draw_file(picture)

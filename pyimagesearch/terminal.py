@@ -1,0 +1,82 @@
+"""What a person sees while a script works: lines that inform, and bars, which in a log file are a line now and then."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+LOG_EVERY_S = 30  # where stderr is no terminal
+
+quiet = False  # set by --quiet: neither bars nor lines that only inform
+
+
+def info(text: str) -> None:
+    """Print a line that only informs: one that --quiet leaves out."""
+    if not quiet:
+        print(f"[INFO] {text}", flush=True)
+
+
+def make_bar(title: str, total: int, *, first: int = 0, shown: bool = True):
+    """A context manager whose `update(images)` shows on stderr how far the work is, and which goes when it is done.
+
+    On a terminal it is a tqdm bar. In a log file it is a line every LOG_EVERY_S seconds and one at the end, and nothing
+    for work that is done before the first is due.
+
+    Parameters
+    ----------
+    title : "epoch 1/20"
+    total, first : images altogether, and how many were done before
+    shown : False for nothing at all, as --quiet
+    """
+    from tqdm import tqdm  # late: --help needs none
+
+    if shown and not quiet and not sys.stderr.isatty():
+        return LogLines(title, total, first)
+    return tqdm(
+        total=total, initial=first, desc=title, unit=" images", leave=False, dynamic_ncols=True,
+        disable=quiet or not shown,
+    )  # fmt: skip
+
+
+class LogLines:
+    """What stands in for a tqdm bar in a log file; see make_bar."""
+
+    def __init__(self, title: str, total: int, first: int = 0):
+        self.title, self.total, self.first, self.n = title, total, first, first
+        self.postfix = ""
+        self.began = self.told = time.monotonic()
+
+    def __enter__(self) -> "LogLines":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def update(self, images: int = 1) -> None:
+        self.n += images
+        if self.n < self.total and time.monotonic() - self.told >= LOG_EVERY_S:
+            self._tell()
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        self.postfix = f", {text}"
+
+    def close(self) -> None:
+        if time.monotonic() - self.began >= LOG_EVERY_S:
+            self._tell()
+
+    def _tell(self) -> None:
+        self.told = time.monotonic()
+        seconds = self.told - self.began
+        rate = (self.n - self.first) / max(seconds, 1e-9)
+        print(
+            f"{self.title}: {self.n:,} of {self.total:,} images, {seconds:.0f} s, {rate:.1f} images/s{self.postfix}",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """`rows` of as many cells each, in columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zipped))
+        for zipped in (zip(row, widths, strict=True) for row in rows)
+    )

@@ -42,7 +42,7 @@ def show_random_batch(args, model, facts, launch) -> None:
 
     from pyimagesearch import reporting, terminal
     from pyimagesearch.augmentation import denormalize, eval_transform
-    from pyimagesearch.create_dataloaders import PhotoFolder
+    from pyimagesearch.photo_dataset import PhotoFolder
 
     testDS = PhotoFolder(os.path.join(args.data, "evaluation"), eval_transform(facts["image_size"]))
     count = min(args.count or config.PRED_BATCH_SIZE * launch.devices, len(testDS))

@@ -32,8 +32,9 @@ def train(args, launch) -> int:
 
     from pyimagesearch import checkpoint, distributed, training
     from pyimagesearch.augmentation import eval_transform, train_transform
-    from pyimagesearch.create_dataloaders import check_same_classes, get_dataloader, share_workers
+    from pyimagesearch.create_dataloaders import get_dataloader, share_workers
     from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, build_backbone
+    from pyimagesearch.photo_dataset import check_same_classes
     from pyimagesearch.progress import BetweenSteps, Stopped, make_bar
     from pyimagesearch.run import Run
     from pyimagesearch.signals import StopSignals
@@ -55,16 +56,20 @@ def train(args, launch) -> int:
 
     # the three splits
     trainWorkers, evalWorkers = share_workers(args.workers)
-    evaluation = {"bs": localBatch, "shuffle": False, "workers": evalWorkers, "limit": args.limit}
+    every = {
+        "limit": args.limit, "cache": args.cache, "cache_size": args.cache_size, "cache_dir": args.cache_dir,
+        "device": device,
+    }  # fmt: skip
+    evaluation = {"bs": localBatch, "shuffle": False, "workers": evalWorkers, **every}
+    (trainDS, trainLoader), (valDS, valLoader), (testDS, testLoader) = (
+        get_dataloader(
+            os.path.join(args.data, "training"), train_transform(args.image_size, args.augment), globalBatch,
+            seed=args.seed, workers=trainWorkers, **every,
+        ),
+        get_dataloader(os.path.join(args.data, "validation"), eval_transform(args.image_size), **evaluation),
+        get_dataloader(os.path.join(args.data, "evaluation"), eval_transform(args.image_size), **evaluation),
+    )  # fmt: skip
     with distributed.failing_together():
-        (trainDS, trainLoader), (valDS, valLoader), (testDS, testLoader) = (
-            get_dataloader(
-                os.path.join(args.data, "training"), train_transform(args.image_size, args.augment), globalBatch,
-                seed=args.seed, workers=trainWorkers, limit=args.limit,
-            ),
-            get_dataloader(os.path.join(args.data, "validation"), eval_transform(args.image_size), **evaluation),
-            get_dataloader(os.path.join(args.data, "evaluation"), eval_transform(args.image_size), **evaluation),
-        )  # fmt: skip
         check_same_classes(trainDS, valDS, testDS)
     sampler = trainLoader.batch_sampler
 
@@ -80,7 +85,10 @@ def train(args, launch) -> int:
         )
     model = FoodClassifier(baseModel, len(trainDS.classes))
     model.amp_dtype = dtype
-    model = distributed.wrap(model.to(device, memory_format=torch.channels_last), launch)
+    model = model.to(device, memory_format=torch.channels_last)
+    if args.compile:
+        model.compile()
+    model = distributed.wrap(model, launch)
 
     # Adam over what trains, at a rate in proportion to the global batch; the fused one does not wait for the GPU
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -90,7 +98,8 @@ def train(args, launch) -> int:
 
     identity = {
         "seed": args.seed, "global batch": globalBatch, "batch size": localBatch, "learning rate": args.lr,
-        "image size": args.image_size, "augment": args.augment, "weights": args.weights, "freeze-bn": freeze,
+        "image size": args.image_size, "augment": args.augment,
+        "cache": args.cache if args.cache == "none" else f"{args.cache}, {args.cache_size} pixels", "weights": args.weights, "freeze-bn": freeze,
         "sync-bn": args.sync_bn, "amp": str(dtype), "keep": args.keep, "classes": trainDS.classes,
         "training photos (fingerprint)": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
     }  # fmt: skip

@@ -1,47 +1,102 @@
 """How pixels become the tensor a model sees, and back."""
 
+import functools
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision import transforms
 
 from pyimagesearch import config
+from pyimagesearch.warping import NUMBERS, Window, draw_window, warp
 
-AUGMENTS = ("tutorial", "light")
+# the least area of a crop as a share of the photo's, and the most degrees that it is turned either way
+AUGMENTS = {"tutorial": {"least_area": 0.08, "angle": 90.0}, "light": {"least_area": 0.3, "angle": 0.0}}
 
 
-def train_transform(image_size: int = config.IMAGE_SIZE, augment: str = "tutorial") -> transforms.Compose:
-    """From a PIL image of any size to a normalised float32 tensor of shape (3, image_size, image_size), at random.
+@dataclass(frozen=True)
+class SquareTransform:
+    """From a photo of any size to pixels of shape (channels, size, size), dtype uint8: see train_transform.
 
-    augment : "tutorial" crops 8 to 100 % of the area, flips, and rotates by up to 90 degrees either way; "light" crops
-        30 to 100 % and flips, which suits photos that have an upright position
+    channels : 3 for RGB, 1 for grey
     """
-    crop = {
-        "tutorial": [
-            transforms.RandomResizedCrop(image_size),
-            transforms.RandomHorizontalFlip(),
-            transforms.RandomRotation(90),
-        ],
-        "light": [
-            transforms.RandomResizedCrop(image_size, scale=(0.3, 1.0)),
-            transforms.RandomHorizontalFlip(),
-        ],
-    }
-    return transforms.Compose([*crop[augment], *_to_model()])
+
+    size: int
+    augment: str | None
+    channels: int = 3
+
+    def __call__(self, photo: Image.Image | np.ndarray) -> Tensor:
+        """The square of a PIL image (RGB), or of uint8 pixels of shape (height, width, 3); torch draws the numbers."""
+        pixels = np.array(photo)
+        square = np.empty((self.size, self.size, self.channels), np.uint8)
+        self.write(square, pixels, self.window(torch.rand(NUMBERS, dtype=torch.float64).tolist(), *pixels.shape[1::-1]))
+        return torch.from_numpy(square).permute(2, 0, 1)
+
+    def window(self, numbers: Sequence[float], width: int, height: int) -> Window:
+        """The part of a photo of `width` x `height` pixels that NUMBERS uniform random `numbers` choose."""
+        if self.augment is None:
+            return Window(0, 0, width, height)
+        return draw_window(numbers, width, height, **AUGMENTS[self.augment])
+
+    def write(self, out: np.ndarray, pixels: np.ndarray, window: Window) -> None:
+        """Write what `window` shows of `pixels`, (height, width, 3), into `out`, (size, size, channels), both uint8."""
+        if self.channels == 3:
+            warp(pixels, window, out)
+        else:
+            colours = np.empty((self.size, self.size, 3), np.uint8)
+            warp(pixels, window, colours)
+            cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY, dst=out)
 
 
-def eval_transform(image_size: int = config.IMAGE_SIZE) -> transforms.Compose:
-    """From a PIL image of any size to a normalised float32 tensor of shape (3, image_size, image_size), squeezed."""
-    return transforms.Compose([transforms.Resize((image_size, image_size)), *_to_model()])
+def train_transform(
+    image_size: int = config.IMAGE_SIZE, augment: str = "tutorial", channels: int = 3
+) -> SquareTransform:
+    """From a photo of any size to uint8 pixels of shape (channels, image_size, image_size), at random.
+
+    augment : "tutorial" crops 8 to 100 % of the area, flips, and rotates by up to 90 degrees either way, as
+        torchvision's RandomResizedCrop, RandomHorizontalFlip and RandomRotation(90) do, but in one interpolation;
+        "light" crops 30 to 100 % and flips, which suits photos that have an upright position
+    """
+    return SquareTransform(image_size, augment, channels)
 
 
-def _to_model() -> list:
-    return [transforms.ToTensor(), transforms.Normalize(mean=config.MEAN, std=config.STD)]
+def eval_transform(image_size: int = config.IMAGE_SIZE, channels: int = 3) -> SquareTransform:
+    """From a photo of any size to uint8 pixels of shape (channels, image_size, image_size), squeezed, as torchvision's
+    Resize((image_size, image_size)) does it, to one step of 255."""
+    return SquareTransform(image_size, None, channels)
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """OpenCV's grey of RGB `images`: uint8 of shape (rows, 1, height, width), of (rows, 3, height, width)."""
+    shares = (0.299, 0.587, 0.114)
+    return sum(share * images[:, c : c + 1] for c, share in enumerate(shares)).round().to(torch.uint8)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """What a model sees of `images`: float32 with mean 0 and standard deviation 1 for ImageNet's photos.
+
+    Parameters
+    ----------
+    images : uint8 of shape (..., 3, height, width), or (..., 1, height, width) of grey, on any device
+    """
+    scale, shift = _scale_and_shift(images.shape[-3], images.device)
+    return (images * scale).add_(shift)
+
+
+@functools.cache
+def _scale_and_shift(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """normalize's constants, (channels, 1, 1); kept, because to bring them to a GPU is to wait for it."""
+    mean, std = (torch.tensor(values, dtype=torch.float64) for values in (config.MEAN, config.STD))
+    if channels == 1:
+        mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
+    scale, shift = 1 / (255 * std), -mean / std
+    return scale[:, None, None].float().to(device), shift[:, None, None].float().to(device)
 
 
 def denormalize(images: Tensor) -> np.ndarray:
@@ -49,16 +104,49 @@ def denormalize(images: Tensor) -> np.ndarray:
 
     Parameters
     ----------
-    images : float of shape (..., 3, height, width), normalised with config.MEAN and config.STD, on any device
+    images : float of shape (..., 3, height, width), or (..., 1, height, width) of grey, as normalize gives them, on any
+        device
 
     Returns
     -------
     uint8 of shape (..., height, width, 3), rounded and clipped to 0..255 (a bare astype wraps 256 round to 0)
     """
     images = images.detach().float().cpu()
-    mean, std = (torch.tensor(values)[:, None, None] for values in (config.MEAN, config.STD))
-    pixels = ((images * std + mean) * 255).round().clamp(0, 255)
-    return pixels.to(torch.uint8).movedim(-3, -1).numpy()
+    scale, shift = _scale_and_shift(images.shape[-3], images.device)
+    pixels = ((images - shift) / scale).round().clamp(0, 255).to(torch.uint8)
+    return pixels.expand(*pixels.shape[:-3], 3, -1, -1).movedim(-3, -1).numpy()
+
+
+# --- randomness that follows from a key ------------------------------------------------------------------------------
+
+
+def keyed_numbers(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Uniform random numbers that follow from (seed, epoch, index) alone: SplitMix64, as a function of a counter.
+
+    Guy Steele, Doug Lea and Christine Flood, Fast Splittable Pseudorandom Number Generators (2014).
+
+    Parameters
+    ----------
+    epochs, indices : int64 of shape (rows,)
+
+    Returns
+    -------
+    float64 of shape (rows, NUMBERS), in [0, 1)
+    """
+    key = np.zeros(len(indices), np.uint64)
+    for part in (np.full_like(indices, seed), epochs, indices):
+        key = _mixed(key + part.astype(np.uint64) + GOLDEN)
+    counters = key[:, None] + GOLDEN * np.arange(1, NUMBERS + 1, dtype=np.uint64)
+    return (_mixed(counters) >> np.uint64(11)) * 2.0**-53
+
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mixed(state: np.ndarray) -> np.ndarray:
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
 
 
 def key_of(*numbers: int) -> int:

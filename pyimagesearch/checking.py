@@ -10,9 +10,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from pyimagesearch import config, terminal
-from pyimagesearch.create_dataloaders import EXTENSIONS, photos_below
 from pyimagesearch.errors import UserError, one_line
-from pyimagesearch.preparing import FORMATS, SHOWN, in_threads, why_unreadable
+from pyimagesearch.photos import EXTENSIONS, photos_below
+from pyimagesearch.preparing import FORMATS, SHOWN, why_unreadable
+from pyimagesearch.threads import in_threads
 
 FEW = 10  # training photos of a class below which it is said to have few
 UNEVEN = 10  # times as many training photos as the smallest class has, from which the largest is told

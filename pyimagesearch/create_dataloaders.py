@@ -1,4 +1,4 @@
-"""Where a photo is read, and which rank sees it when.
+"""Which rank sees which photo when.
 
 The training stream is a pure function of (seed, epoch, global batch size): epoch e visits the photos in a permutation
 drawn from (seed, e); global batch k is positions kB to (k+1)B of it, the last one as short as it is; each rank takes
@@ -6,176 +6,22 @@ its share of each; and photo i's augmentation draws from a generator keyed by (s
 """
 
 import atexit
-import hashlib
 import os
 import signal
+import warnings
 import weakref
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader
 
-from pyimagesearch import config, distributed
-from pyimagesearch.augmentation import keyed_randomness
+from pyimagesearch import caching, config, distributed
+from pyimagesearch.augmentation import to_grey
 from pyimagesearch.errors import UserError
-from pyimagesearch.photos import read_photo
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-
-
-class Key(NamedTuple):
-    """What a sampler hands to the dataset: which photo, and of which epoch its augmentation is."""
-
-    epoch: int
-    index: int
-
-
-class Unreadable(NamedTuple):
-    """In place of a batch: the line that says which photo could not be read. An exception would arrive from a worker
-    with its traceback as text."""
-
-    message: str
-
-
-class PhotoFolder(Dataset):
-    """A folder of class folders, as torchvision.datasets.ImageFolder lists it: classes and photos sorted by name.
-
-    Parameters
-    ----------
-    root : the folder; each folder in it is a class, and photos may lie at any depth below
-    transform : from a PIL image (RGB) to what the model sees; its random numbers are keyed by (seed, epoch, index)
-    seed : of the augmentation
-    limit : at most so many photos of each class, the first by name; None takes all
-
-    Attributes
-    ----------
-    classes : the names, sorted; class_to_idx : their indices
-    labels : int64 array of shape (photos,); targets : the same as a list, as ImageFolder has it
-
-    Raises
-    ------
-    UserError : `root` is missing, has no class folder, or a class folder without a photo
-    """
-
-    def __init__(self, root, transform, *, seed: int = 0, limit: int | None = None):
-        self.root, self.transform, self.seed = os.fspath(root), transform, seed
-        self.classes = _class_folders(self.root)
-        self.class_to_idx = {name: index for index, name in enumerate(self.classes)}
-        found = [photos_below(os.path.join(self.root, name))[:limit] for name in self.classes]
-        for name, paths in zip(self.classes, found, strict=True):
-            if not paths:
-                raise UserError(
-                    f"{os.path.join(self.root, name)} has no photo ({', '.join(EXTENSIONS)}); add some, or remove the "
-                    "class from every split"
-                )
-        self.labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
-        # one buffer of bytes in place of a list of str: forked workers would copy the pages of objects that they count
-        names = [os.fsencode(os.path.relpath(path, self.root)) for paths in found for path in paths]
-        self._ends = np.cumsum([len(name) for name in names])
-        self._names = np.frombuffer(b"".join(names), np.uint8)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def targets(self) -> list[int]:
-        return self.labels.tolist()
-
-    @property
-    def samples(self) -> list[tuple[str, int]]:
-        return [(self.path(index), label) for index, label in enumerate(self.targets)]
-
-    imgs = samples
-
-    def path(self, index: int) -> str:
-        """The path of photo `index`."""
-        start = self._ends[index - 1] if index else 0
-        return os.path.join(self.root, os.fsdecode(self._names[start : self._ends[index]].tobytes()))
-
-    def fingerprint(self) -> str:
-        """Equal for two folders that give the same photos the same indices and labels."""
-        parts = (self._names, self._ends.astype("<i8"), self.labels.astype("<i8"), "\n".join(self.classes).encode())
-        digest = hashlib.blake2b(digest_size=8)
-        for part in parts:
-            digest.update(part)
-        return digest.hexdigest()
-
-    def __getitem__(self, key: Key | int) -> tuple[Tensor, int]:
-        """(transformed photo, label) of an index, which stands for epoch 0, or of a Key."""
-        epoch, index = key if isinstance(key, tuple) else (0, range(len(self))[key])
-        path = self.path(index)
-        try:
-            photo = read_photo(path)
-        except Exception as error:  # Pillow's readers of broken files raise nearly anything
-            raise UserError(f"cannot read {path}: {error}; remove or replace it") from error
-        with keyed_randomness(self.seed, epoch, index):
-            return self.transform(photo), int(self.labels[index])
-
-    def __getitems__(self, keys: Sequence[Key]) -> list | Unreadable:
-        """The items of a batch, for DataLoader; see Unreadable."""
-        try:
-            return [self[key] for key in keys]
-        except UserError as error:
-            return Unreadable(str(error))
-
-    def collate(self, items: list | Unreadable):
-        """(images, labels) of a batch; of an empty one, tensors with no rows and the shape and dtype of the others."""
-        if isinstance(items, Unreadable):
-            return items
-        if items:
-            return default_collate(items)
-        blank = Image.new("RGB", (config.IMAGE_SIZE, config.IMAGE_SIZE))
-        with keyed_randomness(self.seed):
-            images, labels = default_collate([(self.transform(blank), 0)])
-        return images[:0], labels[:0]
-
-
-def _class_folders(root: str) -> list[str]:
-    try:
-        with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise UserError(
-            f"cannot read the dataset folder {root}: {error.strerror}; make it with prepare_dataset.py or name another "
-            "with --data"
-        ) from None
-    if not names:
-        raise UserError(f"{root} has no class folder; expected one folder a class, as prepare_dataset.py makes them")
-    return names
-
-
-def photos_below(folder: str) -> list[str]:
-    """The photos in `folder`, in the order of ImageFolder: folders sorted by path, then files by name.
-
-    Links to folders are followed, but none to a folder that the walk has come through: it would go round for ever.
-    """
-    found = []
-    start = os.path.realpath(folder)
-    above = {folder: {start, *map(str, Path(start).parents)}}  # of each folder to come, the folders it lies in
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        through = above.pop(parent) | {os.path.realpath(parent)}
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in through]
-        above.update((os.path.join(parent, name), through) for name in folders)
-        found += [(parent, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
-    return [os.path.join(parent, name) for parent, name in sorted(found)]
-
-
-def check_same_classes(training: PhotoFolder, *others: PhotoFolder) -> None:
-    """Raise UserError unless every split has training's classes: a missing one would shift the indices of the rest."""
-    for other in others:
-        for one, two in ((training, other), (other, training)):
-            if absent := sorted(set(one.classes) - set(two.classes)):
-                raise UserError(
-                    f"{two.root} has no folder for class {absent[0]!r}"
-                    + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
-                    + f" ({one.root} has {len(one.classes)} classes, {two.root} {len(two.classes)}); add its photos, "
-                    "or remove the class from every split"
-                )
+from pyimagesearch.photo_dataset import Key, PhotoDataset, PhotoFolder, Unreadable
+from pyimagesearch.warping import to, warp_batch
 
 
 class GlobalBatchSampler:
@@ -276,6 +122,54 @@ class PhotoLoader(DataLoader):
             yield batch
 
 
+class DeviceLoader:
+    """The batches of a sampler, made on the device from a cache that lies there; otherwise as a PhotoLoader.
+
+    Parameters
+    ----------
+    dataset : with a cache, and a SquareTransform
+    batch_sampler : of Keys
+    device : where the cache goes, as a whole
+
+    Raises
+    ------
+    UserError : the device has too little memory
+    """
+
+    def __init__(self, dataset: PhotoDataset, batch_sampler, device: torch.device):
+        self.dataset, self.batch_sampler, self.device = dataset, batch_sampler, device
+        cache = dataset.cache
+        if device.type == "cuda" and cache.flat.nbytes > (free := torch.cuda.mem_get_info(device)[0]):
+            raise UserError(
+                f"{device} has {free / 1e9:.1f} GB free, and the cache {cache.path} has {cache.flat.nbytes / 1e9:.1f} "
+                "GB; choose a smaller --cache-size, or --cache disk"
+            )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
+            self._pixels = torch.from_numpy(cache.flat).to(device)
+        self._starts, self._sizes = torch.from_numpy(cache.starts).to(device), torch.from_numpy(cache.sizes).to(device)
+        self._labels = torch.from_numpy(dataset.labels).to(device)
+        # one number for all photos: what is made of a photo must not depend on its company
+        self._taps = max(1, round(int(cache.sizes.min(axis=1).max()) / dataset.transform.size + 0.25))
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        dataset, transform = self.dataset, self.dataset.transform
+        for keys in self.batch_sampler:
+            indices = [key.index for key in keys]
+            windows = [
+                dataset.window(numbers, dataset.cache.full_size(index), tuple(dataset.cache.sizes[index].tolist()))
+                for numbers, index in zip(dataset.numbers(keys), indices, strict=True)
+            ]
+            rows = to(torch.tensor(indices, dtype=torch.int64), self.device)
+            images = warp_batch(
+                self._pixels, self._starts[rows], self._sizes[rows], windows, transform.size, self._taps
+            )
+            yield to_grey(images) if transform.channels == 1 else images, self._labels[rows]
+
+
 def get_dataloader(
     rootDir,
     transforms,
@@ -285,19 +179,29 @@ def get_dataloader(
     seed: int = 0,
     workers: int | None = None,
     limit: int | None = None,
-) -> tuple[PhotoFolder, DataLoader]:
-    """The dataset in `rootDir` and a loader of its batches.
+    cache: str = "none",
+    cache_size: int = 256,
+    cache_dir: str | None = None,
+    device: torch.device | None = None,
+) -> tuple[PhotoFolder, DataLoader | DeviceLoader]:
+    """The dataset in `rootDir` and a loader of its batches. Every rank calls this at the same time.
 
     Parameters
     ----------
     rootDir : a folder with one folder a class
-    transforms : any torchvision.transforms.Compose that works on PIL images
+    transforms : what train_transform or eval_transform gives, or any torchvision.transforms.Compose that works on PIL
+        images
     bs : with `shuffle`, the global batch size, of which this rank gets its share; without, the size of a batch
     shuffle : True for training, in the order that `seed` and the epoch give; False for the order of the dataset
     seed : of the order and of the augmentation
     workers : processes that read photos, 0 for none; None takes a third of the cores this rank may use, since a
         training script has three loaders
     limit : at most so many photos of each class
+    cache : "none" decodes each photo each time; "disk" decodes it once, see caching; "device" has those copies in the
+        memory of `device`, which then makes the batches itself and needs no workers
+    cache_size : pixels of the shorter side of a copy
+    cache_dir : the folder of the cache; None takes the folder above `rootDir`, with ".cache" at its end
+    device : for "device"; None takes config.DEVICE
 
     Returns
     -------
@@ -306,10 +210,17 @@ def get_dataloader(
 
     Raises
     ------
-    UserError : see PhotoFolder; from the loader, a photo that cannot be read, by its path
+    UserError : see PhotoFolder and caching.open_cache; from the loader, a photo that cannot be read, by its path
     """
-    dataset = PhotoFolder(rootDir, transforms, seed=seed, limit=limit)
+    with distributed.failing_together():
+        dataset = PhotoFolder(rootDir, transforms, seed=seed, limit=limit)
+    if cache != "none":
+        path = cache_path(rootDir, cache_size, cache_dir)
+        dataset.cache = distributed.host_first(lambda: caching.open_cache(dataset, path, cache_size))
     sampler = GlobalBatchSampler(len(dataset), bs, seed=seed) if shuffle else WholeBatchSampler(len(dataset), bs)
+    if cache == "device":
+        with distributed.failing_together():
+            return dataset, DeviceLoader(dataset, sampler, device or config.DEVICE)
     workers = distributed.cores_of_rank() // 3 if workers is None else workers
     loader = PhotoLoader(
         dataset,
@@ -318,10 +229,16 @@ def get_dataloader(
         num_workers=workers,
         pin_memory=config.DEVICE.type == "cuda",
         persistent_workers=workers > 0,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_begin_worker,
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
     )
     return dataset, loader
+
+
+def cache_path(root, short_side: int, folder: str | None = None) -> str:
+    """Where the copies of the split in `root` lie: dataset.cache/training-256.pixels for dataset/training."""
+    above, split = os.path.split(os.path.realpath(root))
+    return os.path.join(folder or f"{above}.cache", f"{split}-{short_side}.pixels")
 
 
 def share_workers(workers: int | None) -> tuple[int, int]:
@@ -331,8 +248,10 @@ def share_workers(workers: int | None) -> tuple[int, int]:
     return total - evaluation, evaluation
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     """A terminal sends Ctrl-C to the whole process group, but the rank still needs its batch to stop at a step."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # libjpeg tells of each byte too many in a photo that it reads well, and not in which; errors go another way
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -6,7 +6,7 @@ identity. No other file asks whether a process group exists.
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -325,10 +325,19 @@ def in_step(batches: Iterable[Item]) -> Iterator[Item]:
         yield batch
 
 
-def main_first(function):
+def main_first(function: Callable[[], Item]) -> Item:
     """Call `function()` on rank 0, and when that is done on the others, which find on the disk what rank 0 fetched."""
-    result = None
-    with failing_together():
-        if is_main():
-            result = function()
-    return result if is_main() else function()
+    return _some_first(is_main(), function)
+
+
+def host_first(function: Callable[[], Item]) -> Item:
+    """As main_first, but on the first rank of each host, since each host has a disk of its own."""
+    return _some_first(local_rank() == 0, function)
+
+
+def _some_first(first: bool, function: Callable[[], Item]) -> Item:
+    for turn in (True, False):
+        with failing_together():
+            if first is turn:
+                result = function()
+    return result

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from pyimagesearch import config, distributed
 from pyimagesearch.augmentation import eval_transform
-from pyimagesearch.create_dataloaders import Key, WholeBatchSampler, photos_below
+from pyimagesearch.create_dataloaders import WholeBatchSampler
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import atomic_write
-from pyimagesearch.photos import read_photo
+from pyimagesearch.photo_dataset import Key
+from pyimagesearch.photos import photos_below, read_photo
 
 CSV_COLUMNS = ("path", "prediction", "confidence", "error")
 

@@ -1,4 +1,4 @@
-"""What a model is trained for: its loss, its probabilities, what counts as right. A class a task, of the same methods."""
+"""What a model is trained for: its loss, its probabilities, what is right. A class a task, of the same methods."""
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class CrossEntropy:
         )
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Each photo's loss in evaluation, float of shape (rows,): plain cross entropy, not smoothed, weighted by nothing."""
+        """Each photo's loss in evaluation, float of shape (rows,): plain cross entropy, not smoothed, not weighted."""
         return F.cross_entropy(logits, labels, reduction="none")
 
     def total_weight(self, labels: np.ndarray) -> float:
@@ -58,7 +58,7 @@ CROSS_ENTROPY = CrossEntropy()
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Weights with which all classes count alike, float64 of shape (classes,): photos / (classes x photos of the class).
+    """Weights that let all classes count alike, float64 of shape (classes,): photos / (classes x photos of the class).
 
     As scikit-learn's class_weight="balanced". Over `labels` the weights' mean is 1, so a weighted epoch's loss is
     comparable with an unweighted one's.

@@ -106,6 +106,16 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help="tutorial: crops of 8 to 100 %% of the area, flips, rotations up to 90 degrees; light: crops of 30 to "
         "100 %%, flips (default %(default)s)",
     )  # fmt: skip
+    data.add_argument(
+        "--cache", choices=("none", "disk", "device"), default="none",
+        help="none: decode each photo each time; disk: once, into a file of smaller copies; device: those lie on the "
+        "GPU, which augments them itself (default %(default)s)",
+    )  # fmt: skip
+    data.add_argument(
+        "--cache-size", type=number(int, 16, 4096), default=256, metavar="PIXELS",
+        help="shorter side of a copy in the cache (default %(default)s)",
+    )  # fmt: skip
+    data.add_argument("--cache-dir", metavar="DIR", help="the folder of the cache (default: DATA.cache, beside DATA)")
     _add_workers(data)
 
     model = parser.add_argument_group("model")
@@ -157,6 +167,11 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     devices.add_argument(
         "--nproc", type=number(int, 1), metavar="N", help="start N processes on this host, as torchrun does"
+    )
+    devices.add_argument(
+        "--compile",
+        action="store_true",
+        help="let torch.compile rewrite the model, which takes minutes",
     )
     devices.add_argument(
         "--sync-bn", action="store_true", help="let BatchNorm take its statistics over all processes (SyncBatchNorm)"

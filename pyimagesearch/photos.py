@@ -1,13 +1,16 @@
-"""The one place that decodes a photo: any file that Pillow reads becomes right 8-bit RGB, upright."""
+"""Which files are photos, and the one place that decodes them: each becomes right 8-bit RGB, upright."""
 
 import functools
 import io
+import os
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from pyimagesearch.errors import one_line
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 # above this Pillow warns of decompression bombs; 8 bytes a pixel while decoding make it 0.7 GB
 MAX_PIXELS = 89_478_485
 
@@ -15,6 +18,18 @@ MAX_PIXELS = 89_478_485
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # levels of 255 by which a colour profile may differ from sRGB and be taken for it: less than JPEG itself changes
 SAME_COLOUR = 3
+
+
+# what undoes each EXIF orientation; 1 is upright
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_photo(path) -> Image.Image:
@@ -31,6 +46,46 @@ def read_photo(path) -> Image.Image:
         refuse_bomb(image)
         image.load()
         return to_rgb(ImageOps.exif_transpose(image))
+
+
+def read_pixels(path) -> np.ndarray:
+    """The pixels of `read_photo(path)`, the same to the last bit: uint8 of shape (height, width, 3). Raises as it does.
+
+    A JPEG that is as most are goes to libjpeg-turbo by torchvision, in half of Pillow's time; Pillow has the last word.
+    """
+    pixels = _read_plain_jpeg(path)
+    return np.array(read_photo(path)) if pixels is None else pixels
+
+
+def _read_plain_jpeg(path) -> np.ndarray | None:
+    """The pixels of a JPEG in grey or in the colours of sRGB; None of any other file, or of one that is not sound."""
+    # here, because prepare_dataset.py, which decodes by Pillow, starts in a moment without torch
+    from torch import from_numpy
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            refuse_bomb(image)
+            profile = image.info.get("icc_profile")
+            if image.mode not in ("L", "RGB") or (profile and _transform_to_srgb(profile, image.mode)):
+                return None
+            turn = TURNS.get(_orientation(image))
+        pixels = decode_jpeg(from_numpy(np.fromfile(path, np.uint8)), ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    except Exception:  # both raise nearly anything; of a file that nobody can read, Pillow says what is wrong
+        return None
+    return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+
+
+def photo_size(path) -> tuple[int, int]:
+    """Width and height, in pixels, of what read_photo gives of `path`, which is not decoded. Raises as that does."""
+    with Image.open(path) as image:
+        refuse_bomb(image)
+        return image.size if _orientation(image) < 5 else image.size[::-1]
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF has it: 1 is upright, from 5 on width and height change places."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def refuse_bomb(image: Image.Image) -> None:
@@ -99,3 +154,19 @@ def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
         return None
     levels = np.asarray(after.convert("RGB")).astype(int) - np.asarray(before.convert("RGB"))
     return transform if np.abs(levels).max() > SAME_COLOUR else None
+
+
+def photos_below(folder: str) -> list[str]:
+    """The photos in `folder`, in the order of ImageFolder: folders sorted by path, then files by name.
+
+    Links to folders are followed, but none to a folder that the walk has come through: it would go round for ever.
+    """
+    found = []
+    start = os.path.realpath(folder)
+    above = {folder: {start, *map(str, Path(start).parents)}}  # of each folder to come, the folders it lies in
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        through = above.pop(parent) | {os.path.realpath(parent)}
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in through]
+        above.update((os.path.join(parent, name), through) for name in folders)
+        found += [(parent, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+    return [os.path.join(parent, name) for parent, name in sorted(found)]

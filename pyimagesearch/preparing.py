@@ -3,12 +3,9 @@
 import os
 import secrets
 import shutil
-import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -17,14 +14,11 @@ from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import TEMPORARY_SUFFIX
 from pyimagesearch.photos import describe_fault, read_photo
 from pyimagesearch.source_files import Photo, Rejected, Source, Split
+from pyimagesearch.threads import in_threads
 
 # what a file named like a photo may hold; others that Pillow knows run programs (EPS) or make no sense here
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-CHUNK = 16  # photos that a thread takes at a time
 SHOWN = 5  # rejected files that are named on the terminal
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Holder(NamedTuple):
@@ -84,34 +78,6 @@ def copy_split(
     split.rejected += [Rejected(photo.path, fault) for photo, fault in placed if fault is not None]
     shown_as = one_line(os.fspath(destination if shown_as is None else shown_as))
     terminal.info(f"total images copied to {shown_as}: {len(split.photos)}...")
-
-
-def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | None, description: str) -> list[R]:
-    """`function` of each item, in order, under a progress bar.
-
-    Threads are enough, because Pillow decodes and the kernel copies without the interpreter's lock, and nothing is
-    left behind when this process is killed. An exception, Ctrl-C too, ends them after the item each is at.
-    """
-    stop = Event()
-    results: list[R] = []
-
-    def work(chunk: Sequence[T]) -> list[R]:
-        return [function(item) for item in chunk if not stop.is_set()]
-
-    chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    bar = terminal.make_bar(description, len(items))
-    # Pillow warns of odd metadata in photos that it reads well
-    with bar, warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        warnings.filterwarnings("ignore", module="PIL")
-        try:
-            for chunk in pool.map(work, chunks):
-                results += chunk
-                bar.update(len(chunk))
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return results
 
 
 def why_unreadable(path: str | os.PathLike) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pyimagesearch import distributed
-from pyimagesearch.augmentation import key_of
+from pyimagesearch.augmentation import key_of, normalize
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import write_text
 from pyimagesearch.food_classifier import freeze_batchnorm
@@ -231,8 +231,13 @@ def evaluate(
 
 
 def to_device(images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Both on `device`, without waiting for the copy, images in the channels_last layout that convolutions like."""
+    """Both on `device`, without waiting for the copy, images in the channels_last layout that convolutions like.
+
+    images : pixels of dtype uint8, which travel as such and are normalised on the device; or float, normalised already
+    """
     images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+    if images.dtype == torch.uint8:
+        images = normalize(images)
     return images, labels.to(device, non_blocking=True)
 
 

@@ -15,16 +15,9 @@ from torchvision import datasets, transforms
 
 from pyimagesearch import create_dataloaders, distributed
 from pyimagesearch.augmentation import eval_transform, train_transform
-from pyimagesearch.create_dataloaders import (
-    GlobalBatchSampler,
-    Key,
-    PhotoFolder,
-    WholeBatchSampler,
-    check_same_classes,
-    get_dataloader,
-    share_workers,
-)
+from pyimagesearch.create_dataloaders import GlobalBatchSampler, WholeBatchSampler, get_dataloader, share_workers
 from pyimagesearch.errors import UserError
+from pyimagesearch.photo_dataset import Key, PhotoFolder, check_same_classes
 
 WORLDS = (1, 2, 3, 5)
 
@@ -55,6 +48,7 @@ def as_rank(monkeypatch):
     def become(rank: int, world: int) -> None:
         monkeypatch.setattr(distributed, "rank", lambda: rank)
         monkeypatch.setattr(distributed, "world_size", lambda: world)
+        monkeypatch.setattr(distributed, "agree", lambda *numbers: list(numbers))
 
     return become
 

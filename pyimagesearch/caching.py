@@ -1,0 +1,154 @@
+"""Photos decoded once: smaller copies of a whole split, in one file that every process of a host maps into its memory.
+
+The file is a header, a table of sizes, and the pixels of all copies, one after another. The header holds a digest of
+the photos' names, sizes and modification times: a file that does not fit them is made anew.
+"""
+
+import hashlib
+import os
+import shutil
+from threading import Lock
+
+import numpy as np
+
+from pyimagesearch.cores import available_cores
+from pyimagesearch.errors import UserError, describe
+from pyimagesearch.files import atomic_write
+from pyimagesearch.photo_dataset import PhotoDataset
+from pyimagesearch.photos import describe_fault, photo_size, read_pixels
+from pyimagesearch.threads import in_threads
+from pyimagesearch.warping import resize
+
+MAGIC = b"photo cache 1   "  # another number where another version would make other pixels
+DIGEST = 16  # bytes
+COLUMNS = 4  # of the table, int32: width and height of the copy, width and height of the photo
+SPARE = 0.02  # of the disk is left free
+
+
+class PhotoCache:
+    """A cache file, opened.
+
+    Attributes
+    ----------
+    sizes : int64 of shape (photos, 2), width and height of each copy
+    starts : int64 of shape (photos,), the row of `flat` with which each begins
+    flat : uint8 of shape (pixels of all copies, 3), mapped: what is not read takes no memory
+    """
+
+    def __init__(self, path: str, photos: int):
+        self.path, self.photos = path, photos
+        table = np.fromfile(path, "<i4", photos * COLUMNS, offset=len(MAGIC) + DIGEST).reshape(photos, COLUMNS)
+        self.sizes, self.full_sizes = table[:, :2].astype(np.int64), table[:, 2:].copy()
+        ends = np.cumsum(self.sizes.prod(axis=1))
+        self.starts = ends - self.sizes.prod(axis=1)
+        self.flat = np.memmap(path, np.uint8, "r", _offset(photos), (int(ends[-1]), 3))
+
+    def __reduce__(self):
+        """A process that is spawned maps the file itself."""
+        return PhotoCache, (self.path, self.photos)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The copy of photo `index`: uint8 of shape (height, width, 3), not to be written to."""
+        width, height = self.sizes[index]
+        start = self.starts[index]
+        return self.flat[start : start + width * height].reshape(height, width, 3)
+
+    def full_size(self, index: int) -> tuple[int, int]:
+        """Width and height of photo `index` itself."""
+        width, height = self.full_sizes[index].tolist()
+        return width, height
+
+
+def _offset(photos: int) -> int:
+    """Where the pixels begin, in bytes."""
+    return len(MAGIC) + DIGEST + 4 * COLUMNS * photos
+
+
+def open_cache(dataset: PhotoDataset, path: str, short_side: int) -> PhotoCache:
+    """The cache of `dataset` in the file `path`, which is made first where it is missing, or not of these photos.
+
+    Parameters
+    ----------
+    short_side : pixels of the shorter side of each copy; no photo is enlarged
+
+    Raises
+    ------
+    UserError : a photo cannot be read, or the file cannot be written; there is no new file then
+    """
+    digest = _digest(dataset, short_side)
+    try:
+        with open(path, "rb") as file:
+            if file.read(len(MAGIC) + DIGEST) == MAGIC + digest:
+                return PhotoCache(path, len(dataset))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UserError(f"cannot read the cache {path}: {describe(error)}; remove it, or use --cache none") from None
+    try:
+        _build(dataset, path, short_side, digest)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the cache {path}: {describe(error)}; name another --cache-dir, or use --cache none"
+        ) from None
+    return PhotoCache(path, len(dataset))
+
+
+def _digest(dataset: PhotoDataset, short_side: int) -> bytes:
+    digest = hashlib.blake2b(f"{short_side} {dataset.fingerprint()}".encode(), digest_size=DIGEST)
+    status = np.empty((len(dataset), 2), "<i8")
+    for index in range(len(dataset)):
+        found = _read(os.stat, dataset.path(index))
+        status[index] = found.st_size, found.st_mtime_ns
+    digest.update(status)
+    return digest.digest()
+
+
+def _read(function, path: str):
+    """`function(path)`; whatever a photo's reader raises becomes UserError."""
+    try:
+        return function(path)
+    except Exception as error:  # Pillow's readers of broken files raise nearly anything
+        raise UserError(f"cannot read {path}: {describe_fault(error)}; remove or replace it") from error
+
+
+def _build(dataset: PhotoDataset, path: str, short_side: int, digest: bytes) -> None:
+    workers = available_cores()  # the other processes of this host wait
+    what = f"cache of {os.path.basename(dataset.root)}"
+    full_sizes = np.array(
+        in_threads(lambda index: _read(photo_size, dataset.path(index)), range(len(dataset)), workers, "sizes")
+    )
+    scale = np.minimum(1, short_side / full_sizes.min(axis=1))
+    sizes = np.maximum(1, np.round(full_sizes * scale[:, None])).astype(np.int64)
+    ends = 3 * np.cumsum(sizes.prod(axis=1)) + _offset(len(dataset))
+    _check_room(path, int(ends[-1]), len(dataset))
+
+    with atomic_write(path) as file:
+        # before the first photo, so that a disk that fills up meanwhile is met here and not by a process that reads
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, int(ends[-1]))
+        file.write(MAGIC + digest + np.hstack([sizes, full_sizes]).astype("<i4").tobytes())
+        one_writes = Lock()
+
+        def add(index: int) -> None:
+            width, height = sizes[index].tolist()
+            pixels = _read(read_pixels, dataset.path(index))
+            if pixels.shape[:2] != (height, width):
+                pixels = resize(pixels, width, height)
+            with one_writes:
+                file.seek(int(ends[index]) - pixels.size)
+                file.write(np.ascontiguousarray(pixels))
+
+        in_threads(add, range(len(dataset)), workers, what)
+
+
+def _check_room(path: str, needed: int, photos: int) -> None:
+    """Raise UserError where the file would not fit on its disk."""
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    disk = shutil.disk_usage(folder)
+    if needed > (free := disk.free - SPARE * disk.total):
+        raise UserError(
+            f"the cache of {photos:,} photos needs {needed / 1e9:.1f} GB in {folder}, which has "
+            f"{max(free, 0) / 1e9:.1f} GB to spare; make room, name another --cache-dir, or choose a smaller "
+            "--cache-size or --cache none"
+        )

@@ -98,8 +98,8 @@ def train(args, launch) -> int:
 
     identity = {
         "seed": args.seed, "global batch": globalBatch, "batch size": localBatch, "learning rate": args.lr,
-        "image size": args.image_size, "augment": args.augment,
-        "cache": args.cache if args.cache == "none" else f"{args.cache}, {args.cache_size} pixels", "weights": args.weights, "freeze-bn": freeze,
+        "image size": args.image_size, "augment": args.augment, "cache": args.cache,
+        "cache size": None if args.cache == "none" else args.cache_size, "weights": args.weights, "freeze-bn": freeze,
         "sync-bn": args.sync_bn, "amp": str(dtype), "keep": args.keep, "classes": trainDS.classes,
         "training photos (fingerprint)": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
     }  # fmt: skip

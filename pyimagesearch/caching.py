@@ -148,7 +148,7 @@ def _check_room(path: str, needed: int, photos: int) -> None:
     disk = shutil.disk_usage(folder)
     if needed > (free := disk.free - SPARE * disk.total):
         raise UserError(
-            f"the cache of {photos:,} photos needs {needed / 1e9:.1f} GB in {folder}, which has "
-            f"{max(free, 0) / 1e9:.1f} GB to spare; make room, name another --cache-dir, or choose a smaller "
+            f"the cache of {photos:,} photos needs {needed / 1e6:,.0f} MB in {folder}, which has "
+            f"{max(free, 0) / 1e6:,.0f} MB to spare; make room, name another --cache-dir, or choose a smaller "
             "--cache-size or --cache none"
         )

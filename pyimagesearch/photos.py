@@ -5,6 +5,7 @@ import io
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -18,8 +19,7 @@ MAX_PIXELS = 89_478_485
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # levels of 255 by which a colour profile may differ from sRGB and be taken for it: less than JPEG itself changes
 SAME_COLOUR = 3
-
-
+END_OF_JPEG = b"\xff\xd9"
 # what undoes each EXIF orientation; 1 is upright
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,7 +51,7 @@ def read_photo(path) -> Image.Image:
 def read_pixels(path) -> np.ndarray:
     """The pixels of `read_photo(path)`, the same to the last bit: uint8 of shape (height, width, 3). Raises as it does.
 
-    A JPEG that is as most are goes to libjpeg-turbo by torchvision, in half of Pillow's time; Pillow has the last word.
+    A JPEG that is as most are goes to libjpeg-turbo by OpenCV, in half of Pillow's time; Pillow has the last word.
     """
     pixels = _read_plain_jpeg(path)
     return np.array(read_photo(path)) if pixels is None else pixels
@@ -59,10 +59,6 @@ def read_pixels(path) -> np.ndarray:
 
 def _read_plain_jpeg(path) -> np.ndarray | None:
     """The pixels of a JPEG in grey or in the colours of sRGB; None of any other file, or of one that is not sound."""
-    # here, because prepare_dataset.py, which decodes by Pillow, starts in a moment without torch
-    from torch import from_numpy
-    from torchvision.io import ImageReadMode, decode_jpeg
-
     try:
         with Image.open(path, formats=["JPEG"]) as image:
             refuse_bomb(image)
@@ -70,7 +66,11 @@ def _read_plain_jpeg(path) -> np.ndarray | None:
             if image.mode not in ("L", "RGB") or (profile and _transform_to_srgb(profile, image.mode)):
                 return None
             turn = TURNS.get(_orientation(image))
-        pixels = decode_jpeg(from_numpy(np.fromfile(path, np.uint8)), ImageReadMode.RGB).permute(1, 2, 0).numpy()
+        content = np.fromfile(path, np.uint8)
+        if content[-2:].tobytes() != END_OF_JPEG:  # OpenCV would fill up a truncated one
+            return None
+        pixels = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     except Exception:  # both raise nearly anything; of a file that nobody can read, Pillow says what is wrong
         return None
     return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))

@@ -100,7 +100,8 @@ def warp(pixels: np.ndarray, window: Window, out: np.ndarray) -> None:
     right, bottom = math.ceil(window.left + window.width - 1e-6), math.ceil(window.top + window.height - 1e-6)
     part = pixels[top:bottom, left:right]
     if not window.angle and window[:4] == (left, top, right - left, bottom - top):
-        out[:] = resize(part[:, ::-1] if window.flip else part, size, size)
+        part = resize(part, size, size)
+        out[:] = part[:, ::-1] if window.flip else part
         return
     window = window._replace(left=window.left - left, top=window.top - top)
     part, window = _without_detail(part, window, size)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.transforms import functional as TF
 
-from pyimagesearch import distributed, training
+from pyimagesearch import config, distributed, training
 from pyimagesearch.augmentation import eval_transform, train_transform
 from pyimagesearch.create_dataloaders import get_dataloader
 from pyimagesearch.errors import UserError
@@ -113,12 +114,29 @@ def test_images_reach_the_device_in_the_layout_that_convolutions_like():
     assert torch.equal(images, batch(2)[0]) and torch.equal(labels, batch(2)[1])
 
 
+def test_pixels_are_normalised_on_the_device_and_what_is_normalised_already_is_left():
+    pixels = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8)
+    expected = TF.normalize(pixels / 255, config.MEAN, config.STD)
+    images, _ = training.to_device(pixels, torch.zeros(2), CPU)
+    assert images.dtype == torch.float32
+    assert torch.allclose(images, expected, atol=1e-6)
+    assert torch.equal(training.to_device(expected, torch.zeros(2), CPU)[0], expected)
+
+
+def as_the_model_sees(data, indices) -> tuple[torch.Tensor, torch.Tensor]:
+    """The photos of these indices in one batch, normalised, and their labels."""
+    indices = [int(index) for index in indices]
+    return training.to_device(
+        torch.stack([data[index][0] for index in indices]), torch.from_numpy(data.labels[indices]), CPU
+    )
+
+
 # --- an epoch --------------------------------------------------------------------------------------------------------
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_photos_also_with_a_short_last_batch(photos):
     data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), 3, workers=0)
-    images, labels = torch.stack([image for image, _ in data]), torch.tensor(data.targets)
+    images, labels = as_the_model_sees(data, range(len(data)))
     logits = Net()(images)
     totals = train(Net(), loader)
     assert totals.mean_loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
@@ -129,7 +147,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_photos_also_with_a_short_last_bat
 def test_the_short_last_batchs_step_goes_along_the_mean_over_its_own_photos(photos):
     data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), 5, workers=0)
     last = loader.batch_sampler.batch(0, 1)
-    images, labels = torch.stack([data[int(index)][0] for index in last]), torch.from_numpy(data.labels[last])
+    images, labels = as_the_model_sees(data, last)
     model, reference = Net(), Net()
     F.cross_entropy(reference(images), labels, reduction="mean").backward()
     loader.batch_sampler.set_position(0, 1)
@@ -248,7 +266,7 @@ def test_probabilities_come_in_the_order_of_the_dataset_for_any_batch_size(photo
     data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), size, shuffle=False, workers=0)
     rows = []
     probabilities, losses = training.predict(Net(), loader, CPU, rows.append)
-    images, labels = torch.stack([image for image, _ in data]), torch.tensor(data.targets)
+    images, labels = as_the_model_sees(data, range(len(data)))
     with torch.no_grad():
         logits = Net()(images)
     assert (probabilities.dtype, losses.dtype) == (np.float32, np.float64)
@@ -261,7 +279,7 @@ def test_probabilities_come_in_the_order_of_the_dataset_for_any_batch_size(photo
 def test_evaluation_sums_over_photos(photos, size):
     data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), size, shuffle=False, workers=0)
     totals = training.evaluate(Net(), loader, CPU)
-    images, labels = torch.stack([image for image, _ in data]), torch.tensor(data.targets)
+    images, labels = as_the_model_sees(data, range(len(data)))
     logits = Net()(images)
     assert totals.loss == pytest.approx(F.cross_entropy(logits, labels, reduction="sum").item(), rel=1e-6)
     assert totals.correct == (logits.argmax(1) == labels).sum()

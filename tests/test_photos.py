@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from pyimagesearch.photos import MAX_PIXELS, describe_fault, read_photo
+from pyimagesearch.photos import MAX_PIXELS, describe_fault, photo_size, read_photo, read_pixels
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -19,7 +19,10 @@ def save(path, image, **options):
 def pixels(path) -> np.ndarray:
     photo = read_photo(path)
     assert photo.mode == "RGB"
-    return np.asarray(photo).astype(int)
+    found = np.asarray(photo)
+    assert np.array_equal(read_pixels(path), found)  # which decodes most JPEGs by other means
+    assert photo_size(path) == photo.size
+    return found.astype(int)
 
 
 def image(rows, dtype=np.uint8, mode=None) -> Image.Image:
@@ -93,8 +96,9 @@ def test_a_photo_stands_upright_whichever_way_the_camera_was_held(tmp_path, orie
     }[orientation]
     exif = Image.Exif()
     exif[274] = orientation
-    path = save(tmp_path / "turned.png", Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
-    assert pixels(path).tolist() == upright.tolist()
+    stored = Image.fromarray(np.ascontiguousarray(stored))
+    assert pixels(save(tmp_path / "turned.png", stored, exif=exif)).tolist() == upright.tolist()
+    pixels(save(tmp_path / "turned.jpg", stored.resize((30, 20)), exif=exif))
 
 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path):
@@ -108,8 +112,37 @@ def test_a_truncated_photo_is_refused(tmp_path, photo, extension):
     path = photo(tmp_path / f"whole.{extension}", (64, 64))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
-    with pytest.raises(OSError):
-        read_photo(path)
+    for read in (read_photo, read_pixels):
+        with pytest.raises(OSError):
+            read(path)
+
+
+def test_a_jpeg_with_flipped_bits_is_read_or_refused_by_both_decoders_alike(tmp_path, photo):
+    whole = photo(tmp_path / "whole.jpg", (64, 64)).read_bytes()
+    random, path = np.random.default_rng(0), tmp_path / "hurt.jpg"
+    answers = set()
+    for _ in range(60):
+        content = bytearray(whole)
+        for position in random.integers(len(whole), size=3):
+            content[position] ^= 1 << random.integers(8)
+        path.write_bytes(content)
+        try:
+            size = read_photo(path).size
+        except Exception:
+            size = None
+            with pytest.raises(Exception):  # noqa: B017  whatever Pillow raises
+                read_pixels(path)
+        else:
+            assert read_pixels(path).shape == (*size[::-1], 3)
+        answers.add(size is None)
+    assert answers == {True, False}
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}])
+def test_jpegs_of_all_kinds_are_decoded_alike(tmp_path, photo, mode, settings):
+    noise = Image.open(photo(tmp_path / "noise.png", (50, 37))).convert(mode)
+    pixels(save(tmp_path / "some.jpg", noise, **settings))
 
 
 def save_black(path, width, height):

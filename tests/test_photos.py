@@ -117,25 +117,22 @@ def test_a_truncated_photo_is_refused(tmp_path, photo, extension):
             read(path)
 
 
-def test_a_jpeg_with_flipped_bits_is_read_or_refused_by_both_decoders_alike(tmp_path, photo):
+def test_a_jpeg_with_flipped_bits_never_crashes_and_is_read_where_pillow_reads_it(tmp_path, photo):
     whole = photo(tmp_path / "whole.jpg", (64, 64)).read_bytes()
     random, path = np.random.default_rng(0), tmp_path / "hurt.jpg"
-    answers = set()
+    read = 0
     for _ in range(60):
         content = bytearray(whole)
         for position in random.integers(len(whole), size=3):
             content[position] ^= 1 << random.integers(8)
         path.write_bytes(content)
         try:
-            size = read_photo(path).size
+            width, height = read_photo(path).size
         except Exception:
-            size = None
-            with pytest.raises(Exception):  # noqa: B017  whatever Pillow raises
-                read_pixels(path)
-        else:
-            assert read_pixels(path).shape == (*size[::-1], 3)
-        answers.add(size is None)
-    assert answers == {True, False}
+            continue
+        assert read_pixels(path).shape == (height, width, 3)
+        read += 1
+    assert 0 < read < 60
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])

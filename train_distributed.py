@@ -75,16 +75,21 @@ def train(args, launch) -> int:
 
     # the model; BatchNorm stays as pretrained weights have it, because they were made with other batches
     torch.manual_seed(args.seed)
-    freeze = args.weights != "none" if args.freeze_bn is None else args.freeze_bn
+    freeze = args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
     with distributed.failing_together():
         dtype = amp_dtype(args.amp, device)
-    baseModel = distributed.main_first(lambda: build_backbone(args.weights if state is None else "none"))
+    weights = args.weights if state is None else "none"
+    baseModel = distributed.main_first(
+        lambda: build_backbone(args.model, weights, image_size=args.image_size, channels=args.channels)
+    )
     with distributed.failing_together():
         baseModel = training.prepare_batchnorm(
             baseModel, launch, freeze=freeze, synchronise=args.sync_bn, rows=sampler.fewest, image_size=args.image_size
         )
     model = FoodClassifier(baseModel, len(trainDS.classes))
     model.amp_dtype = dtype
+    if args.freeze_backbone:
+        model.freeze_backbone()
     model = model.to(device, memory_format=torch.channels_last)
     if args.compile:
         model.compile()
@@ -99,7 +104,9 @@ def train(args, launch) -> int:
     identity = {
         "seed": args.seed, "global batch": globalBatch, "batch size": localBatch, "learning rate": args.lr,
         "image size": args.image_size, "augment": args.augment, "cache": args.cache,
-        "cache size": None if args.cache == "none" else args.cache_size, "weights": args.weights, "freeze-bn": freeze,
+        "cache size": None if args.cache == "none" else args.cache_size,
+        "model": args.model, "channels": args.channels, "weights": args.weights, "freeze-bn": freeze,
+        "freeze-backbone": args.freeze_backbone,
         "sync-bn": args.sync_bn, "amp": str(dtype), "keep": args.keep, "classes": trainDS.classes,
         "training photos (fingerprint)": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
     }  # fmt: skip

@@ -33,6 +33,9 @@ MEAN = [0.485, 0.456, 0.406]
 STD = [0.229, 0.224, 0.225]
 IMAGE_SIZE = 224
 
+# the network, by torchvision's name
+MODEL = "densenet121"
+
 # one device's share of a batch in training; how many photos inference shows; and how long and how fast to train
 LOCAL_BATCH_SIZE = 128
 PRED_BATCH_SIZE = 4

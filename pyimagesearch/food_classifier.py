@@ -1,25 +1,14 @@
-"""The model: FoodClassifier, its backbone, its weights, and what is frozen."""
+"""The model: FoodClassifier on any backbone, and what of it is frozen."""
 
 import functools
-import os
-import pickle
-import re
-import socket
-import urllib.error
-import zipfile
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
-from pyimagesearch import terminal
+from pyimagesearch import config
+from pyimagesearch.backbones import drop_auxiliary_heads, head_name, make_backbone
 from pyimagesearch.errors import UserError
-
-ARCHITECTURE = "densenet121"
-DOWNLOAD_TIMEOUT_S = 10
-
-# the file that torchvision offers says norm.1 where its model, and so a state_dict saved today, says norm1
-LEGACY_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+from pyimagesearch.weights import imagenet_weights, load_backbone, read_state_dict, with_versions
 
 
 def autocast_forward(forward):
@@ -41,7 +30,7 @@ class FoodClassifier(nn.Module):
 
     Parameters
     ----------
-    baseModel : a torchvision model with a linear `.classifier`, which is replaced by nn.Identity
+    baseModel : a torchvision network, or another whose last layer makes its logits; nn.Identity takes its place
     numClasses : how many logits come out
 
     Attributes
@@ -52,14 +41,37 @@ class FoodClassifier(nn.Module):
     def __init__(self, baseModel: nn.Module, numClasses: int):
         super().__init__()
         self.baseModel = baseModel
-        self.classifier = nn.Linear(baseModel.classifier.in_features, numClasses)
-        self.baseModel.classifier = nn.Identity()
+        drop_auxiliary_heads(baseModel)
+        name = head_name(baseModel)
+        head = baseModel.get_submodule(name)
+        # squeezenet's head is a convolution with the pooling behind it: what is pooled then is what it was to see
+        features = head.in_channels if isinstance(head, nn.Conv2d) else head.in_features
+        self.classifier = nn.Linear(features, numClasses)
+        baseModel.set_submodule(name, nn.Identity())
         self.amp_dtype: torch.dtype | None = None
+        self._backbone_frozen = False
 
     @autocast_forward
     def forward(self, x: Tensor) -> Tensor:
-        """The logits, (rows, numClasses), of normalised images, float of shape (rows, 3, height, width)."""
-        return self.classifier(self.baseModel(x))
+        """The logits, (rows, numClasses), of normalised images, float of shape (rows, channels, height, width)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._backbone_frozen):
+            features = self.baseModel(x)
+        return self.classifier(features)
+
+    def freeze_backbone(self) -> None:
+        """Train the classifier alone: the backbone stays in evaluation, without gradients, and keeps no activations."""
+        self._backbone_frozen = True
+        self.baseModel.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "FoodClassifier":
+        super().train(mode)
+        if self._backbone_frozen:
+            self.baseModel.eval()
+        return self
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], *args, **settings):
+        return super().load_state_dict(with_versions(self, state_dict), *args, **settings)
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
@@ -108,80 +120,27 @@ def _cpu_multiplies_bfloat16() -> bool:
     return any(question() for question in questions if question is not None)
 
 
-def build_backbone(weights: str = "imagenet") -> nn.Module:
-    """DenseNet121 with `weights`: "imagenet" (downloaded once by torchvision, then from its cache), "none", or a path.
+def build_backbone(
+    name: str = config.MODEL, weights: str = "imagenet", *, image_size: int = config.IMAGE_SIZE, channels: int = 3
+) -> nn.Module:
+    """The network `name` of torchvision, to be a FoodClassifier's.
+
+    Parameters
+    ----------
+    weights : "imagenet" (torchvision's best, downloaded once, then from its cache), "none", or the path of a file
+    image_size, channels : see make_backbone
 
     Raises
     ------
-    UserError : the download fails; the path is no state_dict, or one of which nothing fits
+    UserError : there is no such network, or not for such images; the download fails; the file has no weights, or none
+        that fit
     """
+    backbone = make_backbone(name, image_size, channels)
     if weights == "imagenet":
-        return _pretrained()
-    backbone = models.get_model(ARCHITECTURE, weights=None)
-    if weights != "none":
-        load_backbone(backbone, read_state_dict(weights), weights)
+        load_backbone(backbone, name, imagenet_weights(name), "torchvision's ImageNet weights")
+    elif weights != "none":
+        load_backbone(backbone, name, read_state_dict(weights), weights)
     return backbone
-
-
-def _pretrained() -> nn.Module:
-    enum = models.get_model_weights(ARCHITECTURE).DEFAULT
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)  # torch.hub sets none: a silent network would hold it for minutes
-    try:
-        return models.get_model(ARCHITECTURE, weights=enum)
-    except (urllib.error.URLError, OSError) as error:
-        cache = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(enum.url))
-        raise UserError(
-            f"cannot download the ImageNet weights ({getattr(error, 'reason', error)}): fetch {enum.url} on another "
-            f"machine and put it at {cache}, or train from scratch with --weights none"
-        ) from None
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError):
-        cache = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(enum.url))
-        raise UserError(f"{cache} is damaged; delete it, and it is downloaded anew") from None
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def read_state_dict(path: str) -> dict[str, Tensor]:
-    """The state_dict in the file `path`, on the CPU; nothing in the file is executed.
-
-    Raises
-    ------
-    UserError : the file is missing, damaged, or holds anything but a dictionary of tensors
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
-    except Exception:  # the unpickler raises nearly anything of a damaged file, and advises against weights_only
-        raise UserError(f"{path} is not a whole file of weights; expected a state_dict written by torch.save") from None
-    items = state.items() if isinstance(state, dict) else ()
-    if not items or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in items):
-        raise UserError(f"{path} holds no state_dict; expected a dictionary of tensors written by torch.save")
-    return state
-
-
-def load_backbone(backbone: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Copy into `backbone` the tensors of `state` that fit by name and shape, and say how many did.
-
-    `state` is torchvision's for the same architecture, or a FoodClassifier's; a classifier of other classes is left.
-    """
-    prefix = "baseModel."
-    if any(name.startswith(prefix) for name in state):
-        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    state = {LEGACY_NAME.sub(r"\1\2", name): value for name, value in state.items()}
-    own = backbone.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
-    if not fitting:
-        raise UserError(
-            f"none of the {len(state)} tensors in {source} fits {ARCHITECTURE} by name and shape; expected weights of "
-            "that architecture"
-        )
-    backbone.load_state_dict(fitting, strict=False)
-    # num_batches_tracked, which nothing reads, is not in files as old as torchvision's
-    wanted = [name for name in own if not name.startswith("classifier.") and not name.endswith("num_batches_tracked")]
-    loaded = sum(name in fitting for name in wanted)
-    terminal.info(f"loaded {loaded} of the backbone's {len(wanted)} tensors from {source}...")
 
 
 def load_classifier(path: str, facts: dict) -> FoodClassifier:
@@ -192,9 +151,9 @@ def load_classifier(path: str, facts: dict) -> FoodClassifier:
     UserError : the file is missing or damaged, or its tensors are not those of the model that the facts describe
     """
     try:
-        base = models.get_model(facts["architecture"], weights=None)
-    except ValueError:
-        raise UserError(f"the .json beside {path} names {facts['architecture']!r}, no model of torchvision") from None
+        base = make_backbone(facts["architecture"], facts["image_size"], facts.get("channels", 3))
+    except UserError as error:
+        raise UserError(f"the .json beside {path} describes no model: {error}") from None
     model = FoodClassifier(base, len(facts["classes"]))
     try:
         model.load_state_dict(read_state_dict(path))

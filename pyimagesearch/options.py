@@ -120,14 +120,27 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
 
     model = parser.add_argument_group("model")
     model.add_argument(
+        "--model", default=config.MODEL, metavar="NAME",
+        help="any classification network of torchvision: resnet50, efficientnet_b0, vit_b_16 ... (default %(default)s)",
+    )  # fmt: skip
+    model.add_argument(
         "--weights", default="imagenet", metavar="imagenet|none|PATH",
-        help="what DenseNet121 starts from: ImageNet weights, which torchvision downloads once; none, to train from "
-        "scratch; or a file with a state_dict (default %(default)s)",
+        help="what the network starts from: ImageNet weights, which torchvision downloads once; none, to train from "
+        "scratch; or a file, .safetensors too, of which everything is taken that fits but the classifier (default "
+        "%(default)s)",
+    )  # fmt: skip
+    model.add_argument(
+        "--channels", type=int, choices=(1, 3), default=3,
+        help="3 colours, or 1 for grey photos: the first convolution's weights are summed over the colours (default "
+        "%(default)s)",
     )  # fmt: skip
     model.add_argument(
         "--freeze-bn", action=argparse.BooleanOptionalAction, default=None,
         help="leave BatchNorm as the weights have it (default: on, and off with --weights none)",
     )  # fmt: skip
+    model.add_argument(
+        "--freeze-backbone", action="store_true", help="train the classifier alone, on the weights as they are"
+    )
 
     training = parser.add_argument_group("training")
     training.add_argument(
@@ -188,7 +201,12 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     again.add_argument("--resume", action="store_true", help="go on from the newest checkpoint, where there is one")
     again.add_argument("--restart", action="store_true", help="throw away an unfinished run and begin again")
     _add_quiet(parser.add_argument_group("terminal"), "three lines an epoch, the report and where things are")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.freeze_backbone and args.weights == "none":
+        parser.error("--freeze-backbone would leave the network untrained; give it --weights")
+    if args.freeze_backbone and args.freeze_bn is False:
+        parser.error("--no-freeze-bn does not go with --freeze-backbone, which freezes BatchNorm too; leave one out")
+    return args
 
 
 def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:

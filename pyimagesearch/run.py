@@ -13,9 +13,9 @@ from pyimagesearch import config, distributed
 from pyimagesearch.checkpoint import save_tensors, to_cpu
 from pyimagesearch.errors import UserError, describe
 from pyimagesearch.files import write_json
-from pyimagesearch.food_classifier import ARCHITECTURE, read_state_dict
 from pyimagesearch.reporting import best_epoch, write_history
 from pyimagesearch.training import Totals
+from pyimagesearch.weights import read_state_dict
 
 
 @dataclass
@@ -106,7 +106,8 @@ class Run:
         """Write what inference must know of the kept model, and what a person wants to, into the .json beside it."""
         row = self.history[self.kept_epoch - 1]
         facts = {
-            "architecture": ARCHITECTURE,
+            "architecture": self.identity["model"],
+            "channels": self.identity["channels"],
             "classes": self.identity["classes"],
             "image_size": self.identity["image size"],
             "mean": config.MEAN,

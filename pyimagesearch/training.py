@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from pyimagesearch import distributed
 from pyimagesearch.augmentation import key_of, normalize
+from pyimagesearch.backbones import fewest_positions
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import write_text
 from pyimagesearch.food_classifier import freeze_batchnorm
@@ -76,18 +77,21 @@ class RunningTotals:
 def prepare_batchnorm(
     model: nn.Module, launch: distributed.Launch, *, freeze: bool, synchronise: bool, rows: int, image_size: int
 ) -> nn.Module:
-    """`model` with its BatchNorm frozen, synchronised over the ranks, or as it is.
+    """`model` with its BatchNorm, where it has any, frozen, synchronised over the ranks, or as it is.
 
     Parameters
     ----------
     rows : of the smallest share of a global batch, as GlobalBatchSampler.fewest tells
-    image_size : pixels; the last BatchNorm sees a map of a 32nd of it
+    image_size : pixels
 
     Raises
     ------
-    UserError : `freeze` and `synchronise` together, or `synchronise` under nn.DataParallel; or a share too small for
-        statistics of its own
+    UserError : images too small for `model`; `freeze` and `synchronise` together, or `synchronise` under
+        nn.DataParallel; or a share too small for statistics of its own
     """
+    positions = fewest_positions(model, image_size)
+    if positions is None:
+        return model
     if freeze and synchronise:
         raise UserError(
             "--sync-bn would do nothing: BatchNorm is frozen, which is what pretrained weights are given unless you "
@@ -97,7 +101,7 @@ def prepare_batchnorm(
         return freeze_batchnorm(model)
     if synchronise:
         return distributed.synchronise_batchnorm(model, launch)
-    if rows * (image_size // 32) ** 2 < 2:
+    if rows * positions < 2:
         raise UserError(
             f"the last batch of an epoch leaves a process {rows} photo{'' if rows == 1 else 's'}, of which BatchNorm "
             "cannot take statistics; choose another batch size, or --sync-bn or --freeze-bn"

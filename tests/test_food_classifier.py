@@ -127,7 +127,7 @@ def test_float16_on_a_cpu_is_refused():
 
 
 def test_freezing_freezes_every_batchnorm_tensor_and_no_other():
-    frozen = freeze_batchnorm(build_backbone("none"))
+    frozen = freeze_batchnorm(build_backbone(weights="none"))
     affine = [p for m in frozen.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
     rest = {id(p) for p in frozen.parameters()} - {id(p) for p in affine}
     assert len(affine) == 242
@@ -165,7 +165,7 @@ def test_a_step_leaves_frozen_batchnorm_as_it_was_whatever_train_is_called_on(im
 
 
 def test_without_freezing_the_statistics_follow_the_photos(images):
-    model = build_backbone("none").train()
+    model = build_backbone(weights="none").train()
     model(images)
     assert model.features.norm0.running_mean.abs().sum() > 0
 
@@ -177,14 +177,14 @@ def test_weights_none_starts_from_what_the_seed_gives():
     states = []
     for _ in range(2):
         torch.manual_seed(3)
-        states.append(build_backbone("none").state_dict())
+        states.append(build_backbone(weights="none").state_dict())
     assert same(*states)
 
 
 @pytest.mark.parametrize("name", ["as_saved", "legacy"])
 def test_a_file_of_torchvisions_weights_loads_whole(tmp_path, imagenet, capsys, name):
     state = imagenet if name == "as_saved" else legacy(imagenet)
-    backbone = build_backbone(saved(tmp_path / "densenet.pth", state))
+    backbone = build_backbone(weights=saved(tmp_path / "densenet.pth", state))
     assert same(backbone.state_dict(), imagenet)
     assert "loaded 604 of the backbone's 604 tensors" in capsys.readouterr().out
 
@@ -192,7 +192,7 @@ def test_a_file_of_torchvisions_weights_loads_whole(tmp_path, imagenet, capsys, 
 def test_a_trained_classifier_of_other_classes_lends_its_backbone(tmp_path, imagenet):
     trained = FoodClassifier(models.densenet121(weights=None), 5)
     trained.baseModel.load_state_dict(without_classifier(imagenet))
-    backbone = build_backbone(saved(tmp_path / "food_classifier.pth", trained.state_dict()))
+    backbone = build_backbone(weights=saved(tmp_path / "food_classifier.pth", trained.state_dict()))
     assert same(without_classifier(backbone.state_dict()), without_classifier(imagenet))
     assert backbone.classifier.out_features == 1000
 
@@ -201,7 +201,7 @@ def test_a_trained_classifier_of_other_classes_lends_its_backbone(tmp_path, imag
 def test_imagenet_weights_come_from_torchvisions_cache(tmp_path, monkeypatch, imagenet, name):
     state = imagenet if name == "as_saved" else legacy(imagenet)
     torch.save(state, cache_of(tmp_path, monkeypatch))
-    assert same(build_backbone("imagenet").state_dict(), imagenet)
+    assert same(build_backbone().state_dict(), imagenet)
 
 
 def cache_of(tmp_path, monkeypatch):
@@ -221,7 +221,7 @@ def test_no_network_and_no_cache_is_one_line_that_names_both_ways_out(tmp_path, 
     cache = cache_of(tmp_path, monkeypatch)
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     with pytest.raises(UserError) as caught:
-        build_backbone("imagenet")
+        build_backbone()
     text = str(caught.value)
     assert all(part in text for part in (models.DenseNet121_Weights.DEFAULT.url, str(cache), "--weights none"))
     assert str(getattr(error, "reason", error)) in text and len(text.splitlines()) == 1
@@ -236,7 +236,7 @@ def test_a_silent_network_is_given_up_within_seconds_and_other_sockets_are_left_
         torch.hub, "download_url_to_file", lambda *_, **__: seen.append(socket.getdefaulttimeout()) or 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
-        build_backbone("imagenet")
+        build_backbone()
     assert seen[0] is not None and seen[0] <= 15
     assert socket.getdefaulttimeout() is None
 
@@ -246,7 +246,7 @@ def test_a_damaged_cache_is_named(tmp_path, monkeypatch, content):
     cache = cache_of(tmp_path, monkeypatch)
     cache.write_bytes(content)
     with pytest.raises(UserError, match=f"{re.escape(str(cache))} is damaged; delete it"):
-        build_backbone("imagenet")
+        build_backbone()
 
 
 class Trap:
@@ -265,7 +265,7 @@ def test_nothing_in_a_file_of_weights_is_executed(tmp_path, how):
     trap = tmp_path / "trapped"
     how({"features.conv0.weight": Trap(os.fspath(trap))}, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=r"weights\.pth is not a whole file of weights"):
-        build_backbone(os.fspath(tmp_path / "weights.pth"))
+        build_backbone(weights=os.fspath(tmp_path / "weights.pth"))
     assert not trap.exists()
 
 
@@ -297,13 +297,13 @@ def test_a_file_without_a_state_dict_is_named(tmp_path, value):
 @pytest.mark.parametrize("place, reason", [("nowhere.pth", "No such file"), (".", "Is a directory")])
 def test_a_missing_file_of_weights_is_named(tmp_path, place, reason):
     with pytest.raises(UserError, match=f"cannot read the weights .*{reason}"):
-        build_backbone(os.fspath(tmp_path / place))
+        build_backbone(weights=os.fspath(tmp_path / place))
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path):
     path = saved(tmp_path / "resnet.pth", {"layer1.weight": torch.ones(3), "features.conv0.weight": torch.ones(3)})
     with pytest.raises(UserError, match=r"none of the 2 tensors in .*resnet\.pth fits densenet121"):
-        build_backbone(path)
+        build_backbone(weights=path)
 
 
 # --- the trained model -----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pyimagesearch.training import Totals
 
 IDENTITY = {
     "seed": 3, "global batch": 16, "learning rate": 0.1, "image size": 64, "augment": "tutorial", "weights": "none",
+    "model": "resnet18", "channels": 1,
     "keep": "best", "classes": ["Käse", "Rice"], "photos": "abc", "epochs": 4, "run id": "job-7",
 }  # fmt: skip
 RIGHT_ANSWERS = [3, 7, 7, 5]  # of 10, by epoch; epoch 3 has the lower loss
@@ -73,7 +74,7 @@ def test_the_facts_say_all_that_inference_must_know(tmp_path):
     run = train(make_run(tmp_path))
     run.write_facts(test_loss=0.5, test_acc=0.9)
     facts = read_facts(os.fspath(tmp_path))
-    assert facts["architecture"] == "densenet121"
+    assert (facts["architecture"], facts["channels"]) == ("resnet18", 1)
     assert facts["classes"] == ["Käse", "Rice"]
     assert facts["image_size"] == 64
     assert (facts["mean"], facts["std"]) == (config.MEAN, config.STD)

@@ -290,7 +290,8 @@ def test_evaluation_sums_over_photos(photos, size):
 
 
 def convolution() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    """A network that makes a map of a 32nd of the image."""
+    return nn.Sequential(nn.Conv2d(3, 4, 32, stride=32), nn.BatchNorm2d(4))
 
 
 @pytest.mark.parametrize("freeze", [True, False])
@@ -319,3 +320,15 @@ def test_a_batch_too_small_for_statistics_is_refused_before_training(rows, image
         return
     with pytest.raises(UserError, match="the last batch of an epoch leaves a process"):
         prepare_batchnorm(convolution(), ONE, freeze=False, **settings)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_network_without_batchnorm_is_left_as_it_is(freeze):
+    model = nn.Sequential(nn.Conv2d(3, 4, 32, stride=32), nn.Linear(1, 1))
+    assert prepare_batchnorm(model, ONE, freeze=freeze, synchronise=True, rows=0, image_size=32) is model
+    assert len(model) == 2 and all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_images_too_small_for_the_network_are_refused_before_training():
+    with pytest.raises(UserError, match="16 x 16 pixels are too small for Sequential"):
+        prepare_batchnorm(convolution(), ONE, freeze=True, synchronise=False, rows=2, image_size=16)

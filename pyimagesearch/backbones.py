@@ -95,7 +95,7 @@ def first_convolution(model: nn.Module) -> str:
 
 
 def sum_colours(weight: Tensor) -> Tensor:
-    """The weights of one channel that answer to grey as `weight`, (out, 3, height, width), does to it in three colours."""
+    """The weights, (out, 1, height, width), that answer to grey as `weight`, (out, 3, height, width), to RGB of it."""
     return weight.sum(dim=1, keepdim=True)
 
 

@@ -1,10 +1,7 @@
-"""The model: the tutorial's FoodClassifier, weights from anywhere, and BatchNorm that stays frozen."""
+"""The model: the tutorial's FoodClassifier, BatchNorm and a backbone that stay frozen, and its coming back."""
 
 import os
-import pickle
-import re
 import threading
-import urllib.error
 
 import pytest
 import torch
@@ -18,11 +15,10 @@ from pyimagesearch.food_classifier import (
     build_backbone,
     freeze_batchnorm,
     load_classifier,
-    read_state_dict,
 )
 
 CPU = torch.device("cpu")
-FACTS = {"architecture": "densenet121", "classes": ["a", "b", "c"]}
+FACTS = {"architecture": "densenet121", "classes": ["a", "b", "c"], "image_size": 64}
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +41,6 @@ def saved(path, value) -> str:
 
 def same(one: dict, two: dict) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-
-
-def without_classifier(state: dict) -> dict:
-    return {name: value for name, value in state.items() if not name.startswith("classifier.")}
-
-
-def legacy(state: dict) -> dict:
-    """`state` as torchvision's own file has it: norm.1 for norm1, and no num_batches_tracked."""
-    return {
-        re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name): value
-        for name, value in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
 
 
 class Tiny(nn.Module):
@@ -170,140 +153,41 @@ def test_without_freezing_the_statistics_follow_the_photos(images):
     assert model.features.norm0.running_mean.abs().sum() > 0
 
 
-# --- weights ---------------------------------------------------------------------------------------------------------
+# --- a frozen backbone -----------------------------------------------------------------------------------------------
 
 
-def test_weights_none_starts_from_what_the_seed_gives():
-    states = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        states.append(build_backbone(weights="none").state_dict())
-    assert same(*states)
+def frozen_classifier() -> FoodClassifier:
+    torch.manual_seed(0)
+    model = FoodClassifier(build_backbone("mobilenet_v2", "none", image_size=64), 3)  # with BatchNorm and dropout
+    model.freeze_backbone()
+    return model
 
 
-@pytest.mark.parametrize("name", ["as_saved", "legacy"])
-def test_a_file_of_torchvisions_weights_loads_whole(tmp_path, imagenet, capsys, name):
-    state = imagenet if name == "as_saved" else legacy(imagenet)
-    backbone = build_backbone(weights=saved(tmp_path / "densenet.pth", state))
-    assert same(backbone.state_dict(), imagenet)
-    assert "loaded 604 of the backbone's 604 tensors" in capsys.readouterr().out
+def test_a_frozen_backbone_stays_as_it_was_and_in_evaluation_while_the_classifier_trains(images):
+    model = frozen_classifier()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.train()
+    assert model.classifier.training and not any(module.training for module in model.baseModel.modules())
+    model(images).sum().backward()
+    optimizer.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
 
 
-def test_a_trained_classifier_of_other_classes_lends_its_backbone(tmp_path, imagenet):
-    trained = FoodClassifier(models.densenet121(weights=None), 5)
-    trained.baseModel.load_state_dict(without_classifier(imagenet))
-    backbone = build_backbone(weights=saved(tmp_path / "food_classifier.pth", trained.state_dict()))
-    assert same(without_classifier(backbone.state_dict()), without_classifier(imagenet))
-    assert backbone.classifier.out_features == 1000
+def test_a_frozen_backbone_keeps_no_activations(images):
+    model, kept, features = frozen_classifier().train(), [], []
+    model.baseModel.register_forward_hook(lambda module, inputs, output: features.append(output))
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
+        model(images).sum().backward()
+    assert not features[0].requires_grad and features[0].grad_fn is None
+    assert 0 < sum(kept) <= features[0].numel() + model.classifier.weight.numel() + 3 * len(images)
 
 
-@pytest.mark.parametrize("name", ["as_saved", "legacy"])
-def test_imagenet_weights_come_from_torchvisions_cache(tmp_path, monkeypatch, imagenet, name):
-    state = imagenet if name == "as_saved" else legacy(imagenet)
-    torch.save(state, cache_of(tmp_path, monkeypatch))
-    assert same(build_backbone().state_dict(), imagenet)
-
-
-def cache_of(tmp_path, monkeypatch):
-    """Where torchvision looks for the file before it asks the network."""
-    monkeypatch.setenv("TORCH_HOME", os.fspath(tmp_path))
-    monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    path = tmp_path / "hub" / "checkpoints" / os.path.basename(models.DenseNet121_Weights.DEFAULT.url)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-@pytest.mark.parametrize("error", [urllib.error.URLError("no route to host"), TimeoutError("timed out")])
-def test_no_network_and_no_cache_is_one_line_that_names_both_ways_out(tmp_path, monkeypatch, error):
-    def refuse(*_, **__):
-        raise error
-
-    cache = cache_of(tmp_path, monkeypatch)
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(UserError) as caught:
-        build_backbone()
-    text = str(caught.value)
-    assert all(part in text for part in (models.DenseNet121_Weights.DEFAULT.url, str(cache), "--weights none"))
-    assert str(getattr(error, "reason", error)) in text and len(text.splitlines()) == 1
-
-
-def test_a_silent_network_is_given_up_within_seconds_and_other_sockets_are_left_alone(tmp_path, monkeypatch):
-    import socket
-
-    seen = []
-    cache_of(tmp_path, monkeypatch)
-    monkeypatch.setattr(
-        torch.hub, "download_url_to_file", lambda *_, **__: seen.append(socket.getdefaulttimeout()) or 1 / 0
-    )
-    with pytest.raises(ZeroDivisionError):
-        build_backbone()
-    assert seen[0] is not None and seen[0] <= 15
-    assert socket.getdefaulttimeout() is None
-
-
-@pytest.mark.parametrize("content", [b"", b"half a download", b"PK\x03\x04half"])
-def test_a_damaged_cache_is_named(tmp_path, monkeypatch, content):
-    cache = cache_of(tmp_path, monkeypatch)
-    cache.write_bytes(content)
-    with pytest.raises(UserError, match=f"{re.escape(str(cache))} is damaged; delete it"):
-        build_backbone()
-
-
-class Trap:
-    """Unpickled as Python would, this makes a folder."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("how", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
-def test_nothing_in_a_file_of_weights_is_executed(tmp_path, how):
-    trap = tmp_path / "trapped"
-    how({"features.conv0.weight": Trap(os.fspath(trap))}, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match=r"weights\.pth is not a whole file of weights"):
-        build_backbone(weights=os.fspath(tmp_path / "weights.pth"))
-    assert not trap.exists()
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_truncated_file_of_weights_is_named(tmp_path, zipped):
-    path = tmp_path / "weights.pth"
-    torch.save({"a": torch.rand(50), "b": torch.rand(50)}, path, _use_new_zipfile_serialization=zipped)
-    whole = path.read_bytes()
-    for length in range(0, len(whole) - 1, max(1, len(whole) // 40)):
-        path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match=r"weights\.pth is not a whole file of weights"):
-            read_state_dict(os.fspath(path))
-
-
-@pytest.mark.parametrize("content", [b".", b"\x80\x02.", b"<html>404</html>", b"version https://git-lfs", b"\x00" * 99])
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_file_that_is_something_else_is_named(tmp_path, content):
-    (tmp_path / "weights.pth").write_bytes(content)
-    with pytest.raises(UserError, match=r"weights\.pth is not a whole file of weights"):
-        read_state_dict(os.fspath(tmp_path / "weights.pth"))
-
-
-@pytest.mark.parametrize("value", [[1, 2], {}, {"epoch": 3}, {0: torch.ones(1)}, torch.ones(3)])
-def test_a_file_without_a_state_dict_is_named(tmp_path, value):
-    with pytest.raises(UserError, match=r"weights\.pth holds no state_dict"):
-        read_state_dict(saved(tmp_path / "weights.pth", value))
-
-
-@pytest.mark.parametrize("place, reason", [("nowhere.pth", "No such file"), (".", "Is a directory")])
-def test_a_missing_file_of_weights_is_named(tmp_path, place, reason):
-    with pytest.raises(UserError, match=f"cannot read the weights .*{reason}"):
-        build_backbone(weights=os.fspath(tmp_path / place))
-
-
-def test_weights_of_another_architecture_are_refused(tmp_path):
-    path = saved(tmp_path / "resnet.pth", {"layer1.weight": torch.ones(3), "features.conv0.weight": torch.ones(3)})
-    with pytest.raises(UserError, match=r"none of the 2 tensors in .*resnet\.pth fits densenet121"):
-        build_backbone(weights=path)
+def test_without_freezing_the_backbone_trains(images):
+    model = FoodClassifier(build_backbone("mobilenet_v2", "none"), 3).train()
+    model(images).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 # --- the trained model -----------------------------------------------------------------------------------------------

@@ -60,14 +60,17 @@ def train(args, launch) -> int:
         "limit": args.limit, "cache": args.cache, "cache_size": args.cache_size, "cache_dir": args.cache_dir,
         "device": device,
     }  # fmt: skip
-    evaluation = {"bs": localBatch, "shuffle": False, "workers": evalWorkers, **every}
+    evaluation = {
+        "transforms": eval_transform(args.image_size, args.channels), "bs": localBatch, "shuffle": False,
+        "workers": evalWorkers, **every,
+    }  # fmt: skip
     (trainDS, trainLoader), (valDS, valLoader), (testDS, testLoader) = (
         get_dataloader(
-            os.path.join(args.data, "training"), train_transform(args.image_size, args.augment), globalBatch,
-            seed=args.seed, workers=trainWorkers, **every,
+            os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels),
+            globalBatch, seed=args.seed, workers=trainWorkers, **every,
         ),
-        get_dataloader(os.path.join(args.data, "validation"), eval_transform(args.image_size), **evaluation),
-        get_dataloader(os.path.join(args.data, "evaluation"), eval_transform(args.image_size), **evaluation),
+        get_dataloader(os.path.join(args.data, "validation"), **evaluation),
+        get_dataloader(os.path.join(args.data, "evaluation"), **evaluation),
     )  # fmt: skip
     with distributed.failing_together():
         check_same_classes(trainDS, valDS, testDS)

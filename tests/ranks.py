@@ -55,9 +55,12 @@ def train(data: str, output: str, launch: distributed.Launch, batchnorm: str) ->
     train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
     _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
     base = training.prepare_batchnorm(
-        SmallNet(), launch, freeze=batchnorm == "frozen", synchronise=batchnorm == "sync", rows=2, image_size=64
+        SmallNet(), launch, freeze=batchnorm != "sync", synchronise=batchnorm == "sync", rows=2, image_size=64
     )
-    model = distributed.wrap(FoodClassifier(base, len(train_set.classes)), launch)
+    model = FoodClassifier(base, len(train_set.classes))
+    if batchnorm == "frozen backbone":
+        model.freeze_backbone()
+    model = distributed.wrap(model, launch)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     losses, confusion = [], []
@@ -80,6 +83,7 @@ def train(data: str, output: str, launch: distributed.Launch, batchnorm: str) ->
 def frozen_and_synchronised(data, output, launch):
     train(data, output, launch, "frozen")
     train(data, output, launch, "sync")
+    train(data, output, launch, "frozen backbone")
 
 
 def samples(data, output, launch):

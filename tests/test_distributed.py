@@ -53,7 +53,7 @@ def trained(data, tmp_path_factory):
     return folders
 
 
-@pytest.mark.parametrize("batchnorm", ["frozen", "sync"])
+@pytest.mark.parametrize("batchnorm", ["frozen", "sync", "frozen backbone"])
 @pytest.mark.parametrize("processes", [2, 3])
 def test_losses_and_weights_do_not_depend_on_the_number_of_processes(trained, batchnorm, processes):
     one, several = (json.loads((trained[n] / f"{batchnorm}.json").read_text()) for n in (1, processes))

@@ -13,7 +13,9 @@ NONSENSE = {
     ("training", "--image-size"): (*WHOLE, "31", "4097"),
     ("training", "--augment"): ("", "none", "Tutorial"),
     ("training", "--workers"): ("-1", "1.5", "", "all", "1025"),
+    ("training", "--channels"): ("", "2", "4", "grey"),
     ("training", "--freeze-bn=yes"): (),
+    ("training", "--freeze-backbone=yes"): (),
     ("training", "--epochs"): WHOLE,
     ("training", "--batch-size"): WHOLE,
     ("training", "--global-batch-size"): WHOLE,
@@ -40,6 +42,8 @@ CASES = [
 EXCLUSIVE = [
     ("training", ["--batch-size", "8", "--global-batch-size", "8"]),
     ("training", ["--resume", "--restart"]),
+    ("training", ["--freeze-backbone", "--weights", "none"]),
+    ("training", ["--no-freeze-bn", "--freeze-backbone"]),
 ]
 
 
@@ -68,7 +72,8 @@ def test_without_flags_training_is_the_tutorials():
     assert (args.epochs, args.lr, args.image_size) == (config.EPOCHS, config.LR, config.IMAGE_SIZE)
     assert (args.augment, args.weights, args.keep, args.parallel) == ("tutorial", "imagenet", "best", "auto")
     assert (args.batch_size, args.global_batch_size, args.limit, args.workers) == (None, None, None, None)
-    assert not (args.sync_bn or args.resume or args.restart)
+    assert (args.model, args.channels) == ("densenet121", 3)
+    assert not (args.sync_bn or args.resume or args.restart or args.freeze_backbone)
 
 
 @pytest.mark.parametrize("flags, freeze", [([], None), (["--freeze-bn"], True), (["--no-freeze-bn"], False)])

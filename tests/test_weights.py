@@ -164,7 +164,7 @@ CONTAINERS = {
         "pytorch-lightning_version": "2.4.0", "hyper_parameters": {"lr": 0.1}, "optimizer_states": [{}],
     },
     "Parameters": lambda state: OrderedDict((name, nn.Parameter(value, False)) for name, value in state.items()),
-    "float16": lambda state: {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
+    "float16": lambda state: {key: item.half() if item.is_floating_point() else item for key, item in state.items()},
 }  # fmt: skip
 
 
@@ -223,10 +223,7 @@ def test_what_does_not_fit_is_left_and_told_by_kind(tmp_path, shufflenet, capsys
 
 def test_weights_of_colours_answer_to_grey_as_they_did_to_grey_in_colours(tmp_path, shufflenet, capsys):
     path = saved(tmp_path / "a.pth", shufflenet)
-    colours, grey = (
-        build_backbone("shufflenet_v2_x0_5", path).eval(),
-        build_backbone("shufflenet_v2_x0_5", path, channels=1).eval(),
-    )
+    colours, grey = (build_backbone("shufflenet_v2_x0_5", path, channels=count).eval() for count in (3, 1))
     assert "fitted conv1.0.weight to 1 colour;" in capsys.readouterr().out
     photo = torch.rand(1, 1, 64, 64)
     for model in (colours, grey):

@@ -166,7 +166,8 @@ def frozen_classifier() -> FoodClassifier:
 def test_a_frozen_backbone_stays_as_it_was_and_in_evaluation_while_the_classifier_trains(images):
     model = frozen_classifier()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    assert {name for name, p in model.named_parameters() if p.requires_grad} == {"classifier.weight", "classifier.bias"}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
     model.train()
     assert model.classifier.training and not any(module.training for module in model.baseModel.modules())
     model(images).sum().backward()
@@ -179,7 +180,7 @@ def test_a_frozen_backbone_keeps_no_activations(images):
     model, kept, features = frozen_classifier().train(), [], []
     model.baseModel.register_forward_hook(lambda module, inputs, output: features.append(output))
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
-        model(images).sum().backward()
+        model(images.clone().requires_grad_()).sum().backward()
     assert not features[0].requires_grad and features[0].grad_fn is None
     assert 0 < sum(kept) <= features[0].numel() + model.classifier.weight.numel() + 3 * len(images)
 

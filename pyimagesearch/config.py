@@ -13,6 +13,10 @@ VAL = os.path.join(BASE_PATH, "validation")
 TEST = os.path.join(BASE_PATH, "evaluation")
 SPLITS = ("training", "validation", "evaluation")
 
+# the shares of each class that become validation and evaluation where a source has no such splits
+VAL_RATE = 0.2
+TEST_RATE = 0.1
+
 # the classes, in the order of the numbers that begin the file names of Food-11
 CLASSES = [
     "Bread",

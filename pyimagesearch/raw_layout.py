@@ -9,11 +9,14 @@ from imutils import paths
 from pyimagesearch import config
 from pyimagesearch.class_names import read_classes
 from pyimagesearch.errors import UserError, one_line
-from pyimagesearch.source_files import Photo, Rejected, Source, Split, find_splits, hidden, look_at, one_place, unlisted
+from pyimagesearch.source_files import Kind, Photo, Rejected, Source, Split, find_splits, hidden, look_at, one_place, unlisted
 
-LAYOUT = f"photos named K_N.jpg, K the number of the class, in {', '.join(config.SPLITS)}"
+KIND = Kind(
+    "photos named K_N",
+    f"photos named K_N.jpg, K the number of the class, in {', '.join(config.SPLITS)}",
+    "add some, named K_N.jpg with K the number of the class",
+)
 PHOTO_NAME = re.compile(r"([0-9]+)_[0-9]+\.[A-Za-z]+")
-_EXPECTED = "expected photos named K_N.jpg, K the number of the class"
 
 
 def found(folder: str) -> bool:
@@ -30,13 +33,11 @@ def read(folder: str) -> Source:
 
     Raises
     ------
-    UserError : a split is missing, or classes.txt cannot be used
+    UserError : classes.txt cannot be used
     """
-    splits = find_splits(folder)
-    if missing := [name for name in config.SPLITS if name not in splits]:
-        raise UserError(f"{folder} has no folder {' and no folder '.join(missing)}; expected {LAYOUT}")
     classes = read_classes(folder)
-    return Source(folder, classes, [read_split(path, classes, name) for name, path in splits.items()])
+    splits = [read_split(path, classes, name) for name, path in find_splits(folder).items()]
+    return Source(folder, classes, splits, KIND)
 
 
 def read_split(folder: str | os.PathLike, classes: Sequence[str], name: str | None = None) -> Split:
@@ -54,7 +55,7 @@ def read_split(folder: str | os.PathLike, classes: Sequence[str], name: str | No
     """
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
-        raise UserError(f"{folder} is not a folder; {_EXPECTED} in one")
+        raise UserError(f"{folder} is not a folder; expected one with photos named K_N.jpg in it")
     listed = sorted(path for path in paths.list_images(folder) if not hidden(path[len(folder) :]))
     rejected = list(unlisted(folder, paths.image_types))
     split = Split(name or os.path.basename(folder), folder, len(listed), [], rejected)

@@ -17,8 +17,17 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val"),
     "evaluation": ("evaluation", "eval", "testing", "test"),
 }
-# kinds of image that no reader lists: said to be left out, lest they are missed later
+# kinds of image that not all readers list: said to be left out, lest they are missed later
 OTHER_IMAGES = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".webp")
+
+
+class Kind(NamedTuple):
+    """A kind of source."""
+
+    name: str
+    layout: str  # what it looks like
+    advice: str  # what to do where it lacks photos
+    walked: bool = True  # all that lies in its folder is taken, in place of what a list names
 
 
 class Photo(NamedTuple):
@@ -40,31 +49,51 @@ class Rejected(NamedTuple):
 
 @dataclass
 class Split:
-    """One split of a source: `found` counts the images that were listed, whatever became of them."""
+    """One split of a source: `found` counts the images that were listed, whatever became of them.
+
+    `name` is one of config.SPLITS; `folder` is where its photos lie, or the list that names them. A split that is
+    `drawn` is a part of the source's training photos.
+    """
 
     name: str
     folder: str
     found: int
     photos: list[Photo]
     rejected: list[Rejected]
+    drawn: bool = False
+
+
+@dataclass
+class Drawing:
+    """How splits that a source lacks were drawn: see splitting.draw_missing."""
+
+    rates: dict[str, float]  # by split
+    seed: int
+    moved: dict[str, str]  # the split of each photo, by its target with "/", that is not where rates and seed have it
 
 
 @dataclass
 class Source:
-    """A folder of photos as it was read; the order of `classes` is the numbering of the labels."""
+    """Photos as they were found; the order of `classes` is the numbering of the labels."""
 
     folder: str
     classes: list[str]
     splits: list[Split]
+    kind: Kind
+    drawing: Drawing | None = None
 
     @property
     def rejected(self) -> list[Rejected]:
-        """What was left out of all splits, each path relative to the source's folder and with "/" between its parts."""
-        return [
-            Rejected(os.path.relpath(path, self.folder).replace(os.sep, "/"), reason)
-            for split in self.splits
-            for path, reason in split.rejected
-        ]
+        """What was left out of all splits, each path as `relative` gives it."""
+        return [Rejected(self.relative(path), reason) for split in self.splits for path, reason in split.rejected]
+
+    def relative(self, path: str) -> str:
+        """`path` as it is seen from the source's folder, with "/" between its parts."""
+        try:
+            path = os.path.relpath(path, self.folder)
+        except ValueError:  # on another drive of Windows
+            pass
+        return path.replace(os.sep, "/")
 
 
 def find_splits(folder: str, suffix: str = "") -> dict[str, str]:
@@ -81,7 +110,7 @@ def find_splits(folder: str, suffix: str = "") -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         name = entry.name.lower()
-        if not name.endswith(suffix) or (entry.is_file() if suffix else entry.is_dir()) is False:
+        if not name.endswith(suffix) or not (entry.is_file() if suffix else entry.is_dir()):
             continue
         for split in config.SPLITS:
             if name.removesuffix(suffix) in SPLIT_NAMES[split]:
@@ -112,8 +141,8 @@ def one_place(target: str) -> str:
     return folded(target) if sys.platform in ("win32", "darwin") else target
 
 
-def unlisted(folder: str, kinds: Sequence[str]) -> Iterator[Rejected]:
-    """What imutils passes over in silence although someone may take it for a photo or a folder of photos."""
+def unlisted(folder: str, kinds: tuple[str, ...]) -> Iterator[Rejected]:
+    """What imutils, asked for `kinds`, passes over although someone may take it for a photo or a folder of photos."""
     unreadable: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = [name for name in folders if not hidden(name)]
@@ -124,11 +153,15 @@ def unlisted(folder: str, kinds: Sequence[str]) -> Iterator[Rejected]:
             elif os.path.islink(path):
                 yield Rejected(path, "a link to a folder, which is not followed")
         for name in names:
-            if name.lower().endswith(OTHER_IMAGES) and not hidden(name):
-                known = ", ".join(kind[1:] for kind in kinds)
-                yield Rejected(os.path.join(parent, name), f"of a kind that is not read; {known} are")
+            if name.lower().endswith(OTHER_IMAGES) and not name.lower().endswith(kinds) and not hidden(name):
+                yield Rejected(os.path.join(parent, name), not_read(kinds))
     for error in unreadable:
         yield Rejected(error.filename, f"cannot be listed: {error.strerror}")
+
+
+def not_read(kinds: Sequence[str]) -> str:
+    """Why a file of another kind is left out."""
+    return f"of a kind that is not read; {', '.join(kind[1:] for kind in kinds)} are"
 
 
 def hidden(path: str) -> bool:

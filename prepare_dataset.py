@@ -3,6 +3,8 @@
     python prepare_dataset.py                                     # Food-11/ -> dataset/
     python prepare_dataset.py --sample                            # no Food-11 at hand: draw a sample first
     python prepare_dataset.py --source my-photos --dest my-set    # photos with class numbers, names in classes.txt
+    python prepare_dataset.py --source flower_photos --val-rate 0.2 --test-rate 0.1    # a folder a class, no splits
+    python prepare_dataset.py --source lists --root photos        # train.txt, val.txt, test.txt: a path and a class
     python prepare_dataset.py --check                             # is dataset/ fit to train on?
 
 Each photo is decoded once; what cannot be used is left out and listed in rejected.csv. The dataset appears whole or not
@@ -53,17 +55,21 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
 
 def main() -> int:
     args = preparation_options()  # before the imports that take a moment
-    from pyimagesearch import preparing, sources, staging, terminal
+    from pyimagesearch import preparing, sources, splitting, staging, terminal
 
     terminal.quiet = args.quiet
     if args.check is not None:
         from pyimagesearch.checking import check
 
         return check(args.check, workers=args.workers)
-    source = sources.read_source(draw_sample(args) if args.sample else args.source)
+    source = read_source(args)
     if args.strict:
         sources.check_none_rejected(source)
+    rates = {"validation": args.val_rate, "evaluation": args.test_rate}
+    former = None if args.overwrite else staging.former_drawing(args.dest)
+    source = splitting.draw_missing(source, rates, args.seed, former)
     sources.check_complete(source)
+    terminal.info(sources.describe_source(source))
 
     with staging.staged(args.dest, source, verify=not args.no_verify, overwrite=args.overwrite) as stage:
         terminal.info("copying images...")
@@ -94,6 +100,16 @@ def main() -> int:
     data = "" if args.dest == config.BASE_PATH else f" --data {one_line(shlex.quote(args.dest))}"
     terminal.info(f"next: python train_distributed.py{data}")
     return 0
+
+
+def read_source(args):
+    """The pyimagesearch.source_files.Source that the flags name."""
+    from pyimagesearch import sources, text_lists
+
+    lists = {"training": args.train_list, "validation": args.val_list, "evaluation": args.test_list}
+    if args.train_list:
+        return text_lists.read_lists({name: path for name, path in lists.items() if path}, args.root)
+    return sources.read_source(draw_sample(args) if args.sample else args.source, args.root)
 
 
 def draw_sample(args) -> str:

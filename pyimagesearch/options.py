@@ -9,7 +9,19 @@ from pyimagesearch import config
 from pyimagesearch.errors import one_line
 
 # flags of prepare_dataset.py that make a dataset
-CHECK_IGNORES = ("dest", "seed", "overwrite", "strict", "no_verify", "link")
+CHECK_IGNORES = (
+    "val_list",
+    "test_list",
+    "root",
+    "val_rate",
+    "test_rate",
+    "seed",
+    "dest",
+    "overwrite",
+    "strict",
+    "no_verify",
+    "link",
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +57,7 @@ def number(kind: type, least: float, most: float = math.inf, *, above: bool = Fa
 def preparation_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The flags of prepare_dataset.py."""
     parser = Parser(
-        description="Sort photos named K_N.ext, K the number of the class, into class folders. Each is decoded once; "
+        description="Sort photos into the class folders of training, validation and evaluation. Each is decoded once; "
         "what cannot be used is left out and listed in DEST/rejected.csv. The dataset appears whole or not at all; run "
         "again, it brings in what is new.",
     )
@@ -53,9 +65,12 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     one_of = origin.add_mutually_exclusive_group()
     one_of.add_argument(
         "--source", metavar="DIR", default=config.DATA_PATH,
-        help=f"holds {', '.join(config.SPLITS)}, and classes.txt, one name a line, where the classes are not those of "
-        "Food-11 (default %(default)s)",
+        help="holds train, val and test (or training, validation, evaluation, ...) with photos named K_N.ext, K the "
+        "number of the class, and classes.txt, one name a line, where the classes are not those of Food-11; or with a "
+        "folder a class; or folders of classes without splits; or train.txt, val.txt and test.txt, a path and a class "
+        "(its name, or its number in classes.txt) a line (default %(default)s)",
     )  # fmt: skip
+    one_of.add_argument("--train-list", metavar="FILE", help="a text list of any name, in place of --source")
     one_of.add_argument(
         "--sample", action="store_true", help=f"draw the built-in sample in {config.SAMPLE_PATH} and take it as source"
     )
@@ -64,9 +79,21 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
         help="make nothing, and say whether the dataset DIR is fit to train on: counts, sizes, broken photos, photos "
         f"that are in two splits; exit status 1 where it is not (default {config.BASE_PATH})",
     )  # fmt: skip
+    origin.add_argument("--val-list", metavar="FILE", help="goes with --train-list")
+    origin.add_argument("--test-list", metavar="FILE", help="goes with --train-list")
     origin.add_argument(
-        "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N", help="of the sample (default %(default)s)"
+        "--root", metavar="DIR", help="where the paths in text lists begin (default: in the folder of each list)"
     )
+    for split, name, default in (("val", "validation", config.VAL_RATE), ("test", "evaluation", config.TEST_RATE)):
+        origin.add_argument(
+            f"--{split}-rate", type=number(float, 0, 1, above=True), metavar="RATE",
+            help=f"share of each class's training photos that becomes {name} where the source has none; by a photo's "
+            f"name and --seed, so that it stays there when others come (default {default})",
+        )  # fmt: skip
+    origin.add_argument(
+        "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
+        help="of the splits that are drawn, and of the sample (default %(default)s)",
+    )  # fmt: skip
     origin.add_argument("--dest", metavar="DIR", default=config.BASE_PATH, help="the dataset (default %(default)s)")
     origin.add_argument(
         "--overwrite", action="store_true", help="replace whatever is at DEST with exactly what the source holds"
@@ -86,6 +113,8 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
         idle = [name for name in CHECK_IGNORES if getattr(args, name) != parser.get_default(name)]
         if idle:
             parser.error(f"--check changes nothing; leave --{idle[0].replace('_', '-')} out")
+    if (args.val_list or args.test_list) and not args.train_list:
+        parser.error("--val-list and --test-list go with --train-list")
     return args
 
 

@@ -15,8 +15,6 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 # above this Pillow warns of decompression bombs; 8 bytes a pixel while decoding make it 0.7 GB
 MAX_PIXELS = 89_478_485
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-
 # 8 bits are enough for a classifier; 16-bit grey comes in these modes
 SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # levels of 255 by which a colour profile may differ from sRGB and be taken for it: less than JPEG itself changes

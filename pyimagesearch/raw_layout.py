@@ -9,7 +9,18 @@ from imutils import paths
 from pyimagesearch import config
 from pyimagesearch.class_names import read_classes
 from pyimagesearch.errors import UserError, one_line
-from pyimagesearch.source_files import Kind, Photo, Rejected, Source, Split, find_splits, hidden, look_at, one_place, unlisted
+from pyimagesearch.source_files import (
+    Kind,
+    Photo,
+    Rejected,
+    Source,
+    Split,
+    find_splits,
+    hidden,
+    look_at,
+    one_place,
+    unlisted,
+)
 
 KIND = Kind(
     "photos named K_N",

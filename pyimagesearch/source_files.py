@@ -4,6 +4,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,10 +90,8 @@ class Source:
 
     def relative(self, path: str) -> str:
         """`path` as it is seen from the source's folder, with "/" between its parts."""
-        try:
+        with suppress(ValueError):  # on another drive of Windows
             path = os.path.relpath(path, self.folder)
-        except ValueError:  # on another drive of Windows
-            pass
         return path.replace(os.sep, "/")
 
 

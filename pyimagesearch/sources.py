@@ -2,27 +2,21 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
-from typing import NamedTuple
 
-from pyimagesearch import config, raw_layout
-from pyimagesearch.errors import UserError
+from pyimagesearch import class_folders, config, raw_layout, text_lists
+from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.source_files import Source, Split
+from pyimagesearch.splitting import describe
+
+READERS = (raw_layout, class_folders, text_lists)  # each has KIND, found(folder) and read(folder)
 
 
-class Kind(NamedTuple):
-    """A kind of source: what it looks like, in words and as a look into a folder, and how it is read."""
+def read_source(folder: str | os.PathLike, root: str | None = None) -> Source:
+    """List the photos of a source of any kind, in the splits that it has; no photo is opened.
 
-    layout: str
-    found: Callable[[str], bool]
-    read: Callable[[str], Source]
-
-
-KINDS = (Kind(raw_layout.LAYOUT, raw_layout.found, raw_layout.read),)
-
-
-def read_source(folder: str | os.PathLike) -> Source:
-    """List the photos of a source of any kind; no photo is opened.
+    Parameters
+    ----------
+    root : where the paths in text lists begin
 
     Raises
     ------
@@ -31,11 +25,24 @@ def read_source(folder: str | os.PathLike) -> Source:
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
         raise UserError(_where_to_get(folder))
-    kinds = [kind for kind in KINDS if kind.found(folder)]
-    if len(kinds) != 1:
-        what = " and ".join(kind.layout for kind in kinds) or "none of the sources that are read"
-        raise UserError(f"{folder} holds {what}; expected one of: {'; '.join(kind.layout for kind in KINDS)}")
-    return kinds[0].read(folder)
+    readers = [reader for reader in READERS if reader.found(folder)]
+    if len(readers) != 1:
+        found = " as well as ".join(reader.KIND.layout for reader in readers) or "nothing that can be read"
+        lists = "; move one away, or name the lists with --train-list" if text_lists in readers else ""
+        kinds = "; or ".join(reader.KIND.layout for reader in READERS)
+        raise UserError(f"{folder} holds {found}; expected {kinds}{lists}")
+    if root is None:
+        return readers[0].read(folder)
+    if readers[0] is not text_lists:
+        raise UserError(f"{folder} holds {readers[0].KIND.layout}; leave out --root, which goes with text lists")
+    return text_lists.read(folder, root)
+
+
+def describe_source(source: Source) -> str:
+    """Of what kind the source is, and how the splits that it lacks are drawn."""
+    drawn = " and ".join(split.name for split in source.splits if split.drawn)
+    drawing = f"; {drawn} drawn by {describe(source.drawing)}" if drawn else ""
+    return f"{one_line(source.folder)} holds {source.kind.name}{drawing}"
 
 
 def _where_to_get(folder: str) -> str:
@@ -58,24 +65,31 @@ def check_complete(source: Source) -> list[str]:
     counts = {split.name: Counter(photo.label for photo in split.photos) for split in source.splits}
     for split in source.splits:
         if not split.photos:
-            raise UserError(f"{split.folder} has no usable photo{_left_out(split)}; expected photos in it")
+            raise UserError(f"{_named(split)} has no usable photo{_left_out(source, split)}; {source.kind.advice}")
     largest = max(counts, key=lambda name: len(counts[name]))
     for split in source.splits:
         if lacking := sorted(set(counts[largest]) - set(counts[split.name])):
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            advice = f"{source.kind.advice}, or remove the class from every split"
+            if split.drawn:
+                advice = "remove what is left out from the source, so that another is drawn"
             raise UserError(
-                f"{split.folder} has no usable photo of class {source.classes[lacking[0]]!r}{more} ({largest} has "
-                f"{len(counts[largest])} classes, {split.name} {len(counts[split.name])}){_left_out(split)}; add some, "
-                f"named {lacking[0]}_N.jpg, or remove the class from every split"
+                f"{_named(split)} has no usable photo of class {source.classes[lacking[0]]!r}{more} ({largest} has "
+                f"{len(counts[largest])} classes, {split.name} {len(counts[split.name])}){_left_out(source, split)}; "
+                f"{advice}"
             )
     return [name for label, name in enumerate(source.classes) if label not in counts[largest]]
 
 
-def _left_out(split: Split) -> str:
+def _named(split: Split) -> str:
+    return f"{split.name}, drawn from {split.folder}," if split.drawn else split.folder
+
+
+def _left_out(source: Source, split: Split) -> str:
     if not split.rejected:
         return ""
     path, reason = split.rejected[0]
-    return f", {len(split.rejected)} left out ({os.path.relpath(path, split.folder)}: {reason})"
+    return f", {len(split.rejected)} left out ({source.relative(path)}: {reason})"
 
 
 def check_none_rejected(source: Source) -> None:

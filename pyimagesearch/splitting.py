@@ -23,7 +23,7 @@ FLAGS = {"evaluation": "--test-rate", "validation": "--val-rate"}
 
 
 def draw_missing(
-    source: Source, rates: Mapping[str, float | None], seed: int = 0, moved: Mapping[str, str] | None = None
+    source: Source, rates: Mapping[str, float | None], seed: int = 0, former: Drawing | None = None
 ) -> Source:
     """The source with three splits: those that it lacks are drawn from its training photos.
 
@@ -31,7 +31,7 @@ def draw_missing(
     ----------
     rates : the shares of each class that become validation and evaluation, by these names; None takes config's
     seed : of the draw
-    moved : what a former draw with these rates and this seed noted in its Drawing
+    former : the draw of the dataset as it is; with the same rates and seed, no photo that it had changes its split
 
     Raises
     ------
@@ -53,7 +53,8 @@ def draw_missing(
         raise UserError(f"nothing would be left for training with {flags}; expected less than 1 in all")
 
     training, drawing = splits["training"], Drawing(lacking, seed, {})
-    places = _places(source, training, drawing, moved or {})
+    same = former is not None and (former.rates, former.seed) == (lacking, seed)
+    places = _places(source, training, drawing, former.moved if same else {})
     for name in lacking:
         photos = [photo for photo in training.photos if places[_key(photo)] == name]
         splits[name] = Split(name, training.folder, len(photos), photos, [], drawn=True)
@@ -102,7 +103,7 @@ def draw(
         counts = Counter(places.values())
         spare = [name for name, place in places.items() if counts[place] > 1]
         if not counts[split] and spare:
-            nearest = min(spare, key=lambda name: (max(low - numbers[name], numbers[name] - high), name))  # noqa: B023
+            nearest = min(spare, key=lambda name: (max(low - numbers[name], numbers[name] - high), name))
             places[nearest] = split
     return places
 
@@ -132,6 +133,9 @@ def _key(photo: Photo) -> str:
     return unicodedata.normalize("NFC", photo.target.replace(os.sep, "/"))
 
 
-def describe(drawing: Drawing) -> str:
-    """The flags that make this draw."""
-    return " ".join([*(f"{FLAGS[name]} {rate}" for name, rate in drawing.rates.items()), f"--seed {drawing.seed}"])
+def describe(drawing: Drawing | None) -> str:
+    """The flags that make such a draw."""
+    if drawing is None:
+        return "the splits of the source"
+    rates = [f"{FLAGS[name]} {drawing.rates[name]}" for name in config.SPLITS if name in drawing.rates]
+    return " ".join([*rates, f"--seed {drawing.seed}"])

@@ -9,17 +9,22 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 
 from pyimagesearch.class_names import CLASS_LIST
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import TEMPORARY_SUFFIX, write_json, write_text
 from pyimagesearch.preparing import Holder, copy, is_at
-from pyimagesearch.source_files import Photo, Rejected, Source, Split
+from pyimagesearch.source_files import Drawing, Photo, Rejected, Source, Split
+from pyimagesearch.splitting import describe
 
-MARKER = "prepared.json"  # makes a folder known as one of ours: its source, its classes, whether each photo was decoded
+# makes a folder known as one of ours: its source and of what kind, its classes, how splits were drawn that the source
+# lacks, and whether each photo was decoded
+MARKER = "prepared.json"
 REJECTED_LIST = "rejected.csv"
+PARTIAL_SUFFIX = ".partial"
 REPLACED = ".replaced"
 OURS = {MARKER, REJECTED_LIST, CLASS_LIST}
 OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
@@ -68,10 +73,16 @@ class Staging:
     def __init__(self, dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: bool):
         self.named = os.fspath(dest)
         self.dest = os.path.realpath(dest)
-        self.partial = self.dest + ".partial"
+        self.partial = self.dest + PARTIAL_SUFFIX
         self.source, self.overwrite = source, overwrite
         origin = one_line(os.path.realpath(source.folder))
-        self.facts = {"source": origin, "classes": source.classes, "verified": verify}
+        self.facts = {
+            "source": origin,
+            "kind": source.kind.name,
+            "classes": source.classes,
+            "drawing": source.drawing and asdict(source.drawing),
+            "verified": verify,
+        }
         self.offered = self._planned()  # before any photo is decoded
         self._check_place()
         self._recover()
@@ -128,10 +139,14 @@ class Staging:
 
     def _check_place(self) -> None:
         """The dataset, the source and the person must not stand in each other's way."""
-        roots = [self.source.folder, *(split.folder for split in self.source.splits)]  # a split may be a link
-        for root in roots:
+        roots = {split.folder for split in self.source.splits}  # a split may be a link
+        if self.source.kind.walked:
+            roots.add(self.source.folder)
+        else:
+            roots |= {os.path.dirname(photo.path) for photo in self.offered.values()}
+        for root in sorted(roots):
             for ours in (self.dest, self.partial):
-                if _within(ours, root):
+                if self.source.kind.walked and _within(ours, root):
                     raise UserError(f"the dataset {ours} would lie in its source {root}; name a --dest outside of it")
                 if _within(root, ours):
                     raise UserError(f"the source {root} lies in the dataset {ours}; name another --dest")
@@ -162,6 +177,11 @@ class Staging:
                 f"{len(theirs)} there, {len(ours)} here",
             )
             raise UserError(f"{self.named} was made with other classes ({differing}); {ANOTHER}")
+        elif (theirs := describe(_drawing(self.old))) != (ours := describe(self.source.drawing)):
+            raise UserError(
+                f"{self.named} was made with {theirs}, and photos would change their split with {ours}; give the same, "
+                f"{ANOTHER}"
+            )
 
     def _open(self) -> None:
         """Make the partial folder, or take up the one that an interrupted run of the same kind left."""
@@ -247,6 +267,17 @@ def read_marker(folder: str) -> dict | None:
     except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) and {"source", "classes", "verified"} <= set(facts) else None
+
+
+def former_drawing(dest: str | os.PathLike) -> Drawing | None:
+    """How splits were drawn for the dataset at `dest`, or for one that an interrupted run was making there."""
+    dest = os.path.realpath(dest)
+    return _drawing(read_marker(dest) or read_marker(dest + PARTIAL_SUFFIX) or {})
+
+
+def _drawing(facts: Mapping) -> Drawing | None:
+    noted = facts.get("drawing")  # what an older version made has none
+    return Drawing(**noted) if noted else None
 
 
 def rejected_csv(rejected: Sequence[Rejected]) -> str:

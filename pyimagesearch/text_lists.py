@@ -20,8 +20,8 @@ KIND = Kind(
 )
 # a path in quotes, one that ends as photos do, or all but the last field; then commas, tabs or blanks, then the class
 LINE = re.compile(
-    rf"""(?: "(?P<double>(?:[^"]|"")*)" | '(?P<single>[^']*)' | (?P<photo>.*\.(?:{"|".join(kind[1:] for kind in EXTENSIONS)}))
-    | (?P<other>.*[^\s,]) ) [\s,]+ (?P<label>\S.*)""",
+    r"""(?: "(?P<double>(?:[^"]|"")*)" | '(?P<single>[^']*)' | (?P<photo>.*(?:KINDS)) | (?P<other>.*[^\s,]) )
+    [\s,]+ (?P<label>\S.*)""".replace("KINDS", "|".join(map(re.escape, EXTENSIONS))),
     re.VERBOSE | re.IGNORECASE,
 )
 NUMBER = re.compile("[0-9]{1,9}")

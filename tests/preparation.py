@@ -1,6 +1,7 @@
 """What the tests of preparing share: a small source, the command run on it, and looks at what it made."""
 
 import csv
+import hashlib
 import os
 import subprocess
 import sys
@@ -19,6 +20,13 @@ def photo(path, color="red", size=(16, 16)):
     Image.new("RGB", size, color).save(path, "JPEG")
     os.utime(path, ns=(10**18, 10**18 + 123_456_789))
     return path
+
+
+def draw(folder, *names):
+    """A photo at each of the paths below `folder`, each of another colour."""
+    for name in names:
+        photo(folder / name, tuple(hashlib.sha256(name.encode()).digest()[:3]))
+    return folder
 
 
 def make_source(tmp_path):

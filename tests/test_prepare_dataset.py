@@ -187,7 +187,9 @@ def test_the_sample_is_drawn_and_prepared(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["prepare_dataset.py", "--sample", "--seed", "3"])
     monkeypatch.chdir(tmp_path)
     prepare_dataset.main()
-    assert capsys.readouterr().out.startswith("[INFO] drawing the sample in Food-11-sample...\n[INFO] Food-11-sample ho")
+    assert capsys.readouterr().out.startswith(
+        "[INFO] drawing the sample in Food-11-sample...\n[INFO] Food-11-sample ho"
+    )
     assert sorted(os.listdir(tmp_path)) == ["Food-11-sample", "dataset"]
     assert len(photos(tmp_path / "dataset")) == 33
 

@@ -10,18 +10,9 @@ from pyimagesearch.errors import one_line
 
 # flags of prepare_dataset.py that make a dataset
 CHECK_IGNORES = (
-    "val_list",
-    "test_list",
-    "root",
-    "val_rate",
-    "test_rate",
-    "seed",
-    "dest",
-    "overwrite",
-    "strict",
-    "no_verify",
-    "link",
-)
+    "val_list", "test_list", "root", "val_rate", "test_rate", "seed",
+    "dest", "overwrite", "strict", "no_verify", "link",
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):

@@ -52,8 +52,7 @@ class Rejected(NamedTuple):
 class Split:
     """One split of a source: `found` counts the images that were listed, whatever became of them.
 
-    `name` is one of config.SPLITS; `folder` is where its photos lie, or the list that names them. A split that is
-    `drawn` is a part of the source's training photos.
+    `name` is one of config.SPLITS; `folder` is where its photos lie, or the list that names them.
     """
 
     name: str
@@ -61,7 +60,6 @@ class Split:
     found: int
     photos: list[Photo]
     rejected: list[Rejected]
-    drawn: bool = False
 
 
 @dataclass

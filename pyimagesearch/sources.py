@@ -40,9 +40,11 @@ def read_source(folder: str | os.PathLike, root: str | None = None) -> Source:
 
 def describe_source(source: Source) -> str:
     """Of what kind the source is, and how the splits that it lacks are drawn."""
-    drawn = " and ".join(split.name for split in source.splits if split.drawn)
-    drawing = f"; {drawn} drawn by {describe(source.drawing)}" if drawn else ""
-    return f"{one_line(source.folder)} holds {source.kind.name}{drawing}"
+    line = f"{one_line(source.folder)} holds {source.kind.name}"
+    if source.drawing:
+        drawn = " and ".join(name for name in config.SPLITS if name in source.drawing.rates)
+        line += f"; {drawn} drawn by {describe(source.drawing)}"
+    return line
 
 
 def _where_to_get(folder: str) -> str:
@@ -63,26 +65,22 @@ def check_complete(source: Source) -> list[str]:
     UserError : a split has no photo at all, or none of a class that another split has: training would refuse that
     """
     counts = {split.name: Counter(photo.label for photo in split.photos) for split in source.splits}
-    for split in source.splits:
-        if not split.photos:
-            raise UserError(f"{_named(split)} has no usable photo{_left_out(source, split)}; {source.kind.advice}")
     largest = max(counts, key=lambda name: len(counts[name]))
     for split in source.splits:
+        # of training photos that were drawn from
+        part = source.drawing is not None and split.name in {"training", *source.drawing.rates}
+        lacks = f"{f'the {split.name} part of ' * part}{split.folder} has no usable photo"
+        advice = "take what is left out away, so that another is drawn" if part else source.kind.advice
+        if not split.photos:
+            raise UserError(f"{lacks}{_left_out(source, split)}; {advice}")
         if lacking := sorted(set(counts[largest]) - set(counts[split.name])):
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-            advice = f"{source.kind.advice}, or remove the class from every split"
-            if split.drawn:
-                advice = "remove what is left out from the source, so that another is drawn"
             raise UserError(
-                f"{_named(split)} has no usable photo of class {source.classes[lacking[0]]!r}{more} ({largest} has "
-                f"{len(counts[largest])} classes, {split.name} {len(counts[split.name])}){_left_out(source, split)}; "
-                f"{advice}"
+                f"{lacks} of class {source.classes[lacking[0]]!r}{more} ({largest} has {len(counts[largest])} classes, "
+                f"{split.name} {len(counts[split.name])}){_left_out(source, split)}; {advice}, or remove the class "
+                "from every split"
             )
     return [name for label, name in enumerate(source.classes) if label not in counts[largest]]
-
-
-def _named(split: Split) -> str:
-    return f"{split.name}, drawn from {split.folder}," if split.drawn else split.folder
 
 
 def _left_out(source: Source, split: Split) -> str:

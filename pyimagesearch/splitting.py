@@ -57,7 +57,7 @@ def draw_missing(
     places = _places(source, training, drawing, former.moved if same else {})
     for name in lacking:
         photos = [photo for photo in training.photos if places[_key(photo)] == name]
-        splits[name] = Split(name, training.folder, len(photos), photos, [], drawn=True)
+        splits[name] = Split(name, training.folder, len(photos), photos, [])
         training.found -= len(photos)
     training.photos = [photo for photo in training.photos if places[_key(photo)] == "training"]
     return Source(source.folder, source.classes, [splits[name] for name in config.SPLITS], source.kind, drawing)

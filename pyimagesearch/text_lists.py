@@ -50,8 +50,9 @@ def read(folder: str, root: str | None = None) -> Source:
 def read_lists(lists: Mapping[str, str], root: str | None = None) -> Source:
     """List the photos that text lists name, in the order of their lines; no photo is opened.
 
-    Blank lines and such that begin with # are passed over. A photo keeps its file name in the dataset; one whose name
-    an earlier line of the list and class has taken gets a part more, made of its path.
+    Blank lines and such that begin with # are passed over. A photo keeps its file name in the dataset, unless an
+    earlier line of the same list and class has taken it: then a part is added that is made of its path. So lines that
+    are added at the end change no name.
 
     Parameters
     ----------
@@ -96,33 +97,35 @@ def _read_lines(split: Split, root: str | None) -> list[Line]:
         if not text or text.startswith("#"):
             continue
         split.found += 1
-        given, label, fault = _parse(text)
-        if fault:
-            split.rejected.append(Rejected(_place(split, number), fault))
+        parsed = _parse(text)
+        if isinstance(parsed, str):
+            split.rejected.append(Rejected(_place(split, number), parsed))
         else:
+            given, label = parsed
             lines.append(Line(number, given, os.path.normpath(os.path.join(base, given)), label))
     return lines
 
 
-def _parse(text: str) -> tuple[str, str, str | None]:
-    """(path, class, None) of a line, or ("", "", the reason why it has none)."""
+def _parse(text: str) -> tuple[str, str] | str:
+    """(path, class) of a line, or the reason why it has none."""
     match = LINE.fullmatch(text)
     label = match["label"].rstrip(", \t") if match else ""
     if len(label) > 1 and label[0] == label[-1] and label[0] in "\"'":
         label = label[1:-1].strip()
     if not label or label.strip("\"'").lower().endswith(EXTENSIONS):
-        return "", "", f"no class after the path: {one_line(text)}"
-    path = (match["double"] or "").replace('""', '"') or match["single"] or match["photo"] or match["other"]
+        return f"no class after the path: {one_line(text)}"
+    quoted = (match["double"] or "").replace('""', '"') or match["single"]
+    path = quoted or match["photo"] or match["other"] or ""
     name = os.path.basename(path)
     if not name.lower().endswith(EXTENSIONS):
-        return "", "", f"{one_line(path)}: {not_read(EXTENSIONS)}"
+        return f"{one_line(path)}: {not_read(EXTENSIONS)}"
     if name.startswith("."):
-        return "", "", f"{one_line(path)}: begins with a dot, as hidden files do"
+        return f"{one_line(path)}: begins with a dot, as hidden files do"
     if "\0" in path:
-        return "", "", f"{one_line(path)}: no file has such a name"
+        return f"{one_line(path)}: no file has such a name"
     if SEVERAL.fullmatch(label):
-        return "", "", f"{one_line(path)}: several classes, {label}; expected one"
-    return path, label, None
+        return f"{one_line(path)}: several classes, {label}; expected one"
+    return path, label
 
 
 def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[str], int | str]]:
@@ -169,7 +172,8 @@ def _fill(
         if isinstance(label, str):
             fault = label
         elif len(labels[line.path]) > 1:
-            both = " and ".join(f"{classes[number]} in {place}" for number, place in labels[line.path].items())
+            places = labels[line.path].items()
+            both = " and ".join(f"{classes[number]} in {os.path.basename(place)}" for number, place in places)
             fault = f"it has several classes, {both}"
         elif line.path in seen:
             fault = f"line {seen[line.path]} has it too"

@@ -98,4 +98,4 @@ def source(tmp_path):
 @pytest.fixture
 def run(tmp_path, source):
     """run("--strict", status=2) runs prepare_dataset.py on that source, see preparation.runner."""
-    return runner(tmp_path, source)
+    return runner(tmp_path, "--source", source)

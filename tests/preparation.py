@@ -39,11 +39,11 @@ def make_source(tmp_path):
     return tmp_path / "source"
 
 
-def runner(tmp_path, source):
-    """A function that runs the command on `source` and tmp_path/dataset with more arguments and returns what ended."""
+def runner(tmp_path, *origin):
+    """A function that runs the command with `origin`, tmp_path/dataset and more arguments, and returns what ended."""
 
     def run(*arguments, status=0, **options):
-        command = [sys.executable, SCRIPT, "--source", source, "--dest", tmp_path / "dataset", *arguments]
+        command = [sys.executable, SCRIPT, *origin, "--dest", tmp_path / "dataset", *arguments]
         ended = subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60, check=False, **options)
         ended.out, ended.err = os.fsdecode(ended.stdout), os.fsdecode(ended.stderr)
         assert ended.returncode == status, ended.err

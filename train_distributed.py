@@ -28,12 +28,12 @@ def main() -> int:
 def train(args, launch) -> int:
     """The whole story: data, model, optimizer, epochs, report. Returns the exit status."""
     import torch
-    from torch import optim
 
-    from pyimagesearch import checkpoint, distributed, training
+    from pyimagesearch import checkpoint, distributed, optimization, training
     from pyimagesearch.augmentation import eval_transform, train_transform
     from pyimagesearch.create_dataloaders import get_dataloader, share_workers
     from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, build_backbone
+    from pyimagesearch.objectives import CrossEntropy, balanced_weights
     from pyimagesearch.photo_dataset import check_same_classes
     from pyimagesearch.progress import BetweenSteps, Stopped, make_bar
     from pyimagesearch.run import Run
@@ -49,7 +49,7 @@ def train(args, launch) -> int:
     checkpoints = checkpoint.Checkpoints(os.path.join(args.output, "checkpoints"))
     state = checkpoint.find_start(checkpoints, resume=args.resume, restart=args.restart)
     localBatch = args.batch_size or config.LOCAL_BATCH_SIZE
-    globalBatch = args.global_batch_size or localBatch * launch.devices
+    globalBatch = args.global_batch_size or localBatch * launch.devices * args.accumulate
     if state is not None and args.global_batch_size is None:
         globalBatch = state["identity"]["global batch"]
     info(f"using a batch size of {globalBatch}...")
@@ -87,8 +87,9 @@ def train(args, launch) -> int:
     )
     with distributed.failing_together():
         baseModel = training.prepare_batchnorm(
-            baseModel, launch, freeze=freeze, synchronise=args.sync_bn, rows=sampler.fewest, image_size=args.image_size
-        )
+            baseModel, launch, freeze=freeze, synchronise=args.sync_bn,
+            rows=training.fewest_rows(sampler, args.accumulate), image_size=args.image_size,
+        )  # fmt: skip
     model = FoodClassifier(baseModel, len(trainDS.classes))
     model.amp_dtype = dtype
     if args.freeze_backbone:
@@ -98,11 +99,18 @@ def train(args, launch) -> int:
         model.compile()
     model = distributed.wrap(model, launch)
 
-    # Adam over what trains, at a rate in proportion to the global batch; the fused one does not wait for the GPU
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    opt = optim.Adam(parameters, lr=args.lr * globalBatch / localBatch, fused=True)
+    # the loss, and Adam or another over what trains, at a rate in proportion to the global batch
+    balanced = args.class_weights == "balanced"
+    objective = CrossEntropy(
+        label_smoothing=args.label_smoothing, device=device,
+        class_weights=balanced_weights(trainDS.labels, len(trainDS.classes)) if balanced else None,
+    )  # fmt: skip
+    lr = args.lr * globalBatch / localBatch
+    opt = optimization.build_optimizer(args.optimizer, model.parameters(), lr=lr, weight_decay=args.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    lrScheduler = optim.lr_scheduler.StepLR(opt, step_size=10, gamma=0.1)
+    lrScheduler = optimization.build_scheduler(
+        args.scheduler, opt, epochs=args.epochs, warmup=args.warmup_epochs, final=args.lr_final
+    )
 
     identity = {
         "seed": args.seed, "global batch": globalBatch, "batch size": localBatch, "learning rate": args.lr,
@@ -112,6 +120,7 @@ def train(args, launch) -> int:
         "freeze-backbone": args.freeze_backbone,
         "sync-bn": args.sync_bn, "amp": str(dtype), "keep": args.keep, "classes": trainDS.classes,
         "training photos (fingerprint)": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
+        **optimization.identity(args),
     }  # fmt: skip
     run = Run(model, opt, scaler, lrScheduler, identity, args.output)
     firstEpoch, firstStep, begin = 0, 0, None
@@ -135,11 +144,12 @@ def train(args, launch) -> int:
                     save=lambda step, totals, e=e: checkpoints.save(run.state(e, step, totals)),
                 ) as between:  # fmt: skip
                     trained = training.train_epoch(
-                        model, trainLoader, opt, scaler, device, begin=begin, after_step=between
-                    )
+                        model, trainLoader, opt, scaler, device, objective=objective, accumulate=args.accumulate,
+                        clip_norm=args.clip_norm, begin=begin, after_step=between,
+                    )  # fmt: skip
                 begin, trainTime = None, time.monotonic() - epochTime
                 with make_bar("validation", len(valDS)) as bar:
-                    validated = training.evaluate(model, valLoader, device, bar.update)
+                    validated = training.evaluate(model, valLoader, device, bar.update, objective)
                 run.end_epoch(trained, validated, time.monotonic() - epochTime, between.photos / trainTime)
                 print(f"[INFO] EPOCH: {e + 1}/{args.epochs}")
                 print(f"Train loss: {trained.mean_loss:.6f}, Train accuracy: {trained.accuracy:.4f}")
@@ -155,11 +165,11 @@ def train(args, launch) -> int:
         print(f"[INFO] {signal.Signals(stopped.number).name}: saved in {checkpoints.folder}; go on with --resume")
         return 128 + stopped.number
     info(f"total time taken to train the model: {time.time() - startTime:.2f}s")
-    report(run, testLoader, device)
+    report(run, testLoader, device, objective)
     return 0
 
 
-def report(run, testLoader, device) -> None:
+def report(run, testLoader, device, objective) -> None:
     """Evaluate the kept model on the test split; print, draw and write what came of the run."""
     from pyimagesearch import distributed, reporting, terminal, training
     from pyimagesearch.progress import make_bar
@@ -169,7 +179,7 @@ def report(run, testLoader, device) -> None:
     testDS = testLoader.dataset
     run.load_kept()
     with make_bar("evaluation", len(testDS)) as bar:
-        probabilities, losses = training.predict(run.model, testLoader, device, bar.update)
+        probabilities, losses = training.predict(run.model, testLoader, device, bar.update, objective)
     if not distributed.is_main():
         return
     preds = probabilities.argmax(axis=1)

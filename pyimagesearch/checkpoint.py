@@ -192,11 +192,11 @@ def find_start(checkpoints: Checkpoints, *, resume: bool, restart: bool) -> dict
 def check_same_run(state: dict, identity: dict) -> None:
     """Raise UserError, naming the flags, where a run of `identity` would not be the one that `state` was saved of.
 
-    The number of epochs may grow, and the number of processes may change.
+    The number of epochs may grow; the number of processes, and of the parts in which each takes its share, may change.
     """
-    before = state["identity"]
-    if differing := [name for name in identity if name not in ("epochs", "run id") and identity[name] != before[name]]:
-        parts = (f"{name} is {identity[name]} and was {before[name]}" for name in differing)
+    before, free = state["identity"], ("epochs", "accumulate", "run id")
+    if differing := [name for name in identity if name not in free and identity[name] != before.get(name)]:
+        parts = (f"{name} is {identity[name]} and was {before.get(name)}" for name in differing)
         raise UserError(
             f"cannot resume another run: {'; '.join(parts)}; resume with what it was, or begin anew with --restart"
         )

@@ -64,11 +64,6 @@ class GlobalBatchSampler:
         """How many photos all ranks see together in step `step`."""
         return min(self.global_batch, self.size - step * self.global_batch)
 
-    @property
-    def fewest(self) -> int:
-        """The rows of the smallest share that any rank gets in a step."""
-        return min(self.count(0), self.count(self.steps - 1)) // distributed.world_size()
-
     def __len__(self) -> int:
         return self.steps - self.step
 

@@ -7,7 +7,7 @@ identity. No other file asks whether a process group exists.
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -211,6 +211,11 @@ def wrap_for_inference(model: nn.Module, launch: Launch) -> nn.Module:
 def unwrap(model: nn.Module) -> nn.Module:
     """The model inside nn.DataParallel or DistributedDataParallel, or the model itself."""
     return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
+
+
+def without_averaging(model: nn.Module) -> AbstractContextManager:
+    """A block whose gradients stay this rank's, summed up; the next backward pass outside it averages all of them."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 def synchronise_batchnorm(model: nn.Module, launch: Launch) -> nn.Module:

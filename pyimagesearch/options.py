@@ -173,16 +173,12 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     sizes = training.add_mutually_exclusive_group()
     sizes.add_argument(
         "--batch-size", type=number(int, 1), metavar="N",
-        help=f"photos a step on each device (default {config.LOCAL_BATCH_SIZE}); the global batch is N x devices",
+        help=f"photos on each device at a time (default {config.LOCAL_BATCH_SIZE}); the global batch is N x devices x "
+        "--accumulate",
     )  # fmt: skip
     sizes.add_argument(
         "--global-batch-size", type=number(int, 1), metavar="N", help="photos a step on all devices together"
     )
-    training.add_argument(
-        "--lr", type=number(float, 0, above=True), default=config.LR, metavar="RATE",
-        help="Adam's learning rate for one device's batch; it grows in proportion to the global batch (default "
-        f"%(default)s for a batch of --batch-size, or of {config.LOCAL_BATCH_SIZE} with --global-batch-size)",
-    )  # fmt: skip
     training.add_argument(
         "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
         help="of first weights, order and augmentation (default %(default)s)",
@@ -191,6 +187,8 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--keep", choices=("best", "last"), default="best",
         help="the model to keep and to report on: best on validation, or the last epoch's (default %(default)s)",
     )  # fmt: skip
+
+    _add_optimization(parser.add_argument_group("optimization"))
 
     devices = parser.add_argument_group("devices and processes")
     _add_amp(devices)
@@ -222,11 +220,60 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     again.add_argument("--restart", action="store_true", help="throw away an unfinished run and begin again")
     _add_quiet(parser.add_argument_group("terminal"), "three lines an epoch, the report and where things are")
     args = parser.parse_args(arguments)
+    if args.lr_final is not None and args.scheduler != "cosine":
+        parser.error("--lr-final is where the cosine ends; say --scheduler cosine, or leave it out")
+    if args.warmup_epochs >= args.epochs:
+        parser.error(f"--warmup-epochs {args.warmup_epochs} leaves none of the {args.epochs} --epochs; take fewer")
     if args.freeze_backbone and args.weights == "none":
         parser.error("--freeze-backbone would leave the network untrained; give it --weights")
     if args.freeze_backbone and args.freeze_bn is False:
         parser.error("--no-freeze-bn does not go with --freeze-backbone, which freezes BatchNorm too; leave one out")
+    args.lr_final = config.LR_FINAL if args.lr_final is None else args.lr_final
     return args
+
+
+def _add_optimization(group) -> None:
+    group.add_argument(
+        "--optimizer", choices=("adam", "adamw", "sgd"), default="adam",
+        help="sgd has momentum 0.9 (Nesterov's) and wants a larger --lr (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--lr", type=number(float, 0, above=True), default=config.LR, metavar="RATE",
+        help="learning rate for one device's batch; it grows in proportion to the global batch (default "
+        f"%(default)s for a batch of --batch-size, or of {config.LOCAL_BATCH_SIZE} with --global-batch-size)",
+    )  # fmt: skip
+    group.add_argument(
+        "--scheduler", choices=("step", "cosine", "none"), default="step",
+        help="step: a tenth of the rate after each 10 epochs; cosine: down to --lr-final (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--lr-final", type=number(float, 0, 1), metavar="SHARE",
+        help=f"of --lr, where the cosine ends (default {config.LR_FINAL})",
+    )  # fmt: skip
+    group.add_argument(
+        "--warmup-epochs", type=number(int, 0), default=0, metavar="N",
+        help="let the rate rise evenly for N epochs, 1/(N+1) of it in the first; then the schedule begins (default 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--weight-decay", type=number(float, 0), default=0.0, metavar="DECAY",
+        help="of weights, not of biases and BatchNorm; adamw's is decoupled (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--clip-norm", type=number(float, 0, above=True), metavar="NORM",
+        help="scale a longer gradient down to this norm, over all parameters",
+    )  # fmt: skip
+    group.add_argument(
+        "--accumulate", type=number(int, 1), default=1, metavar="N",
+        help="take each step's batch in N parts: N times the batch in the same memory (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--label-smoothing", type=number(float, 0, 0.999), default=0.0, metavar="SHARE",
+        help="of the target, spread over all classes, in training alone (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--class-weights", choices=("none", "balanced"), default="none",
+        help="balanced: in the training loss, each class counts as much as any other (default %(default)s)",
+    )  # fmt: skip
 
 
 def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:

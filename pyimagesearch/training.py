@@ -1,7 +1,9 @@
 """One epoch of training, one pass of evaluation."""
 
+import math
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader
 from pyimagesearch import distributed
 from pyimagesearch.augmentation import key_of, normalize
 from pyimagesearch.backbones import fewest_positions
+from pyimagesearch.create_dataloaders import GlobalBatchSampler
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import write_text
 from pyimagesearch.food_classifier import freeze_batchnorm
@@ -81,7 +84,7 @@ def prepare_batchnorm(
 
     Parameters
     ----------
-    rows : of the smallest share of a global batch, as GlobalBatchSampler.fewest tells
+    rows : the fewest that a rank's model sees at a time, as fewest_rows tells
     image_size : pixels
 
     Raises
@@ -103,14 +106,41 @@ def prepare_batchnorm(
         return distributed.synchronise_batchnorm(model, launch)
     if rows * positions < 2:
         raise UserError(
-            f"the last batch of an epoch leaves a process {rows} photo{'' if rows == 1 else 's'}, of which BatchNorm "
-            "cannot take statistics; choose another batch size, or --sync-bn or --freeze-bn"
+            f"the last batch of an epoch leaves a process {rows} photo{'' if rows == 1 else 's'} at a time, of which "
+            "BatchNorm cannot take statistics; choose another batch size, or --sync-bn or --freeze-bn"
         )
     return model
 
 
+def micro_batches(sampler: GlobalBatchSampler, step: int, accumulate: int) -> int:
+    """The parts in which each rank takes its share of global batch `step`; as many on every rank.
+
+    A whole global batch has `accumulate` parts, the short last one as many of that size as it fills. No part is empty
+    on all ranks: BatchNorm has no statistics of nothing.
+    """
+    count, size = sampler.count(step), math.ceil(sampler.global_batch / accumulate)
+    return min(math.ceil(count / size), math.ceil(count / distributed.world_size()))
+
+
+def fewest_rows(sampler: GlobalBatchSampler, accumulate: int) -> int:
+    """The rows of the smallest part of a share that any rank's model sees at a time."""
+    return min(
+        sampler.count(step) // distributed.world_size() // micro_batches(sampler, step, accumulate)
+        for step in (0, sampler.steps - 1)
+    )
+
+
 def train_step(
-    model: nn.Module, images: Tensor, labels: Tensor, total_weight: float, optimizer, scaler, objective=CROSS_ENTROPY
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    total_weight: float,
+    optimizer,
+    scaler,
+    objective=CROSS_ENTROPY,
+    *,
+    parts: int = 1,
+    clip_norm: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimizer along the gradient of the mean loss over the global batch.
 
@@ -122,18 +152,31 @@ def train_step(
     total_weight : what the sum of all ranks' losses is divided by, see objectives; without class weights the number of
         their rows
     objective : what is learned, see objectives
+    parts : forward and backward passes in which the share is taken, the same on every rank; the gradient is their sum,
+        while BatchNorm that is not frozen takes its statistics of each
+    clip_norm : a longer gradient is scaled down to this Euclidean norm, over all parameters and after the averaging,
+        so it is the same on all ranks; None leaves it
 
     Returns
     -------
     summed loss and sum of right predictions of this share, as tensors on the device
     """
-    logits = model(images).float()
-    loss_sum = objective.training_losses(logits, labels).sum()
-    scaler.scale(loss_sum * (distributed.world_size() / total_weight)).backward()
+    loss_sums, rights = [], []
+    pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
+    for part, (some_images, some_labels) in enumerate(pairs, start=1):
+        with distributed.without_averaging(model) if part < parts else nullcontext():
+            logits = model(some_images).float()
+            loss_sum = objective.training_losses(logits, some_labels).sum()
+            scaler.scale(loss_sum * (distributed.world_size() / total_weight)).backward()
+        loss_sums.append(loss_sum.detach())
+        rights.append(objective.right(objective.probabilities(logits.detach()), some_labels).sum())
+    if clip_norm is not None:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return loss_sum.detach(), objective.right(objective.probabilities(logits.detach()), labels).sum()
+    return torch.stack(loss_sums).sum(), torch.stack(rights).sum()
 
 
 def train_epoch(
@@ -144,6 +187,8 @@ def train_epoch(
     device: torch.device,
     *,
     objective=CROSS_ENTROPY,
+    accumulate: int = 1,
+    clip_norm: float | None = None,
     begin: Totals | None = None,
     after_step: Callable[[int, RunningTotals], None] = lambda steps, running: None,
 ) -> Totals:
@@ -152,6 +197,8 @@ def train_epoch(
     Parameters
     ----------
     objective : what is learned, see objectives
+    accumulate : parts of a global batch, see micro_batches
+    clip_norm : see train_step
     begin : the sums of the epoch's earlier steps, where they were made before
     after_step : called after each step with the epoch's steps that are done and its sums, not read yet
 
@@ -169,7 +216,10 @@ def train_epoch(
         torch.manual_seed(key_of(sampler.seed, epoch, step, distributed.rank()))
         images, labels = to_device(images, labels, device)
         total_weight = objective.total_weight(loader.dataset.labels[sampler.batch(epoch, step)])
-        loss_sum, correct = train_step(model, images, labels, total_weight, optimizer, scaler, objective)
+        parts = micro_batches(sampler, step, accumulate)
+        loss_sum, correct = train_step(
+            model, images, labels, total_weight, optimizer, scaler, objective, parts=parts, clip_norm=clip_norm
+        )
         running.add(step, loss_sum, correct, len(labels))
         after_step(step + 1, running)
     return running.read()

@@ -11,9 +11,10 @@ from torchvision.transforms import functional as TF
 
 from pyimagesearch import config, distributed, training
 from pyimagesearch.augmentation import eval_transform, train_transform
-from pyimagesearch.create_dataloaders import get_dataloader
+from pyimagesearch.create_dataloaders import GlobalBatchSampler, get_dataloader
 from pyimagesearch.errors import UserError
 from pyimagesearch.food_classifier import FrozenBatchNorm2d
+from pyimagesearch.objectives import CrossEntropy, balanced_weights
 from pyimagesearch.training import NonFiniteLoss, RunningTotals, Totals, prepare_batchnorm
 
 CPU = torch.device("cpu")
@@ -95,6 +96,72 @@ def test_the_ranks_steps_average_to_that_gradient_with_unequal_and_empty_shares(
     assert torch.allclose(torch.stack(steps).mean(0), reference.weight.grad, atol=1e-6)
 
 
+@pytest.mark.parametrize("parts", [2, 3, 4, 5])
+def test_a_share_taken_in_parts_gives_the_gradient_of_the_whole(parts):
+    images, labels = batch(5)
+    whole, accumulated = Net(), Net()
+    results = [
+        training.train_step(model, images, labels, 5, sgd(model), no_scaler(), parts=n)
+        for model, n in ((whole, 1), (accumulated, parts))
+    ]
+    assert not torch.equal(whole.weight, Net().weight)
+    assert torch.allclose(accumulated.weight, whole.weight, atol=1e-6)
+    assert torch.allclose(results[1][0], results[0][0]) and torch.equal(results[1][1], results[0][1])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("size, batch_size, accumulate", [(23, 8, 1), (23, 8, 2), (23, 8, 3), (25, 8, 8), (7, 7, 4)])
+def test_no_part_is_empty_on_all_ranks_or_larger_than_the_memory_that_it_saves(
+    monkeypatch, world, size, batch_size, accumulate
+):
+    monkeypatch.setattr(distributed, "world_size", lambda: world)
+    sampler, fewest = GlobalBatchSampler(size, batch_size), []
+    for step in range(sampler.steps):
+        parts = training.micro_batches(sampler, step, accumulate)
+        shares = [
+            (rank + 1) * sampler.count(step) // world - rank * sampler.count(step) // world for rank in range(world)
+        ]
+        rows = [[len(part) for part in torch.empty(share).tensor_split(parts)] for share in shares]
+        assert all(sum(together) > 0 for together in zip(*rows, strict=True))
+        assert max(map(max, rows)) <= math.ceil(math.ceil(batch_size / accumulate) / world) + (world > 1)
+        fewest.append(min(map(min, rows)))
+    assert training.fewest_rows(sampler, accumulate) == min(fewest)
+
+
+def test_a_longer_gradient_is_scaled_down_to_the_norm_and_a_shorter_one_is_left():
+    images, labels = batch(5)
+    free = Net()
+    training.train_step(free, images, labels, 5, sgd(free), no_scaler())
+    gradient = Net().weight - free.weight
+    for norm, expected in ((gradient.norm() / 2, gradient / 2), (gradient.norm() * 2, gradient)):
+        model = Net()
+        training.train_step(model, images, labels, 5, sgd(model), no_scaler(), parts=2, clip_norm=float(norm))
+        assert torch.allclose(Net().weight - model.weight, expected, atol=1e-6)
+
+
+def test_the_gradient_is_clipped_as_it_is_without_the_loss_scale_of_float16():
+    images, labels = batch(5)
+    models = Net(), Net()
+    for model, scaler in zip(models, (no_scaler(), torch.amp.GradScaler("cpu", init_scale=1024.0)), strict=True):
+        training.train_step(model, images, labels, 5, sgd(model), scaler, clip_norm=0.1)
+    assert torch.allclose(models[1].weight, models[0].weight, atol=1e-6)
+
+
+def test_class_weights_and_smoothing_train_along_torchs_weighted_mean_and_leave_evaluation(photos):
+    root = photos({"a": 6, "b": 2})
+    data, loader = get_dataloader(root, eval_transform(SIZE), 8, workers=0)
+    images, labels = torch.stack([image for image, _ in data]), torch.tensor(data.targets)
+    objective = CrossEntropy(class_weights=balanced_weights(data.labels, 2), label_smoothing=0.1)
+    model, reference = Net(), Net()
+    weight = torch.tensor(objective.class_weights, dtype=torch.float32)
+    F.cross_entropy(reference(images), labels, weight=weight, label_smoothing=0.1).backward()
+    train(model, loader, 1.0, objective=objective)
+    assert torch.allclose(model.weight, reference.weight - reference.weight.grad, atol=1e-6)
+    _, in_order = get_dataloader(root, eval_transform(SIZE), 3, shuffle=False, workers=0)
+    plain = training.evaluate(model, in_order, CPU)
+    assert training.evaluate(model, in_order, CPU, objective=objective) == plain
+
+
 def test_a_step_waits_for_nothing():
     """On the meta device a tensor has no value: to read one there, as .item(), .cpu() or `if` do, is an error."""
     model = Net().to("meta")
@@ -102,7 +169,7 @@ def test_a_step_waits_for_nothing():
     running = RunningTotals(torch.device("meta"))
     for step in range(2):
         on_device = training.to_device(images, labels, torch.device("meta"))
-        loss_sum, correct = training.train_step(model, *on_device, 4, sgd(model), no_scaler())
+        loss_sum, correct = training.train_step(model, *on_device, 4, sgd(model), no_scaler(), parts=2, clip_norm=1.0)
         running.add(step, loss_sum, correct, 4)
     with pytest.raises((RuntimeError, NotImplementedError)):
         running.read()

@@ -16,9 +16,9 @@ def main() -> None:
     take_step, add = training.train_step, training.RunningTotals.add
     pending = []
 
-    def train_step(model, images, labels, *rest):
+    def train_step(model, images, labels, *rest, **options):
         pending[:] = [hashlib.sha256(image.numpy().tobytes()).hexdigest()[:16] for image in images.contiguous()]
-        return take_step(model, images, labels, *rest)
+        return take_step(model, images, labels, *rest, **options)
 
     def noting_add(self, step, *rest):
         with open(os.path.join(os.environ["STEP_LOG"], f"step{step}-rank{distributed.rank()}.txt"), "w") as file:

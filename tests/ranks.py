@@ -7,6 +7,7 @@ import json
 import os
 import sys
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,6 +16,7 @@ from pyimagesearch.augmentation import eval_transform, train_transform
 from pyimagesearch.create_dataloaders import get_dataloader
 from pyimagesearch.errors import UserError, run
 from pyimagesearch.food_classifier import FoodClassifier
+from pyimagesearch.objectives import CrossEntropy
 
 GLOBAL_BATCH, EPOCHS = 8, 3
 
@@ -50,7 +52,9 @@ class Watched:
             yield images, labels
 
 
-def train(data: str, output: str, launch: distributed.Launch, batchnorm: str) -> None:
+def train(data: str, output: str, launch: distributed.Launch, batchnorm: str, name: str = "", **options) -> None:
+    """`name` is of the files; `options` are train_epoch's, and `objective` a function of the dataset."""
+    name = name or batchnorm
     torch.manual_seed(0)
     train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
     _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
@@ -63,10 +67,12 @@ def train(data: str, output: str, launch: distributed.Launch, batchnorm: str) ->
     model = distributed.wrap(model, launch)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
+    if "objective" in options:
+        options["objective"] = options["objective"](train_set)
     losses, confusion = [], []
     for epoch in range(EPOCHS):
         loader.batch_sampler.set_position(epoch)
-        trained = training.train_epoch(model, loader, optimizer, scaler, launch.device)
+        trained = training.train_epoch(model, loader, optimizer, scaler, launch.device, **options)
         probabilities, sample_losses = training.predict(model, val_loader, launch.device)
         counts = torch.zeros(len(train_set.classes), len(train_set.classes), dtype=torch.int64)
         pairs = torch.tensor(val_loader.dataset.labels), torch.from_numpy(probabilities.argmax(1))
@@ -75,8 +81,8 @@ def train(data: str, output: str, launch: distributed.Launch, batchnorm: str) ->
         confusion.append(counts.tolist())
         assert trained.count == len(train_set)
     if distributed.is_main():
-        torch.save(distributed.unwrap(model).state_dict(), f"{output}/{batchnorm}.pth")
-        with open(f"{output}/{batchnorm}.json", "w") as file:
+        torch.save(distributed.unwrap(model).state_dict(), f"{output}/{name}.pth")
+        with open(f"{output}/{name}.json", "w") as file:
             json.dump({"losses": losses, "confusion": confusion}, file)
 
 
@@ -84,6 +90,19 @@ def frozen_and_synchronised(data, output, launch):
     train(data, output, launch, "frozen")
     train(data, output, launch, "sync")
     train(data, output, launch, "frozen backbone")
+
+
+def weighted(dataset) -> CrossEntropy:
+    """Classes 0, 1, 2 count 1, 2 and 4: as unequal as shares are, so that no mean comes out right by chance."""
+    return CrossEntropy(label_smoothing=0.1, class_weights=np.array([1.0, 2.0, 4.0]))
+
+
+def accumulated(data, output, launch):
+    """The same in as many parts as there are ranks, by several recipes; the last global batch has one photo."""
+    parts = distributed.world_size()
+    train(data, output, launch, "frozen", "accumulated", accumulate=parts)
+    train(data, output, launch, "frozen", "weighted", accumulate=parts, objective=weighted, clip_norm=0.5)
+    train(data, output, launch, "sync", "sync in parts", accumulate=3)
 
 
 def samples(data, output, launch):
@@ -124,7 +143,7 @@ def main() -> None:
         CASES[case](data, output, launch)
 
 
-CASES = {f.__name__: f for f in (frozen_and_synchronised, samples, unreadable, not_finite)}
+CASES = {f.__name__: f for f in (frozen_and_synchronised, accumulated, samples, unreadable, not_finite)}
 
 if __name__ == "__main__":
     run(main)

@@ -56,13 +56,48 @@ def trained(data, tmp_path_factory):
 @pytest.mark.parametrize("batchnorm", ["frozen", "sync", "frozen backbone"])
 @pytest.mark.parametrize("processes", [2, 3])
 def test_losses_and_weights_do_not_depend_on_the_number_of_processes(trained, batchnorm, processes):
-    one, several = (json.loads((trained[n] / f"{batchnorm}.json").read_text()) for n in (1, processes))
-    assert several["losses"] == pytest.approx(one["losses"], rel=1e-5)
-    assert several["confusion"] == one["confusion"]
-    weights, others = (torch.load(trained[n] / f"{batchnorm}.pth") for n in (1, processes))
+    assert_same(trained[1] / batchnorm, trained[processes] / batchnorm)
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Losses, confusion and weights of two trainings, up to the rounding of float32."""
+    expected, found = (json.loads(Path(f"{run}.json").read_text()) for run in (one, other))
+    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
+    assert found["confusion"] == expected["confusion"]
+    weights, others = (torch.load(f"{run}.pth") for run in (one, other))
     assert weights.keys() == others.keys()
     for name in weights:
         torch.testing.assert_close(others[name], weights[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.fixture(scope="module")
+def in_parts(data, tmp_path_factory):
+    """{world size: folder} of the same training in 1, 2 and 3 processes, each share taken in as many parts."""
+    folders = {}
+    for processes in (1, 2, 3):
+        folders[processes] = tmp_path_factory.mktemp(f"parts{processes}")
+        done = torchrun(processes, "accumulated", data, folders[processes])
+        assert done.returncode == 0, done.stderr
+    return folders
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_accumulated_steps_are_those_of_the_whole_batch(trained, in_parts, processes):
+    assert_same(trained[1] / "frozen", in_parts[processes] / "accumulated")
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_weighted_means_and_clipped_gradients_do_not_depend_on_the_number_of_processes(in_parts, processes):
+    assert_same(in_parts[1] / "weighted", in_parts[processes] / "weighted")
+    plain, weighted = (torch.load(in_parts[1] / f"{name}.pth") for name in ("accumulated", "weighted"))
+    assert not torch.allclose(plain["classifier.weight"], weighted["classifier.weight"], atol=1e-4)
+
+
+def test_synchronised_statistics_are_of_each_part(in_parts):
+    for processes in (1, 2, 3):
+        weights = torch.load(in_parts[processes] / "sync in parts.pth")
+        assert weights["baseModel.features.1.num_batches_tracked"] == 3 * (3 * 3 + 1)
+        assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
 def test_training_does_change_the_weights_and_synchronised_statistics(trained):

@@ -20,6 +20,15 @@ NONSENSE = {
     ("training", "--batch-size"): WHOLE,
     ("training", "--global-batch-size"): WHOLE,
     ("training", "--lr"): ("0", "-1e-3", "", "fast", "nan", "inf", "1e999"),
+    ("training", "--optimizer"): ("", "lion"),
+    ("training", "--scheduler"): ("", "linear"),
+    ("training", "--lr-final"): ("-1", "1.1", "nan"),
+    ("training", "--warmup-epochs"): ("-1", "1.5", "20"),
+    ("training", "--weight-decay"): ("-1", "inf", "nan"),
+    ("training", "--clip-norm"): ("0", "-1", "nan"),
+    ("training", "--accumulate"): WHOLE,
+    ("training", "--label-smoothing"): ("-0.1", "1", "nan"),
+    ("training", "--class-weights"): ("", "equal"),
     ("training", "--seed"): ("-1", "0.5", "", "now", "2147483648"),
     ("training", "--keep"): ("", "first"),
     ("training", "--amp"): ("", "on", "fp8"),
@@ -44,6 +53,8 @@ EXCLUSIVE = [
     ("training", ["--resume", "--restart"]),
     ("training", ["--freeze-backbone", "--weights", "none"]),
     ("training", ["--no-freeze-bn", "--freeze-backbone"]),
+    ("training", ["--lr-final", "0.1", "--scheduler", "step"]),
+    ("training", ["--warmup-epochs", "3", "--epochs", "3"]),
 ]
 
 
@@ -73,6 +84,8 @@ def test_without_flags_training_is_the_tutorials():
     assert (args.augment, args.weights, args.keep, args.parallel) == ("tutorial", "imagenet", "best", "auto")
     assert (args.batch_size, args.global_batch_size, args.limit, args.workers) == (None, None, None, None)
     assert (args.model, args.channels) == ("densenet121", 3)
+    assert (args.optimizer, args.scheduler, args.warmup_epochs, args.weight_decay) == ("adam", "step", 0, 0)
+    assert (args.accumulate, args.clip_norm, args.label_smoothing, args.class_weights) == (1, None, 0, "none")
     assert not (args.sync_bn or args.resume or args.restart or args.freeze_backbone)
 
 

@@ -38,6 +38,7 @@ def train(args, launch) -> int:
     from pyimagesearch.progress import BetweenSteps, Stopped, make_bar
     from pyimagesearch.run import Run
     from pyimagesearch.signals import StopSignals
+    from pyimagesearch.tensorboard_log import TensorBoardLog
     from pyimagesearch.terminal import info
 
     device = launch.device
@@ -122,7 +123,8 @@ def train(args, launch) -> int:
         "training photos (fingerprint)": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
         **optimization.identity(args),
     }  # fmt: skip
-    run = Run(model, opt, scaler, lrScheduler, identity, args.output)
+    log = TensorBoardLog(args.output, sampler.steps, wanted=args.tensorboard)
+    run = Run(model, opt, scaler, lrScheduler, identity, args.output, log)
     firstEpoch, firstStep, begin = 0, 0, None
     if state is None:
         checkpoints.clear()
@@ -131,6 +133,8 @@ def train(args, launch) -> int:
             checkpoint.check_same_run(state, identity)
         begin = run.load(state)
         firstEpoch, firstStep = state["epoch"], state["step"]
+    with distributed.failing_together():
+        log.open(firstEpoch * sampler.steps + firstStep, vars(args))
 
     info("training the network...")
     startTime = time.time()
@@ -141,7 +145,7 @@ def train(args, launch) -> int:
                 sampler.set_position(e, firstStep if e == firstEpoch else 0)
                 with BetweenSteps(
                     f"epoch {e + 1}/{args.epochs}", sampler, signals, args.checkpoint_every,
-                    save=lambda step, totals, e=e: checkpoints.save(run.state(e, step, totals)),
+                    save=lambda step, totals, e=e: checkpoints.save(run.state(e, step, totals)), log=log,
                 ) as between:  # fmt: skip
                     trained = training.train_epoch(
                         model, trainLoader, opt, scaler, device, objective=objective, accumulate=args.accumulate,
@@ -184,12 +188,14 @@ def report(run, testLoader, device, objective) -> None:
         return
     preds = probabilities.argmax(axis=1)
     accuracy = float((preds == testDS.labels).mean())
-    run.write_facts(test_loss=float(losses.mean()), test_acc=accuracy)
+    metrics = {"test_loss": float(losses.mean()), "test_acc": accuracy}
+    run.write_facts(**metrics)
     print(reporting.write_report(run.output, testDS.labels, preds, testDS.classes))
     reporting.plot_history(os.path.join(run.output, os.path.basename(config.PLOT_PATH)), run.history)
     reporting.plot_confusion_matrix(
         os.path.join(run.output, "confusion_matrix.png"), testDS.labels, preds, testDS.classes
     )
+    run.log.add_report(len(run.history), testDS, probabilities, **metrics)
     print(f"[INFO] test accuracy {accuracy:.4f} of the model of epoch {run.kept_epoch}: {model_path(run.output)}")
 
 

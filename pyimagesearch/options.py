@@ -208,6 +208,10 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--sync-bn", action="store_true", help="let BatchNorm take its statistics over all processes (SyncBatchNorm)"
     )
 
+    parser.add_argument_group("logs").add_argument(
+        "--tensorboard", action="store_true", help="curves, flags and pictures for TensorBoard, in OUTPUT/tensorboard"
+    )
+
     recovery = parser.add_argument_group("recovery")
     recovery.add_argument(
         "--checkpoint-every",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pyimagesearch import distributed, terminal
 from pyimagesearch.create_dataloaders import GlobalBatchSampler
 from pyimagesearch.signals import StopSignals
+from pyimagesearch.tensorboard_log import TensorBoardLog
 from pyimagesearch.training import RunningTotals, Totals
 
 READ_EVERY_S = 0.5
@@ -29,6 +30,7 @@ class BetweenSteps:
     signals : what this rank received
     checkpoint_every : steps; None for no checkpoint within the epoch
     save : saves the run, given the steps of this epoch that are done and the sums so far
+    log : told of some steps
 
     Attributes
     ----------
@@ -42,8 +44,10 @@ class BetweenSteps:
         signals: StopSignals,
         checkpoint_every: int | None,
         save: Callable[[int, Totals], None],
+        log: TensorBoardLog,
     ):
         self.sampler, self.signals, self.checkpoint_every, self.save = sampler, signals, checkpoint_every, save
+        self.log, self.epoch = log, sampler.epoch
         self.bar = make_bar(title, sampler.size, sampler.step * sampler.global_batch)
         self.photos = self.bar.total - self.bar.n
         self.read_at = time.monotonic()
@@ -60,11 +64,14 @@ class BetweenSteps:
         save = self.checkpoint_every and done % self.checkpoint_every == 0 and done < self.sampler.steps
         photos = min(done * self.sampler.global_batch, self.sampler.size)
         self.bar.update(photos - self.bar.n)
-        if not (signal or read or save):
+        log = self.log.due(done)
+        if not (signal or read or save or log):
             return
         totals = running.read()
         self.read_at = time.monotonic()
         self.bar.set_postfix_str(f"loss {totals.mean_loss:.4f}, accuracy {totals.accuracy:.4f}", refresh=False)
+        if log:
+            self.log.add_step(self.epoch, done, totals)
         if signal or save:
             self.save(done, totals)
         if signal:

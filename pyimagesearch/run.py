@@ -14,6 +14,7 @@ from pyimagesearch.checkpoint import save_tensors, to_cpu
 from pyimagesearch.errors import UserError, describe
 from pyimagesearch.files import write_json
 from pyimagesearch.reporting import best_epoch, write_history
+from pyimagesearch.tensorboard_log import TensorBoardLog
 from pyimagesearch.training import Totals
 from pyimagesearch.weights import read_state_dict
 
@@ -26,6 +27,7 @@ class Run:
     ----------
     identity : what decides the training stream, by the name of its flag, and what else a later start must know
     output : the folder of the trained model and its history, which rank 0 writes
+    log : what it tells TensorBoard
     history : one row an epoch, see reporting.HISTORY_COLUMNS
     """
 
@@ -35,14 +37,17 @@ class Run:
     scheduler: torch.optim.lr_scheduler.LRScheduler
     identity: dict
     output: str
+    log: TensorBoardLog = field(default_factory=TensorBoardLog)
     history: list[dict] = field(default_factory=list)
 
     def state(self, epoch: int, step: int = 0, totals: Totals | None = None) -> dict:
         """The run after `epoch` whole epochs and `step` steps of the next, whose sums so far are `totals`."""
+        self.log.flush()
         return {
             "epoch": epoch,
             "step": step,
             "totals": None if totals is None else asdict(totals),
+            "logged": asdict(self.log.logged),
             "model": distributed.unwrap(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -59,6 +64,7 @@ class Run:
         self.scaler.load_state_dict(state["scaler"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.history[:] = state["history"]
+        self.log.logged = Totals(**state["logged"])
         return state["totals"] and Totals(**state["totals"])
 
     def end_epoch(self, trained: Totals, validated: Totals, seconds: float, images_per_s: float) -> None:
@@ -73,6 +79,7 @@ class Run:
             "lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds, "images_per_s": images_per_s,
         })  # fmt: skip
         self.scheduler.step()
+        self.log.add_epoch(self.history[-1])
         with distributed.failing_together():
             if distributed.is_main():
                 self._write_epoch(epoch)

@@ -150,7 +150,8 @@ def test_the_gradient_is_clipped_as_it_is_without_the_loss_scale_of_float16():
 def test_class_weights_and_smoothing_train_along_torchs_weighted_mean_and_leave_evaluation(photos):
     root = photos({"a": 6, "b": 2})
     data, loader = get_dataloader(root, eval_transform(SIZE), 8, workers=0)
-    images, labels = torch.stack([image for image, _ in data]), torch.tensor(data.targets)
+    labels = torch.from_numpy(data.labels)
+    images, _ = training.to_device(torch.stack([image for image, _ in data]), labels, CPU)
     objective = CrossEntropy(class_weights=balanced_weights(data.labels, 2), label_smoothing=0.1)
     model, reference = Net(), Net()
     weight = torch.tensor(objective.class_weights, dtype=torch.float32)

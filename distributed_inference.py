@@ -1,95 +1,149 @@
-"""Show what the trained classifier says of photos it has not seen.
+"""Show what the trained classifier says of photos.
 
 python distributed_inference.py                                          # a few of the test split: results.png
 python distributed_inference.py --seed 1 --count 12
-python distributed_inference.py --images photos/ --csv predictions.csv   # your own
+python distributed_inference.py --on test                                # all of it: the report of training
+python distributed_inference.py --images photos/ --top-k 3 --csv predictions.csv   # your own
+python distributed_inference.py --export model.onnx                      # for programs without this one
 torchrun --standalone --nproc-per-node=gpu distributed_inference.py --images photos/ --csv predictions.csv
 """
 
 import os
 
-from pyimagesearch import config, errors
+from pyimagesearch import config, errors, terminal
 from pyimagesearch.options import inference_options
 
 
 def main() -> None:
     args = inference_options()  # before the imports that take seconds
-    import torch
-
-    from pyimagesearch import distributed, terminal
-    from pyimagesearch.food_classifier import amp_dtype, load_classifier
-    from pyimagesearch.run import model_path, read_facts
-
     terminal.quiet = args.quiet
-    facts = read_facts(args.output)
+    from pyimagesearch import distributed
+    from pyimagesearch.inference import load_trained
+
     with distributed.started() as launch:
+        if args.export is not None:
+            export_model(args)
+            return
         terminal.info(f"number of GPUs found: {launch.gpus}...")
-        # the trained weights alone: nothing is downloaded, and the classes are those the model was trained on
-        model = load_classifier(model_path(args.output), facts)
-        model.amp_dtype = amp_dtype(args.amp, launch.device)
-        model = model.to(launch.device, memory_format=torch.channels_last)
-        model = distributed.wrap_for_inference(model, launch).eval()
+        trained = load_trained(args.output, launch, args.amp)
         if args.images:
-            predict_images(args, model, facts, launch)
+            predict_images(args, trained)
+        elif args.on:
+            evaluate_split(args, trained)
         elif distributed.is_main():
-            show_random_batch(args, model, facts, launch)
+            show_random_batch(args, trained, launch)
 
 
-def show_random_batch(args, model, facts, launch) -> None:
+def show_random_batch(args, trained, launch) -> None:
     """Draw a random batch of the test split, denormalized, with truth, prediction and confidence."""
     import numpy as np
-    import torch
+    from torch.utils.data import default_collate
 
-    from pyimagesearch import reporting, terminal
-    from pyimagesearch.augmentation import denormalize, eval_transform
+    from pyimagesearch import reporting
+    from pyimagesearch.augmentation import denormalize
+    from pyimagesearch.inference import answer, transform_of
     from pyimagesearch.photo_dataset import PhotoFolder
+    from pyimagesearch.training import to_device
 
-    testDS = PhotoFolder(os.path.join(args.data, "evaluation"), eval_transform(facts["image_size"]))
+    testDS = PhotoFolder(os.path.join(args.data, "evaluation"), transform_of(trained.facts))
     count = min(args.count or config.PRED_BATCH_SIZE * launch.devices, len(testDS))
     terminal.info(f"using a batch size of {count}...")
     chosen = np.random.default_rng(args.seed).choice(len(testDS), count, replace=False)
-    images = torch.stack([testDS[int(index)][0] for index in chosen])
-    truths = [testDS.classes[label] for label in testDS.labels[chosen]]
+    images, labels = default_collate([testDS[int(index)] for index in chosen])
+    images, labels = to_device(images, labels, trained.device)
 
-    with torch.inference_mode():
-        probabilities = model(images.to(launch.device)).float().softmax(1).cpu()
-    confidences, preds = probabilities.max(1)
-    predictions = [facts["classes"][index] for index in preds.tolist()]
-    for index, truth, prediction, confidence in zip(chosen, truths, predictions, confidences.tolist(), strict=True):
-        path = errors.one_line(testDS.path(int(index)))
-        print(f"{path}: Ground Truth: {truth}, Predicted: {prediction} ({confidence:.1%})")
+    predictions = answer(trained, [testDS.path(int(index)) for index in chosen], images)
+    truths = [testDS.classes[label] for label in labels]
+    for truth, one in zip(truths, predictions, strict=True):
+        said = one.error or f"{one.prediction} ({one.confidence:.1%})"
+        print(f"{errors.one_line(one.path)}: Ground Truth: {truth}, Predicted: {said}")
 
     results = os.path.join(args.output, "results.png")
-    right = sum(truth == prediction for truth, prediction in zip(truths, predictions, strict=True))
+    names = [one.prediction for one in predictions]
+    right = sum(truth == name for truth, name in zip(truths, names, strict=True))
     print(f"[INFO] {right} of {count} right: {results}", flush=True)
-    reporting.plot_predictions(results, denormalize(images), truths, predictions, confidences.tolist(), show=True)
+    confidences = [one.confidence for one in predictions]
+    reporting.plot_predictions(results, denormalize(images), truths, names, confidences, show=True)
 
 
-def predict_images(args, model, facts, launch) -> None:
+def predict_images(args, trained) -> None:
     """Say of each photo that the person named what it shows; all ranks share the work and rank 0 tells."""
-    from pyimagesearch import distributed
-    from pyimagesearch.inference import list_photos, predict_photos, write_predictions
+    from pyimagesearch import distributed, predictions
+    from pyimagesearch.files import refuse_unwritable
+    from pyimagesearch.inference import check_top_k, list_photos, predict_photos
     from pyimagesearch.progress import make_bar
 
     with distributed.failing_together():
+        check_top_k(args.top_k, trained.facts)
         paths = list_photos(args.images)
+        if distributed.is_main():
+            if args.csv is not None:
+                refuse_unwritable(args.csv)
+            if args.pages:
+                refuse_unwritable(predictions.page_path(args.output))
     workers = distributed.cores_of_rank() if args.workers is None else args.workers
     with make_bar("photos", len(paths)) as bar:
-        predictions = predict_photos(model, paths, facts, launch.device, workers=workers, after_batch=bar.update)
+        found = predict_photos(trained, paths, top_k=args.top_k, workers=workers, after_batch=bar.update)
     if not distributed.is_main():
         return
-    if args.csv:
-        write_predictions(args.csv, predictions)
-    else:
-        for item in predictions:
-            said = item.error or f"{item.prediction} ({item.confidence:.1%})"
-            print(f"{errors.one_line(item.path)}: {said}")
-    unreadable = sum(bool(item.error) for item in predictions)
-    print(
-        f"[INFO] {len(predictions)} photos"
-        + (f", {unreadable} of them unreadable" if unreadable else "")
-        + (f": {args.csv}" if args.csv else "")
-    )
+    shown = found if args.csv is None else found[: predictions.ROWS]
+    print(predictions.prediction_table(shown, args.top_k))
+    if len(shown) < len(found):
+        print(f"and {len(found) - len(shown):,} more")
+    unreadable = sum(bool(one.error) for one in found)
+    print(f"[INFO] {len(found):,} photos" + (f", {unreadable:,} of them unreadable" if unreadable else ""), flush=True)
+    if args.csv is not None:
+        predictions.write_predictions(args.csv, found, args.top_k)
+        print(f"[INFO] predictions: {errors.one_line(args.csv)}", flush=True)
+    if args.pages:
+        print(predictions.draw_pages(args.output, found, args.pages))
+
+
+def evaluate_split(args, trained) -> None:
+    """Report on a whole split, as training does at its end on the test split; the same for any number of processes."""
+    from pyimagesearch import distributed, predictions, reporting, training
+    from pyimagesearch.files import refuse_unwritable
+    from pyimagesearch.inference import check_top_k, open_split, predictions_of
+    from pyimagesearch.progress import make_bar
+
+    classes = trained.facts["classes"]
+    workers = distributed.cores_of_rank() if args.workers is None else args.workers
+    with distributed.failing_together():
+        check_top_k(args.top_k, trained.facts)
+        if args.csv is not None and distributed.is_main():
+            refuse_unwritable(args.csv)
+    dataset, loader = open_split(trained, args.data, args.on, workers)
+    with make_bar(args.on, len(dataset)) as bar:
+        probabilities, _ = training.predict(trained.model, loader, trained.device, bar.update)
+    if not distributed.is_main():
+        return
+    preds = probabilities.argmax(axis=1)
+    print(reporting.report_text(dataset.labels, preds, classes))
+    print(predictions.confusion_table(dataset.labels, preds, classes))
+    found = predictions_of([dataset.path(index) for index in range(len(dataset))], probabilities, classes, args.top_k)
+    truths = [classes[label] for label in dataset.labels]
+    if args.csv is not None:
+        predictions.write_predictions(args.csv, found, args.top_k, truths)
+        print(f"[INFO] predictions: {errors.one_line(args.csv)}")
+    if args.top_k > 1:
+        named = sum(truth in one.classes for truth, one in zip(truths, found, strict=True))
+        print(f"[INFO] {args.on} accuracy of the {args.top_k} likeliest classes {named / len(found):.4f}")
+    print(f"[INFO] {args.on} accuracy {float((preds == dataset.labels).mean()):.4f} of {len(found):,} photos")
+
+
+def export_model(args) -> None:
+    """Write the trained model as one file that other programs run, checked against this one."""
+    from pyimagesearch import distributed, exporting
+    from pyimagesearch.food_classifier import load_classifier
+    from pyimagesearch.run import model_path, read_facts
+
+    with distributed.failing_together():
+        if distributed.is_main():
+            exporting.check_possible(args.export)
+            facts = read_facts(args.output)
+            terminal.info("exporting the model...")
+            done = exporting.export(load_classifier(model_path(args.output), facts), facts, args.export)
+            print(f"[INFO] {errors.one_line(args.export)}: {done}")
 
 
 if __name__ == "__main__":

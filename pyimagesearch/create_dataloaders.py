@@ -224,7 +224,7 @@ def get_dataloader(
         num_workers=workers,
         pin_memory=config.DEVICE.type == "cuda",
         persistent_workers=workers > 0,
-        worker_init_fn=_begin_worker,
+        worker_init_fn=begin_worker,
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
     )
     return dataset, loader
@@ -243,7 +243,7 @@ def share_workers(workers: int | None) -> tuple[int, int]:
     return total - evaluation, evaluation
 
 
-def _begin_worker(worker: int) -> None:
+def begin_worker(worker: int) -> None:
     """A terminal sends Ctrl-C to the whole process group, but the rank still needs its batch to stop at a step."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from pyimagesearch.errors import UserError
+
 TEMPORARY_SUFFIX = ".tmp"
 
 
@@ -41,6 +43,19 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             os.unlink(temporary)
         raise
     sync_folder(folder)
+
+
+def refuse_unwritable(path: str | os.PathLike) -> None:
+    """Raise UserError where atomic_write could not write `path`, so that nobody learns it after the work."""
+    path = os.fspath(path)
+    if not os.path.basename(path) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise UserError(f"cannot write to {path!r}: it is no regular file; name one")
+    probe = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    try:
+        write_text(probe, "")
+        os.unlink(probe)
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror or error}; name another file") from None
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -1,8 +1,10 @@
-"""What the trained model says of any photos, shared out to the ranks."""
+"""What the trained model says of photos, shared out to the ranks: of any, or of a whole split with its truths."""
 
-import csv
+import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,27 +12,120 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from pyimagesearch import config, distributed
-from pyimagesearch.augmentation import eval_transform
-from pyimagesearch.create_dataloaders import WholeBatchSampler
-from pyimagesearch.errors import UserError, one_line
-from pyimagesearch.files import atomic_write
-from pyimagesearch.photo_dataset import Key
-from pyimagesearch.photos import photos_below, read_photo
+from pyimagesearch import config, distributed, terminal
+from pyimagesearch.augmentation import SquareTransform, eval_transform
+from pyimagesearch.create_dataloaders import PhotoLoader, WholeBatchSampler, begin_worker, get_dataloader
+from pyimagesearch.errors import UserError
+from pyimagesearch.food_classifier import amp_dtype, load_classifier
+from pyimagesearch.objectives import CROSS_ENTROPY
+from pyimagesearch.photo_dataset import Key, PhotoFolder
+from pyimagesearch.photos import describe_fault, photos_below, read_pixels
+from pyimagesearch.run import model_path, read_facts
+from pyimagesearch.training import to_device
 
-CSV_COLUMNS = ("path", "prediction", "confidence", "error")
+BATCH = 32  # photos; as many workers read as there are batches, so a few hundred photos must be several
 
 
 class Prediction(NamedTuple):
-    """What is said of one photo: a class and its probability, or why the photo could not be read."""
+    """What is said of one photo: the likeliest classes, best first, with their probabilities; or why nothing is."""
 
     path: str
-    prediction: str
-    confidence: float
+    classes: tuple[str, ...] = ()
+    confidences: tuple[float, ...] = ()
     error: str = ""
 
+    @property
+    def prediction(self) -> str:
+        """The likeliest class, "" where there is none."""
+        return self.classes[0] if self.classes else ""
 
-def list_photos(named: Sequence[str]) -> list[str]:
+    @property
+    def confidence(self) -> float:
+        """The probability of the likeliest class, NaN where there is none."""
+        return self.confidences[0] if self.confidences else math.nan
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model where it computes.
+
+    model : in evaluation mode, on `device`; several GPUs of one process share it by nn.DataParallel
+    facts : what the .json beside it says, see run.read_facts
+    """
+
+    model: nn.Module
+    facts: dict
+    device: torch.device
+
+
+def load_trained(output: str, launch: distributed.Launch, amp: str = "auto") -> Trained:
+    """The trained model in the folder `output`, on every rank. Nothing is downloaded.
+
+    amp : see food_classifier.amp_dtype; "auto" is what the model was trained in, where the device has it
+
+    Raises
+    ------
+    UserError : there is no trained model, it is damaged, or `amp` does not go with the device
+    """
+    with distributed.failing_together():
+        facts = read_facts(output)
+        model = load_classifier(model_path(output), facts)
+        if amp == "auto":
+            amp = _amp_of_training(facts, launch.device)
+        model.amp_dtype = amp_dtype(amp, launch.device)
+    model = model.to(launch.device, memory_format=torch.channels_last)
+    return Trained(distributed.wrap_for_inference(model, launch).eval(), facts, launch.device)
+
+
+def _amp_of_training(facts: dict, device: torch.device) -> str:
+    """What a model was trained in, as the flag says it; "auto" where that does not suit the device, or nobody knows."""
+    trained_in = facts.get("training", {}).get("amp")
+    if trained_in == str(torch.bfloat16) and device.type == "cuda":
+        return "bf16"  # float16, which "auto" takes there, has less range
+    return "off" if trained_in == str(None) else "auto"
+
+
+def transform_of(facts: dict) -> SquareTransform:
+    """What makes pixels for the model of any photo."""
+    return eval_transform(facts["image_size"], facts.get("channels", 3))
+
+
+# --- any photos ------------------------------------------------------------------------------------------------------
+
+
+def predict(
+    paths: Sequence[str | os.PathLike],
+    output: str = config.OUTPUT_PATH,
+    *,
+    top_k: int = 1,
+    batch: int = BATCH,
+    workers: int = 0,
+) -> list[Prediction]:
+    """What the trained model in the folder `output` says of photos: the same as distributed_inference.py.
+
+    Parameters
+    ----------
+    paths : photos, and folders of them
+    top_k : how many classes to name for each photo, best first
+    batch, workers : photos in a batch, and processes that read them; under torchrun, for each rank
+
+    Returns
+    -------
+    one Prediction a photo, in the order of list_photos; of one that cannot be read, with its error
+
+    Raises
+    ------
+    UserError : no such path, no photo, no trained model, or a model of fewer than `top_k` classes
+    """
+    with distributed.started() as launch:
+        trained = load_trained(output, launch)
+        with distributed.failing_together():
+            check_top_k(top_k, trained.facts)
+            photos = list_photos([paths] if isinstance(paths, (str, os.PathLike)) else paths)
+        return predict_photos(trained, photos, top_k=top_k, batch=batch, workers=workers)
+
+
+def list_photos(named: Sequence[str | os.PathLike]) -> list[str]:
     """The photos that a person named: files as they are, and of folders all photos below, sorted, in the order named.
 
     Raises
@@ -38,6 +133,7 @@ def list_photos(named: Sequence[str]) -> list[str]:
     UserError : a path does not exist, or there is no photo at all
     """
     photos = []
+    named = [os.fspath(path) for path in named]
     for path in named:
         if not os.path.lexists(path):
             raise UserError(f"there is no {path}; name photos, or folders that have photos")
@@ -47,30 +143,38 @@ def list_photos(named: Sequence[str]) -> list[str]:
     return photos
 
 
-class PhotoList(Dataset):
-    """Photos by their paths. An item is (what `transform` makes of it, "") or, of a broken one, (zeros, the reason)."""
+def check_top_k(top_k: int, facts: dict) -> None:
+    """Raise UserError where the model has fewer classes than are asked for."""
+    if not 1 <= top_k <= (classes := len(facts["classes"])):
+        raise UserError(
+            f"cannot name the {top_k} likeliest classes: the model knows {classes}; name a number up to that"
+        )
 
-    def __init__(self, paths: Sequence[str], transform, image_size: int):
-        self.paths, self.transform, self.image_size = paths, transform, image_size
+
+class PhotoList(Dataset):
+    """Photos by their paths. An item is (what `transform` makes of it, "") or, of a broken one, (blank, the reason)."""
+
+    def __init__(self, paths: Sequence[str], transform: SquareTransform):
+        self.paths, self.transform = paths, transform
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, str]:
         try:
-            return self.transform(read_photo(self.paths[key.index])), ""
+            with warnings.catch_warnings():  # of odd metadata, and of bombs that are refused anyway
+                warnings.filterwarnings("ignore", module="PIL")
+                return self.transform(read_pixels(self.paths[key.index])), ""
         except Exception as error:  # Pillow's readers of broken files raise nearly anything
-            return torch.zeros(3, self.image_size, self.image_size), str(error) or type(error).__name__
+            return self.transform(np.zeros((1, 1, 3), np.uint8)), describe_fault(error)
 
 
-@torch.inference_mode()
 def predict_photos(
-    model: nn.Module,
+    trained: Trained,
     paths: Sequence[str],
-    facts: dict,
-    device: torch.device,
     *,
-    batch: int = config.LOCAL_BATCH_SIZE,
+    top_k: int = 1,
+    batch: int = BATCH,
     workers: int = 0,
     after_batch: Callable[[int], None] = lambda rows: None,
 ) -> list[Prediction]:
@@ -78,33 +182,90 @@ def predict_photos(
 
     Parameters
     ----------
-    model : in evaluation mode, on `device`
-    facts : of the model, see run.read_facts
+    top_k : up to the number of classes
     batch, workers : photos in a batch, and processes that read them, for each rank
     after_batch : called with the number of this rank's rows that were just done
     """
-    dataset = PhotoList(paths, eval_transform(facts["image_size"]), facts["image_size"])
+    dataset = PhotoList(paths, transform_of(trained.facts))
     sampler = WholeBatchSampler(len(dataset), batch)
-    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=workers)
+    loader = PhotoLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=min(workers, len(sampler)),
+        worker_init_fn=begin_worker,
+        generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
+    )
     answers = []
-    for images, errors in loader:
-        images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
-        confidences, labels = model(images).float().softmax(1).max(1)
-        answers += zip(labels.tolist(), confidences.tolist(), errors, strict=True)
-        after_batch(len(errors))
+    for indices, (images, faults) in zip(sampler.batches, loader, strict=True):
+        said = answer(trained, [paths[index] for index in indices], images, top_k)
+        answers += [
+            Prediction(one.path, error=fault) if fault else one for one, fault in zip(said, faults, strict=True)
+        ]
+        after_batch(len(indices))
     everywhere: list[Prediction] = [None] * len(paths)
     for indices, some in distributed.gather_objects((sampler.indices, answers)):
-        for index, (label, confidence, error) in zip(indices, some, strict=True):
-            said = ("", float("nan"), one_line(error)) if error else (facts["classes"][label], confidence, "")
-            everywhere[index] = Prediction(paths[index], *said)
+        for index, one in zip(indices, some, strict=True):
+            everywhere[index] = one
     return everywhere
 
 
-def write_predictions(path: str, predictions: Sequence[Prediction]) -> None:
-    """Write one row a photo, as CSV, whole or not at all; a photo that could not be read has an error and no class."""
-    with atomic_write(path, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
-        for item in predictions:
-            confidence = "" if np.isnan(item.confidence) else f"{item.confidence:.6f}"
-            writer.writerow([one_line(item.path), item.prediction, confidence, item.error])
+@torch.inference_mode()
+def answer(trained: Trained, paths: Sequence[str], images: torch.Tensor, top_k: int = 1) -> list[Prediction]:
+    """What the model says of one batch: `images`, as the transform gives them, stacked, are the photos at `paths`."""
+    images, _ = to_device(images, torch.empty(0), trained.device)
+    probabilities = CROSS_ENTROPY.probabilities(trained.model(images).float()).cpu().numpy()
+    return predictions_of(paths, probabilities, trained.facts["classes"], top_k)
+
+
+def predictions_of(
+    paths: Sequence[str], probabilities: np.ndarray, classes: Sequence[str], top_k: int
+) -> list[Prediction]:
+    """What `probabilities`, float of shape (photos, classes), say of the photos; of equals the first class is named."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    best = np.take_along_axis(probabilities, order, axis=1).tolist()
+    return [
+        Prediction(path, tuple(classes[index] for index in some), tuple(confidences))
+        if all(map(math.isfinite, confidences))
+        else Prediction(path, error="the model's answer is not a finite number; try --amp off")
+        for path, some, confidences in zip(paths, order.tolist(), best, strict=True)
+    ]
+
+
+# --- a whole split ---------------------------------------------------------------------------------------------------
+
+
+def open_split(trained: Trained, data: str, split: str, workers: int) -> tuple[PhotoFolder, DataLoader]:
+    """A split of the dataset in the folder `data`, in the batches in which training evaluated it.
+
+    Every rank calls this at the same time.
+
+    Parameters
+    ----------
+    split : "training", "validation" or "test"
+
+    Raises
+    ------
+    UserError : see PhotoFolder; or its classes are not the model's
+    """
+    facts, folder = trained.facts, os.path.join(data, "evaluation" if split == "test" else split)
+    settings = facts.get("training", {})
+    batch = settings.get("batch size", config.LOCAL_BATCH_SIZE)
+    dataset, loader = get_dataloader(folder, transform_of(facts), batch, shuffle=False, workers=workers)
+    with distributed.failing_together():
+        check_classes(dataset, facts["classes"])
+    if settings.get("cache", "none") != "none":
+        terminal.info(f"evaluating the photos themselves; training evaluated copies (--cache {settings['cache']})...")
+    return dataset, loader
+
+
+def check_classes(dataset: PhotoFolder, classes: list[str]) -> None:
+    """Raise UserError unless the dataset has exactly the model's `classes`."""
+    if dataset.classes == classes:
+        return
+    differing = [f"{name!r} is unknown to the model" for name in sorted(set(dataset.classes) - set(classes))]
+    differing += [f"there is no folder for {name!r}" for name in sorted(set(classes) - set(dataset.classes))]
+    raise UserError(
+        f"{dataset.root} has other classes than the model: {differing[0]}"
+        + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
+        + f" ({len(dataset.classes)} classes there, {len(classes)} in the model); name another --data or --output"
+    )

@@ -101,15 +101,25 @@ def write_report(output: str | os.PathLike, targets, predictions, classes: Seque
 
     Raises ValueError for no sample and for unequal numbers of targets and predictions.
     """
+    text = report_text(targets, predictions, classes)
+    write_text(os.path.join(output, "classification_report.txt"), text)
+    figures = _report(targets, predictions, classes, output_dict=True)
+    write_json(os.path.join(output, "classification_report.json"), figures)
+    return text
+
+
+def report_text(targets, predictions, classes: Sequence[str]) -> str:
+    """scikit-learn's classification report; see write_report."""
+    return _report(targets, predictions, classes)
+
+
+def _report(targets, predictions, classes: Sequence[str], **settings):
     from sklearn.metrics import classification_report
 
     names = [one_line(name) for name in classes]  # undecodable bytes of a folder's name could not be written as UTF-8
-    settings = {"labels": range(len(names)), "target_names": names, "zero_division": 0}
-    text = classification_report(targets, predictions, **settings)
-    write_text(os.path.join(output, "classification_report.txt"), text)
-    figures = classification_report(targets, predictions, **settings, output_dict=True)
-    write_json(os.path.join(output, "classification_report.json"), figures)
-    return text
+    return classification_report(
+        targets, predictions, labels=range(len(names)), target_names=names, zero_division=0, **settings
+    )
 
 
 def plot_confusion_matrix(path: str | os.PathLike, targets, predictions, classes: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 
 LOG_EVERY_S = 30  # where stderr is no terminal
 
@@ -73,10 +74,30 @@ class LogLines:
         )  # fmt: skip
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """`rows` of as many cells each, in columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zipped))
-        for zipped in (zip(row, widths, strict=True) for row in rows)
+def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """`rows` of cells, in columns. A row that ends early ends with a cell that may be longer than its column is wide.
+
+    left : the columns whose cells begin at the same place; those of the others end there
+    """
+    columns = max(map(len, rows))
+    widths = [
+        max(columns_of(row[column]) for row in rows if column < len(row) - (len(row) < columns))
+        for column in range(columns)
+    ]  # fmt: skip
+
+    def line(row: Sequence[str]) -> str:
+        padded = []
+        for column, cell in enumerate(row):
+            space = " " * (widths[column] - columns_of(cell))
+            padded.append(cell + space if column in left else space + cell)
+        return "  ".join(padded).rstrip()
+
+    return "\n".join(map(line, rows))
+
+
+def columns_of(text: str) -> int:
+    """The columns of a terminal that `text` takes: two for a letter of East Asia, none for an accent on another."""
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
     )

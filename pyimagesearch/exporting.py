@@ -83,7 +83,7 @@ def export(model: FoodClassifier, facts: dict, path: str) -> str:
     channels, size = facts.get("channels", 3), facts["image_size"]
     whole = PixelsToProbabilities(model.eval(), channels)
     content, run, checked_with = (_to_onnx if path.endswith(".onnx") else _to_pt2)(whole, facts)
-    difference = max(_difference(run, model, facts, rows) for rows in CHECKED)
+    difference = float(np.max([_difference(run, model, facts, rows) for rows in CHECKED]))
     if not difference <= TOLERANCE:  # NaN is not
         raise UserError(f"{path} was not written: its probabilities differ from the model's by up to {difference:.1e}")
     with atomic_write(path) as file:
@@ -147,8 +147,9 @@ def _to_pt2(model: nn.Module, facts: dict) -> tuple[bytes, Callable[[np.ndarray]
     """The model as an archive of torch.export, a function that runs it, and the name of what runs it."""
     with torch.no_grad():
         program = torch.export.export(model, _example(facts), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # where in this machine's files each step was written
+    for part in program.graph_module.modules():  # autocast's block is a graph of its own
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # where in this machine's files each step was written
     archive = io.BytesIO()
     torch.export.save(program, archive, extra_files={"facts.json": json.dumps(describe(facts), indent=2)})
     loaded = torch.export.load(io.BytesIO(archive.getvalue())).module()

@@ -54,11 +54,15 @@ def check_possible(path: str) -> None:
     suffix = os.path.splitext(path)[1]
     if suffix not in NEEDS:
         raise UserError(f"cannot export to {path!r}: a name that ends in .onnx or .pt2 (torch.export) says the format")
-    if absent := [name for name in NEEDS[suffix] if importlib.util.find_spec(name) is None]:
+    if absent := [name for name in NEEDS[suffix] if not installed(name)]:
         raise UserError(
             f"to write {suffix} needs {' and '.join(absent)}: pip install {' '.join(absent)}, or export .pt2"
         )
     refuse_unwritable(path)
+
+
+def installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def export(model: FoodClassifier, facts: dict, path: str) -> str:
@@ -130,7 +134,7 @@ def _to_onnx(model: nn.Module, facts: dict) -> tuple[bytes, Callable[[np.ndarray
     for name, value in describe(facts).items():
         proto.metadata_props.add(key=name, value=value if isinstance(value, str) else json.dumps(value))
     content = proto.SerializeToString()
-    if importlib.util.find_spec("onnxruntime") is not None:
+    if installed("onnxruntime"):
         import onnxruntime
 
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

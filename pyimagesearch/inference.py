@@ -145,10 +145,9 @@ def list_photos(named: Sequence[str | os.PathLike]) -> list[str]:
 
 def check_top_k(top_k: int, facts: dict) -> None:
     """Raise UserError where the model has fewer classes than are asked for."""
-    if not 1 <= top_k <= (classes := len(facts["classes"])):
-        raise UserError(
-            f"cannot name the {top_k} likeliest classes: the model knows {classes}; name a number up to that"
-        )
+    classes = len(facts["classes"])
+    if not 1 <= top_k <= classes:
+        raise UserError(f"cannot name the {top_k} likeliest classes: the model knows {classes}; ask for 1 to {classes}")
 
 
 class PhotoList(Dataset):

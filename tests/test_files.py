@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from pyimagesearch import files
-from pyimagesearch.files import atomic_write, write_json, write_text
+from pyimagesearch.errors import UserError
+from pyimagesearch.files import atomic_write, refuse_unwritable, write_json, write_text
 
 
 def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
@@ -86,3 +87,21 @@ def test_json_comes_back_and_can_be_read_by_a_person(tmp_path):
     text = (tmp_path / "file.json").read_text(encoding="utf-8")
     assert json.loads(text) == value
     assert "Käse" in text and text.count("\n") > 3 and text.endswith("}\n")
+
+
+@pytest.mark.parametrize("name", ["new.csv", "there.csv", "new/folder/new.csv"])
+def test_a_place_that_can_be_written_stays_as_it_was(tmp_path, name):
+    (tmp_path / "there.csv").write_text("old")
+    refuse_unwritable(tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["there.csv"]
+    assert (tmp_path / "there.csv").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["", "folder", "new/", "pipe", "file/new.csv"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="cannot write to"):
+        refuse_unwritable(f"{tmp_path}/{name}" if name else "")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "pipe"]

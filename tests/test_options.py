@@ -41,6 +41,9 @@ NONSENSE = {
     ("inference", "--count"): (*WHOLE, "101"),
     ("inference", "--seed"): ("-1", "0.5", "", "now", "2147483648"),
     ("inference", "--amp"): ("", "on"),
+    ("inference", "--top-k"): WHOLE,
+    ("inference", "--pages"): ("-1", "0.5", "", "every"),
+    ("inference", "--on"): ("", "evaluation"),
     ("inference", "--epochs"): ("1",),
 }
 CASES = [
@@ -55,6 +58,17 @@ EXCLUSIVE = [
     ("training", ["--no-freeze-bn", "--freeze-backbone"]),
     ("training", ["--lr-final", "0.1", "--scheduler", "step"]),
     ("training", ["--warmup-epochs", "3", "--epochs", "3"]),
+    ("inference", ["--images", "a.jpg", "--on", "test"]),
+    ("inference", ["--export", "a.onnx", "--on", "test"]),
+    ("inference", ["--csv", "a.csv"]),
+    ("inference", ["--csv", ""]),
+    ("inference", ["--csv", "a.csv", "--export", "a.onnx"]),
+    ("inference", ["--top-k", "2"]),
+    ("inference", ["--pages", "1", "--on", "test"]),
+    ("inference", ["--count", "1", "--images", "a.jpg"]),
+    ("inference", ["--seed", "0", "--on", "test"]),
+    ("inference", ["--workers", "1", "--export", "a.onnx"]),
+    ("inference", ["--amp", "bf16", "--export", "a.onnx"]),
 ]
 
 
@@ -87,6 +101,13 @@ def test_without_flags_training_is_the_tutorials():
     assert (args.optimizer, args.scheduler, args.warmup_epochs, args.weight_decay) == ("adam", "step", 0, 0)
     assert (args.accumulate, args.clip_norm, args.label_smoothing, args.class_weights) == (1, None, 0, "none")
     assert not (args.sync_bn or args.resume or args.restart or args.freeze_backbone)
+
+
+def test_without_flags_inference_names_one_class_and_draws_a_few_pages():
+    args = inference_options(["--images", "a.jpg"])
+    assert (args.images, args.on, args.export, args.csv) == (["a.jpg"], None, None, None)
+    assert (args.top_k, args.pages) == (1, 4)
+    assert inference_options(["--images", "a.jpg", "--pages", "all"]).pages > 10**9
 
 
 @pytest.mark.parametrize("flags, freeze", [([], None), (["--freeze-bn"], True), (["--no-freeze-bn"], False)])

@@ -127,15 +127,74 @@ def test_predictions_of_many_photos_are_the_same_for_one_and_two_processes_and_i
 ):
     (tmp_path / "broken.png").write_bytes(b"no photo")
     photos = [data / "evaluation", tmp_path / "broken.png"]
+    told = {}
     for processes in (0, 2):
-        run("distributed_inference.py", "--output", trained[0], "--images", *photos,
-            "--csv", tmp_path / f"{processes}.csv", "--workers", "1", processes=processes)  # fmt: skip
+        told[processes], _ = run(
+            "distributed_inference.py", "--output", trained[0], "--images", *photos, "--top-k", "2", "--quiet",
+            "--csv", tmp_path / "said.csv", "--workers", "1", processes=processes,
+        )  # fmt: skip
+        (tmp_path / "said.csv").rename(tmp_path / f"{processes}.csv")
     one, two = ((tmp_path / f"{processes}.csv").read_text() for processes in (0, 2))
     assert one == two
+    assert told[0] == told[2]
     rows = list(csv.DictReader(one.splitlines()))
     assert [Path(row["path"]).name for row in rows[:2]] == ["0_0.png", "0_1.png"]
     assert len(rows) == 16
-    assert rows[-1]["prediction"] == "" and "broken.png" in rows[-1]["path"] and rows[-1]["error"]
+    assert rows[-1]["prediction"] == "" and "broken.png" in rows[-1]["path"] and rows[-1]["error"] == "not an image"
+    assert float(rows[0]["confidence"]) >= float(rows[0]["confidence_2"])
+    assert "16 photos, 1 of them unreadable" in told[0]
+    assert Image.open(trained[0] / "predictions.png").width > 300
+    (trained[0] / "predictions.png").unlink()
+
+
+def test_from_a_notebook_predictions_are_those_of_the_script(trained, data, tmp_path):
+    run("distributed_inference.py", "--output", trained[0], "--images", data / "evaluation", "--pages", "0",
+        "--csv", tmp_path / "said.csv")  # fmt: skip
+    script = (
+        f"from pyimagesearch.inference import predict\n"
+        f"for one in predict({[str(data / 'evaluation')]!r}, {str(trained[0])!r}):\n"
+        f"    print(one.path, one.prediction, f'{{one.confidence:.6f}}', one.error, sep=',')"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert said.stdout.splitlines() == (tmp_path / "said.csv").read_text().splitlines()[1:]
+
+
+@pytest.mark.parametrize("processes", [0, 3])
+def test_a_split_has_the_report_that_training_ended_with_for_any_number_of_processes(
+    trained, data, tmp_path, processes
+):
+    told, _ = run("distributed_inference.py", "--data", data, "--output", trained[0], "--on", "test", "--workers", "0",
+                  "--csv", tmp_path / "said.csv", processes=processes)  # fmt: skip
+    report = (trained[0] / "classification_report.txt").read_text()
+    assert report in told
+    accuracy = json.loads((trained[0] / "food_classifier.json").read_text())["metrics"]["test_acc"]
+    assert f"test accuracy {accuracy:.4f} of 15 photos" in told
+    rows = list(csv.DictReader(open(tmp_path / "said.csv")))  # noqa: SIM115
+    assert sum(row["truth"] == row["prediction"] for row in rows) == round(accuracy * 15)
+    for number, name in enumerate(["class0", "class1", "class2"]):  # the row of the confusion matrix
+        said = [row["prediction"] for row in rows if row["truth"] == name]
+        counts = [str(said.count(other)) for other in ("class0", "class1", "class2")]
+        assert [str(number), name, *counts] in [line.split() for line in told.splitlines()]
+
+
+def test_an_exported_model_is_checked_and_named(trained, tmp_path):
+    told, _ = run("distributed_inference.py", "--output", trained[0], "--export", "model.pt2", folder=tmp_path)
+    assert "model.pt2: uint8 pixels (batch, 3, 32, 32) to probabilities (batch, 3)" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        (["--images", "photo.png", "--csv", "."], "no regular file"),
+        (["--on", "test", "--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_in_inference_is_told_once_by_two_processes_before_the_work(trained, tmp_path, flags, found):
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    _, err = run("distributed_inference.py", "--output", trained[0], *flags, folder=tmp_path, processes=2, status=1)
+    assert err.count("error: ") == 1 and found in err
 
 
 @pytest.mark.parametrize(
@@ -147,6 +206,8 @@ def test_predictions_of_many_photos_are_the_same_for_one_and_two_processes_and_i
         ("train_distributed.py", ["--weights", "none", "--amp", "fp16"], "--amp fp16"),
         ("train_distributed.py", ["--weights", "none", "--batch-size", "26"], "BatchNorm"),
         ("distributed_inference.py", ["--output", "nowhere"], "train_distributed.py first"),
+        ("distributed_inference.py", ["--output", "nowhere", "--export", "model.pth"], ".onnx or .pt2"),
+        ("distributed_inference.py", ["--output", "nowhere", "--export", "model.pt2"], "train_distributed.py first"),
         ("prepare_dataset.py", ["--source", "nowhere"], "--sample"),
     ],
 )

@@ -86,7 +86,9 @@ def export(model: FoodClassifier, facts: dict, path: str) -> str:
     model.amp_dtype = None
     channels, size = facts.get("channels", 3), facts["image_size"]
     whole = PixelsToProbabilities(model.eval(), channels)
-    content, run, checked_with = (_to_onnx if path.endswith(".onnx") else _to_pt2)(whole, facts)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of torch's own deprecations
+        content, run, checked_with = (_to_onnx if path.endswith(".onnx") else _to_pt2)(whole, facts)
     difference = float(np.max([_difference(run, model, facts, rows) for rows in CHECKED]))
     if not difference <= TOLERANCE:  # NaN is not
         raise UserError(f"{path} was not written: its probabilities differ from the model's by up to {difference:.1e}")
@@ -122,12 +124,10 @@ def _to_onnx(model: nn.Module, facts: dict) -> tuple[bytes, Callable[[np.ndarray
     """The model as ONNX, a function that runs it, and the name of what runs it."""
     if (size := sum(tensor.nbytes for tensor in model.state_dict().values())) > LARGEST:
         raise UserError(f"{size:,} bytes of weights are more than an .onnx file holds; export .pt2")
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch's own deprecations
-        program = torch.onnx.export(
-            model, _example(facts), dynamo=True, dynamic_shapes=({0: "batch"},), verbose=False,
-            input_names=["pixels"], output_names=["probabilities"],
-        )  # fmt: skip
+    program = torch.onnx.export(
+        model, _example(facts), dynamo=True, dynamic_shapes=({0: "batch"},), verbose=False, input_names=["pixels"],
+        output_names=["probabilities"],
+    )  # fmt: skip
     proto = program.model_proto
     for part in (*proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.value_info):
         del part.metadata_props[:]  # where in this machine's files each step was written
@@ -149,8 +149,7 @@ def _to_onnx(model: nn.Module, facts: dict) -> tuple[bytes, Callable[[np.ndarray
 
 def _to_pt2(model: nn.Module, facts: dict) -> tuple[bytes, Callable[[np.ndarray], np.ndarray], str]:
     """The model as an archive of torch.export, a function that runs it, and the name of what runs it."""
-    with torch.no_grad():
-        program = torch.export.export(model, _example(facts), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    program = torch.export.export(model, _example(facts), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for part in program.graph_module.modules():  # autocast's block is a graph of its own
         for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # where in this machine's files each step was written

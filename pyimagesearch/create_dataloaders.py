@@ -6,6 +6,7 @@ its share of each; and photo i's augmentation draws from a generator keyed by (s
 """
 
 import atexit
+import gc
 import os
 import signal
 import warnings
@@ -248,5 +249,6 @@ def begin_worker(worker: int) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    gc.freeze()  # the garbage collector writes to what it looks at, and so would copy the parent's pages
     # libjpeg tells of each byte too many in a photo that it reads well, and not in which; errors go another way
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -1,0 +1,89 @@
+"""Whole trainings on the same photos: the tutorial's script, this project's, and timm's, from start to exit.
+
+    python benchmarks/end_to_end.py --data dataset --json end.json
+    python benchmarks/end_to_end.py --make 9866 3430 3347 --side 512 --epochs 20 --rounds 1     # the shape of Food-11
+    python benchmarks/end_to_end.py --data dataset -- --cache device --compile                 # flags for our script
+
+Each training is a fresh process. Images/s are those of training alone, the median over the epochs but the first, which
+fills caches; an epoch's seconds have validation in them; wall seconds have all, imports and the report on the test split
+too (timm's loop makes none). What real input can reach at most: step-alone is our step on synthetic input, bare-step the
+bare model's. All train from scratch, with BatchNorm that trains.
+"""
+
+import csv
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import measuring
+import train_step
+
+NAMES = ("tutorial", "ours", "ours-cached", "timm", "step-alone", "bare-step")
+
+
+def train(script: str, flags: list[str], args, data: str) -> measuring.Round:
+    """Run a training script once; its figures."""
+    with tempfile.TemporaryDirectory() as output:
+        common = ["--data", data, "--output", output, "--image-size", args.image_size, "--batch-size", args.batch_size]
+        begin = time.monotonic()
+        measuring.run_script(script, *map(str, common), "--epochs", str(args.epochs), *flags)
+        wall = time.monotonic() - begin
+        return {**read_history(Path(output, "history.csv")), "wall_s": wall}
+
+
+def read_history(path: Path) -> measuring.Round:
+    """Images/s of training alone and an epoch's seconds with validation: medians over the epochs but the first."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    rows = rows[1:] or rows
+    medians = {name: statistics.median(float(row[name]) for row in rows) for name in ("images_per_s", "seconds")}
+    return {"images_per_s": medians["images_per_s"], "epoch_s": medians["seconds"]}
+
+
+def measures(names: list[str], args, data: str) -> dict:
+    """What each contender's turn is: a training, or some steps on synthetic input."""
+    ours = ["--weights", "none", *args.flags]
+    workers = str(args.timm_workers)
+    scripts = {
+        "tutorial": ("benchmarks/tutorial.py", ["--weights", "none"]),
+        "ours": ("train_distributed.py", ours),
+        "ours-cached": ("train_distributed.py", [*ours, "--cache", "disk"]),
+        "timm": ("benchmarks/timm_train.py", ["--workers", workers]),
+    }
+    steps = {"step-alone": "ours", "bare-step": "bare"}
+    made = {}
+    for name in names:
+        if name in scripts:
+            made[name] = partial(train, *scripts[name], args, data)
+        else:
+            made[name] = partial(step_alone, steps[name], args)
+    return made
+
+
+def step_alone(name: str, args) -> measuring.Round:
+    """A step of train_step.py's, in a process of its own that ends before others begin."""
+    with measuring.closing({name: train_step.contender(name, args.image_size)}) as made:
+        return {"images_per_s": made[name](args.batch_size, args.steps)["images_per_s"]}
+
+
+def main() -> None:
+    parser = measuring.parser("Whole trainings on the same photos.", NAMES, rounds=3)
+    measuring.add_training(parser)
+    parser.add_argument("--steps", type=measuring.size(), default=5, metavar="N", help="of the steps alone")
+    parser.add_argument(
+        "--timm-workers", type=measuring.size(0), default=measuring.available_cores(), metavar="N",
+        help="of timm's loaders (default: one a core, %(default)s)",
+    )  # fmt: skip
+    args = measuring.parse_training(parser)
+    report = measuring.Report(args)
+    names = measuring.present(args.contenders)
+    with measuring.dataset(args) as data:
+        rounds = measuring.interleave(measures(names, args, data), args.rounds, warmups=0)
+    title = f"Training end to end, {args.image_size} px, batch {args.batch_size}, {args.epochs} epochs"
+    report.add(title, rounds, "images_per_s", names[0])
+
+
+if __name__ == "__main__":
+    main()

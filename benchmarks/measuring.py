@@ -1,0 +1,308 @@
+"""How the benchmarks measure: contenders take turns, A, B, C, A, B, C ..., and medians, spread and ratios come of that.
+
+What else the machine does meets all of them, and the ratio of two is taken within each round, so that a slow minute of
+the machine stays out of it.
+"""
+
+import importlib.metadata
+import importlib.util
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))  # the benchmarks are started as scripts
+
+from pyimagesearch import files, options  # noqa: E402
+from pyimagesearch.cores import available_cores  # noqa: E402
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "timm")
+Round = dict[str, float]  # what one measurement found: figures by name
+
+
+# --- contenders ------------------------------------------------------------------------------------------------------
+
+
+class Contender:
+    """A process of its own, so that threads, allocators and caches of one contender are not those of another.
+
+    In it `build(*arguments)` makes the function that measures; calling the contender calls that function there, once,
+    and returns its figures. All contenders can be built at the same time: the first call waits until one is.
+
+    Parameters
+    ----------
+    build : a function at the top level of a file, which another process can import
+    environment : variables of the new process
+    core : the one core that it may use; None leaves it all of them
+    """
+
+    def __init__(self, build: Callable, *arguments, environment: Mapping[str, str] | None = None, core=None):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other_end, core, build, arguments))
+        with _environment(environment or {}):
+            self._process.start()
+        other_end.close()
+
+    def __call__(self, *arguments) -> Round:
+        self._pipe.send(arguments)
+        try:
+            found = self._pipe.recv()
+        except EOFError:
+            raise RuntimeError(f"a contender ended with exit status {self._process.exitcode}") from None
+        if isinstance(found, str):
+            raise RuntimeError(f"a contender failed:\n{found}")
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join()
+
+
+def _serve(pipe, core: int | None, build: Callable, arguments: Sequence) -> None:
+    try:
+        # being spawned makes that the way of this process too, and DataLoader's workers would not be forked as usual
+        multiprocessing.set_start_method(None, force=True)
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        measure = build(*arguments)
+        while True:
+            pipe.send(measure(*pipe.recv()))
+    except EOFError:  # closed
+        pass
+    except Exception:
+        pipe.send(traceback.format_exc())
+
+
+@contextmanager
+def closing(made: Mapping[str, Contender]):
+    """The contenders by name, closed when the block ends."""
+    try:
+        yield made
+    finally:
+        for contender in made.values():
+            contender.close()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]):
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def interleave(measures: Mapping[str, Callable[[], Round]], rounds: int, *, warmups: int = 1) -> dict[str, list[Round]]:
+    """The figures of each contender, one mapping a round, without those of the first `warmups` rounds."""
+    found = {name: [] for name in measures}
+    for number in range(-warmups, rounds):
+        for name, measure in measures.items():
+            figures = measure()
+            label = f"round {number + 1}/{rounds}" if number >= 0 else "warm-up"
+            print(f"{label}, {name}: {', '.join(f'{k} {v:.5g}' for k, v in figures.items())}", file=sys.stderr)
+            if number >= 0:
+                found[name].append(figures)
+    return found
+
+
+def run_script(*command, environment: Mapping[str, str] | None = None) -> None:
+    """Run a Python script of this repository to its end; RuntimeError with what it printed where it fails."""
+    command = [sys.executable, *(os.fspath(part) for part in command)]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def present(names: Sequence[str]) -> list[str]:
+    """`names` without timm where it is not installed."""
+    if "timm" in names and importlib.util.find_spec("timm") is None:
+        print("timm is not installed: pip install -r benchmarks/requirements.txt", file=sys.stderr)
+        return [name for name in names if name != "timm"]
+    return list(names)
+
+
+# --- what came of it -------------------------------------------------------------------------------------------------
+
+
+def summarise(
+    rounds: Mapping[str, Sequence[Round]], figure: str, reference: str | None, *, less_is_better: bool = False
+) -> dict:
+    """For each contender the median, min and max of each figure, and of the ratio of `figure` to that of the contender
+    `reference` in the same round, above 1 where it is better; None takes no ratio."""
+    summary = {}
+    for name, found in rounds.items():
+        series = {key: [figures[key] for figures in found] for key in found[0]}
+        if reference is not None:
+            pairs = [(figures[figure], base[figure]) for figures, base in zip(found, rounds[reference], strict=True)]
+            series["ratio"] = [base / own if less_is_better else own / base for own, base in pairs]
+        summary[name] = {
+            key: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+            for key, values in series.items()
+        }
+    return summary
+
+
+def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]], reference: str | None) -> str:
+    """`summary` as text: a row a contender, median (min..max) of each figure."""
+    columns = list(dict.fromkeys(key for figures in summary.values() for key in figures))
+    cells = [["", *(f"x {reference}" if key == "ratio" else key for key in columns)]]
+    for name, figures in summary.items():
+        cells.append([name, *(_cell(figures[key]) if key in figures else "" for key in columns)])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def _cell(spread: Mapping[str, float]) -> str:
+    return f"{spread['median']:.4g} ({spread['min']:.4g}..{spread['max']:.4g})"
+
+
+class Report:
+    """What a benchmark prints and writes: the machine, the settings, and a section for each comparison."""
+
+    def __init__(self, args):
+        self._path = args.json
+        self._content = {
+            "benchmark": Path(sys.argv[0]).stem,
+            "machine": machine(),
+            "settings": {name: value for name, value in vars(args).items() if name != "json"},
+            "sections": [],
+        }
+        print(*(f"{name}: {value}" for name, value in self._content["machine"].items()), sep="\n")
+
+    def add(self, title: str, rounds, figure: str, reference: str | None, *, less_is_better=False, **more) -> None:
+        """Print a comparison's table and keep it with its rounds; see summarise. `more` goes into the file as it is.
+
+        The file is written each time: what was measured is not lost with what comes after.
+        """
+        summary = summarise(rounds, figure, reference, less_is_better=less_is_better)
+        repeats = len(next(iter(rounds.values())))
+        print(f"\n{title} ({repeats} rounds: median, min..max)\n{table(summary, reference)}", flush=True)
+        self._content["sections"].append(
+            {"title": title, "figure": figure, "reference": reference, "summary": summary, "rounds": rounds, **more}
+        )
+        if self._path:
+            files.write_json(self._path, self._content)
+
+
+def machine() -> dict[str, str | int | float | bool]:
+    """What a figure depends on besides the code: processor, memory, GPUs, versions."""
+    import torch
+
+    facts = _processor()
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {
+        "processor": facts.get("model name", platform.processor() or platform.machine()),
+        "cores": available_cores(),
+        "AVX512-BF16": "avx512_bf16" in facts.get("flags", "").split(),
+        "memory GiB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "GPUs": ", ".join(gpus) or "none",
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{package: _version(package) for package in PACKAGES},
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
+        "commit": _commit(),
+    }
+
+
+def _processor() -> dict[str, str]:
+    """The lines on the first processor in /proc/cpuinfo; none where there is no such file."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return {}
+    lines = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in lines}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    try:
+        command = ["git", "describe", "--always", "--dirty"]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "not a checkout"
+
+
+# --- flags -----------------------------------------------------------------------------------------------------------
+
+
+def parser(description: str, names: Sequence[str] = (), rounds: int = 5) -> options.Parser:
+    """A parser with the flags that all benchmarks have; `names` are the contenders to choose from."""
+    made = options.Parser(description=description)
+    made.add_argument("--json", metavar="FILE", help="write everything that was measured there")
+    made.add_argument(
+        "--rounds", type=options.number(int, 1), default=rounds, metavar="N",
+        help="measurements of each contender, in turn (default %(default)s)",
+    )  # fmt: skip
+    if names:
+        made.add_argument(
+            "--contenders", nargs="+", choices=names, default=list(names), metavar="NAME",
+            help=f"of {', '.join(names)} (default: all that are there)",
+        )  # fmt: skip
+    return made
+
+
+def size(least: int = 1):
+    """The argparse type of a whole number."""
+    return options.number(int, least)
+
+
+def add_training(parser, epochs: int = 3) -> None:
+    """The flags of benchmarks that train: on which photos, and how."""
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--data", metavar="DIR", help="a prepared dataset (default: a made one)")
+    data.add_argument(
+        "--make", nargs=3, type=size(11), default=[660, 220, 220], metavar="N",
+        help="make photos: so many for training, validation, evaluation (default 660 220 220)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--side", type=size(8), default=348, metavar="PIXELS", help="short side of made photos (default %(default)s)"
+    )
+    parser.add_argument("--photos", metavar="DIR", help="photos to make them of (default: drawn ones)")
+    parser.add_argument("--image-size", type=size(32), default=224, metavar="PIXELS", help="(default %(default)s)")
+    parser.add_argument("--batch-size", type=size(), default=32, metavar="N", help="(default %(default)s)")
+    parser.add_argument("--epochs", type=size(), default=epochs, metavar="N", help="(default %(default)s)")
+    parser.epilog = "What follows -- goes to train_distributed.py as it is."
+
+
+def parse_training(parser):
+    """The flags, with `flags`, those after "--"."""
+    arguments = sys.argv[1:]
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    args = parser.parse_args(arguments[:cut])
+    args.flags = arguments[cut + 1 :]
+    return args
+
+
+@contextmanager
+def dataset(args):
+    """The folder of the dataset that the flags of add_training name; a made one is gone after the block."""
+    if args.data is not None:
+        yield os.path.abspath(args.data)
+        return
+    from made_photos import make_dataset
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield os.fspath(make_dataset(folder, args.make, args.side, args.photos))

@@ -1,0 +1,60 @@
+"""prepare_dataset.py against cp -r of the same photos.
+
+    python benchmarks/prepare.py --source Food-11 --json prepare.json
+
+The source is copied into a temporary folder first, so that it is in the page cache and hard links are possible. Seconds
+are those of the whole process, from start to exit.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import measuring
+
+FLAGS = {"no-verify": ["--no-verify"], "verify": [], "link": ["--no-verify", "--link"]}
+NAMES = ("cp", *FLAGS)
+
+
+def copy(name: str, source: Path, dest: Path, count: int) -> measuring.Round:
+    begin = time.monotonic()
+    if name == "cp":
+        subprocess.run(["cp", "-r", source, dest], check=True)
+    else:
+        measuring.run_script("prepare_dataset.py", "--source", source, "--dest", dest, *FLAGS[name])
+    seconds = time.monotonic() - begin
+    shutil.rmtree(dest)
+    return {"seconds": seconds, "photos_per_s": count / seconds}
+
+
+def main() -> None:
+    parser = measuring.parser("prepare_dataset.py against cp -r.", NAMES)
+    parser.add_argument("--source", metavar="DIR", help="raw photos, as prepare_dataset.py reads them (default: made)")
+    parser.add_argument(
+        "--count", type=measuring.size(33), default=3300, metavar="N", help="of made ones (%(default)s)"
+    )
+    parser.add_argument(
+        "--side", type=measuring.size(8), default=348, metavar="PIXELS", help="of made ones (%(default)s)"
+    )
+    args = parser.parse_args()
+    report = measuring.Report(args)
+    with tempfile.TemporaryDirectory() as folder:
+        source, dest = Path(folder, "source"), Path(folder, "dest")
+        if args.source:
+            shutil.copytree(args.source, source)
+        else:
+            from made_photos import make_folder
+
+            for split in ("training", "validation", "evaluation"):
+                make_folder(source / split, args.count // 3, args.side, flat=True)
+        count = sum(len(names) for _, _, names in os.walk(source))
+        turns = {name: lambda name=name: copy(name, source, dest, count) for name in args.contenders}
+        rounds = measuring.interleave(turns, args.rounds)
+    report.add(f"Preparing {count} photos", rounds, "seconds", args.contenders[0], less_is_better=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""A training step on synthetic input: the tutorial's, this project's, timm's, and the bare model's.
+
+    python benchmarks/train_step.py --json step.json
+    python benchmarks/train_step.py --batch-sizes 128 256 512 1024 --profile       # on a GPU
+
+Batch and labels lie on the device before the clock starts, so that nothing but the step is measured.
+"""
+
+import time
+
+import measuring
+
+CLASSES = 11
+NAMES = ("tutorial", "ours", "ours-frozen", "ours-compiled", "bare", "timm")
+
+
+def build_tutorial(size: int):
+    import torch
+    import tutorial
+
+    training = tutorial.Training(CLASSES)
+    training.model.train()
+    return _measuring(training.step, size, tutorial.DEVICE, torch.contiguous_format)
+
+
+def build_ours(size: int, freeze: bool = False, compiled: bool = False):
+    """The model as train_distributed.py makes it and its step, with BatchNorm frozen (its default with pretrained
+    weights) or compiled."""
+    import torch
+
+    from pyimagesearch import distributed, training
+    from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, build_backbone, freeze_batchnorm
+
+    launch = distributed.start("none")
+    base = build_backbone("none")
+    model = FoodClassifier(freeze_batchnorm(base) if freeze else base, CLASSES)
+    model.amp_dtype = amp_dtype("auto", launch.device)
+    model = model.to(launch.device, memory_format=torch.channels_last).train()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True)
+    scaler = torch.amp.GradScaler(launch.device.type, enabled=model.amp_dtype == torch.float16)
+    model = torch.compile(model) if compiled else model
+    running = training.RunningTotals(launch.device)
+
+    def step(images, labels):
+        loss, correct = training.train_step(model, images, labels, len(labels), optimizer, scaler)
+        running.add(0, loss, correct, len(labels))
+
+    return _measuring(step, size, launch.device)
+
+
+def build_bare(size: int):
+    """torchvision's DenseNet121 in bfloat16 and channels_last, cross entropy, fused Adam, and nothing besides."""
+    import torch
+    from torchvision.models import densenet121
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = densenet121(num_classes=CLASSES).to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+    def step(images, labels):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return _measuring(step, size, device)
+
+
+def build_timm(size: int):
+    import timm_train
+
+    training = timm_train.Training(CLASSES)
+    training.model.train()
+    return _measuring(training.step, size, timm_train.DEVICE)
+
+
+def contender(name: str, size: int) -> measuring.Contender:
+    """One of NAMES, in a process of its own; to be called with a batch size and a number of steps."""
+    if name.startswith("ours"):
+        return measuring.Contender(build_ours, size, name == "ours-frozen", name == "ours-compiled")
+    return measuring.Contender({"tutorial": build_tutorial, "bare": build_bare, "timm": build_timm}[name], size)
+
+
+def _measuring(step, size: int, device, layout=None):
+    """measure(batch, steps, profiled) -> images/s, and on a GPU the peak of its memory; or the profiler's table.
+
+    layout : the memory format of the images; None is channels_last
+    """
+    import torch
+
+    gpu = torch.cuda.is_available()
+
+    def run(steps, images, labels) -> float:
+        begin = time.perf_counter()
+        for _ in range(steps):
+            step(images, labels)
+        if gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    def measure(batch: int, steps: int, profiled: bool = False):
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(batch, 3, size, size, generator=generator).to(device)
+        images = images.contiguous(memory_format=layout or torch.channels_last)
+        labels = torch.randint(CLASSES, (batch,), generator=generator).to(device)
+        run(2, images, labels)
+        if profiled:
+            with torch.profiler.profile() as profile:
+                run(steps, images, labels)
+            key = "self_device_time_total" if gpu else "self_cpu_time_total"
+            return {"table": profile.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=60)}
+        if gpu:
+            torch.cuda.reset_peak_memory_stats()
+        found = {"images_per_s": batch * steps / run(steps, images, labels)}
+        if gpu:
+            found["peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
+            torch.cuda.empty_cache()
+        return found
+
+    return measure
+
+
+def main() -> None:
+    parser = measuring.parser("A training step on synthetic input.", NAMES)
+    parser.add_argument("--batch-sizes", nargs="+", type=measuring.size(), default=[32], metavar="N")
+    parser.add_argument("--image-size", type=measuring.size(32), default=224, metavar="PIXELS")
+    parser.add_argument("--steps", type=measuring.size(), default=5, metavar="N", help="a measurement (%(default)s)")
+    parser.add_argument("--profile", action="store_true", help="also where the time of our step goes, by operation")
+    args = parser.parse_args()
+    report = measuring.Report(args)
+    names = measuring.present(args.contenders)
+    with measuring.closing({name: contender(name, args.image_size) for name in names}) as made:
+        for batch in args.batch_sizes:
+            measures = {name: lambda one=one, batch=batch: one(batch, args.steps) for name, one in made.items()}
+            rounds = measuring.interleave(measures, args.rounds)
+            more = {"batch": batch}
+            if args.profile:
+                more["profile"] = made["ours"](batch, args.steps, True)["table"]
+                print(f"\n{more['profile']}")
+            title = f"Training step, batch {batch}, {args.image_size} px"
+            report.add(title, rounds, "images_per_s", names[0], **more)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,9 @@
-"""Whether faster input costs accuracy: the same training with the tutorial's transforms, with ours, and with ours cached.
+"""Whether faster input costs accuracy: one training with the tutorial's transforms, with ours, and with ours cached.
 
     python benchmarks/accuracy.py --data dataset --epochs 20 --image-size 96 --json accuracy.json -- --lr 1e-3
 
-One training a seed for each input, from scratch unless flags after -- say otherwise; the script, the flags and the order
-of the photos are the same, and only the input differs.
+One training a seed for each input, from scratch; the script, the flags and the order of the photos are the same, and
+only the input differs.
 """
 
 import json
@@ -19,9 +19,9 @@ NAMES = ("reference", "uncached", "cached")
 def train(name: str, seed: int, args, data: str) -> measuring.Round:
     """One training: accuracy of the kept model on validation and on the test split."""
     script = "benchmarks/reference_input.py" if name == "reference" else "train_distributed.py"
-    flags = ["--cache", "disk"] if name == "cached" else []
     size = ["--image-size", args.image_size, "--batch-size", args.batch_size, "--epochs", args.epochs]
     with tempfile.TemporaryDirectory() as output:
+        flags = ["--cache", "disk", "--cache-dir", f"{output}/cache"] if name == "cached" else []
         measuring.run_script(
             script, "--data", data, "--output", output, "--weights", "none", "--augment", "tutorial",
             "--seed", str(seed), *map(str, size), *flags, *args.flags,

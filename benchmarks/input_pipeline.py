@@ -25,8 +25,8 @@ def build_tutorial(folder: str, size: int):
     return lambda: _rate(images for images, _ in loader)
 
 
-def build_ours(folder: str, size: int, cache: str | None):
-    """This project's loader, uncached or with its cache on the disk, which the warm-up round fills."""
+def build_ours(folder: str, size: int, cache: str):
+    """This project's loader, uncached or with its cache on the disk, which is filled here, before any clock starts."""
     import torch
 
     from pyimagesearch.augmentation import train_transform
@@ -97,7 +97,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             from made_photos import make_folder
 
-            folder = make_folder(Path(folder, "photos"), args.count, side, args.photos)
+            # two folders deep, because the cache comes to lie beside the folder of the split
+            folder = make_folder(Path(folder, "dataset", "training"), args.count, side, args.photos)
             weight = sum(path.stat().st_size for path in folder.rglob("*.jpg")) / args.count
             made = {name: contender(name, os.fspath(folder), args.image_size, core) for name in names}
             with measuring.closing(made):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pyimagesearch.cores import available_cores
-from pyimagesearch.create_dataloaders import photos_below
+from pyimagesearch.photos import photos_below
 
 CLASSES = 11  # as Food-11
 

@@ -39,7 +39,8 @@ def build_ours(size: int, freeze: bool = False, compiled: bool = False):
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True)
     scaler = torch.amp.GradScaler(launch.device.type, enabled=model.amp_dtype == torch.float16)
-    model = torch.compile(model) if compiled else model
+    if compiled:
+        model.compile()
     running = training.RunningTotals(launch.device)
 
     def step(images, labels):

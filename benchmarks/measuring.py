@@ -202,21 +202,18 @@ class Report:
 
 def machine() -> dict[str, str | int | float | bool]:
     """What a figure depends on besides the code: processor, memory, GPUs, versions."""
-    import torch
-
     facts = _processor()
-    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
         "processor": facts.get("model name", platform.processor() or platform.machine()),
         "cores": available_cores(),
         "AVX512-BF16": "avx512_bf16" in facts.get("flags", "").split(),
         "memory GiB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "GPUs": ", ".join(gpus) or "none",
+        "GPUs": _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader") or "none",
         "system": platform.platform(),
         "python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "not set"),
-        "commit": _commit(),
+        "commit": _output("git", "describe", "--always", "--dirty") or "not a checkout",
     }
 
 
@@ -237,12 +234,13 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _commit() -> str:
+def _output(*command: str) -> str:
+    """What a program says, its lines joined; nothing where it is missing or fails."""
     try:
-        command = ["git", "describe", "--always", "--dirty"]
-        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return "not a checkout"
+        return ""
+    return "; ".join(done.stdout.split("\n")[:-1])
 
 
 # --- flags -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -53,7 +53,8 @@ class Contender:
         other_end.close()
 
     def __call__(self, *arguments) -> Round:
-        self._pipe.send(arguments)
+        with suppress(BrokenPipeError):  # one that failed while it was built has said why
+            self._pipe.send(arguments)
         try:
             found = self._pipe.recv()
         except EOFError:
@@ -246,19 +247,21 @@ def _output(*command: str) -> str:
 # --- flags -----------------------------------------------------------------------------------------------------------
 
 
-def parser(description: str, names: Sequence[str] = (), rounds: int = 5) -> options.Parser:
-    """A parser with the flags that all benchmarks have; `names` are the contenders to choose from."""
+def parser(description: str, names: Sequence[str], *, slow: Sequence[str] = (), rounds: int = 5) -> options.Parser:
+    """A parser with the flags that all benchmarks have.
+
+    names : the contenders to choose from; slow : those of them that run only when they are named
+    """
     made = options.Parser(description=description)
     made.add_argument("--json", metavar="FILE", help="write everything that was measured there")
     made.add_argument(
         "--rounds", type=options.number(int, 1), default=rounds, metavar="N",
         help="measurements of each contender, in turn (default %(default)s)",
     )  # fmt: skip
-    if names:
-        made.add_argument(
-            "--contenders", nargs="+", choices=names, default=list(names), metavar="NAME",
-            help=f"of {', '.join(names)} (default: all that are there)",
-        )  # fmt: skip
+    made.add_argument(
+        "--contenders", nargs="+", choices=names, default=[name for name in names if name not in slow],
+        metavar="NAME", help=f"of {', '.join(names)} (default: all" + (f" but {', '.join(slow)})" if slow else ")"),
+    )  # fmt: skip
     return made
 
 

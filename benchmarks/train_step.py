@@ -124,7 +124,7 @@ def _measuring(step, size: int, device, layout=None):
 
 
 def main() -> None:
-    parser = measuring.parser("A training step on synthetic input.", NAMES)
+    parser = measuring.parser("A training step on synthetic input.", NAMES, slow=["ours-compiled"])
     parser.add_argument("--batch-sizes", nargs="+", type=measuring.size(), default=[32], metavar="N")
     parser.add_argument("--image-size", type=measuring.size(32), default=224, metavar="PIXELS")
     parser.add_argument("--steps", type=measuring.size(), default=5, metavar="N", help="a measurement (%(default)s)")

@@ -14,7 +14,7 @@ import measuring
 
 TRAINING = ["--make", "11", "11", "11", "--side", "40", "--image-size", "32", "--batch-size", "4", "--epochs", "1"]
 RUNS = {
-    "train_step": ["--contenders", "ours", "--batch-sizes", "2", "3", "--image-size", "32", "--steps", "1", "--profile"],
+    "train_step": ["--contenders", "ours", "--batch-sizes", "2", "3", "--image-size", "32", "--profile"],
     "input_pipeline": ["--contenders", "tutorial", "ours-cached", "--count", "11", "--sides", "48"],
     "end_to_end": ["--contenders", "tutorial", "ours", *TRAINING],
     "scaling": ["--contenders", "ddp", "--processes", "1", "--figure", "scaling.png", *TRAINING, "--", "--amp", "off"],
@@ -108,5 +108,13 @@ def test_a_contender_has_a_process_and_an_environment_of_its_own_and_tells_why_i
             made["one"](None)
 
 
+def test_a_contender_that_cannot_be_built_tells_why():
+    with measuring.closing({"one": measuring.Contender(_build, 3)}) as made:
+        made["one"]._process.join()  # it is gone when it is called
+        with pytest.raises(RuntimeError, match="OF_A_CONTENDER"):
+            made["one"](4)
+
+
 def _build(factor):
-    return lambda n: {"product": factor * n, "environment": os.environ["OF_A_CONTENDER"], "pid": os.getpid()}
+    found = os.environ["OF_A_CONTENDER"]
+    return lambda n: {"product": factor * n, "environment": found, "pid": os.getpid()}

@@ -28,16 +28,15 @@ def build_ours(size: int, freeze: bool = False, compiled: bool = False):
     weights) or compiled."""
     import torch
 
-    from pyimagesearch import distributed, training
+    from pyimagesearch import distributed, optimization, training
     from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, build_backbone, freeze_batchnorm
 
     launch = distributed.start("none")
-    base = build_backbone("none")
+    base = build_backbone("densenet121", "none", image_size=size)
     model = FoodClassifier(freeze_batchnorm(base) if freeze else base, CLASSES)
     model.amp_dtype = amp_dtype("auto", launch.device)
     model = model.to(launch.device, memory_format=torch.channels_last).train()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=1e-4, fused=True)
+    optimizer = optimization.build_optimizer("adam", model.parameters(), lr=1e-4, weight_decay=0.0)
     scaler = torch.amp.GradScaler(launch.device.type, enabled=model.amp_dtype == torch.float16)
     if compiled:
         model.compile()

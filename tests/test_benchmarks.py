@@ -36,7 +36,7 @@ def reports(tmp_path_factory):
         )
         for name, flags in RUNS.items()
     }
-    told = {name: process.communicate(timeout=200)[0] for name, process in running.items()}
+    told = {name: process.communicate(timeout=600)[0] for name, process in running.items()}
     for name, process in running.items():
         assert process.returncode == 0, told[name]
     assert (folder / "scaling.png").read_bytes().startswith(b"\x89PNG")

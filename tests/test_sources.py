@@ -23,6 +23,7 @@ LIST = {"train.txt": "images/a.jpg 0\n"}
         ((*SPLIT, "train/stray.jpg", "notes/page.jpg"), {}, "class folders", config.SPLITS),
         (("train/cat/a.jpg",), {}, "class folders", ("training",)),
         (UNSPLIT, {}, "class folders", ("training",)),
+        (("train/cat/a.jpg", "train/0_0.txt"), {}, "class folders", ("training",)),
         (("cat/deep/er/a.WEBP",), {"test.txt": "notes"}, "class folders", ("training",)),
         (("images/a.jpg",), LIST, "text lists", ("training",)),
         (("train/a.jpg", "test/a.jpg"), LIST, "text lists", ("training",)),

@@ -72,12 +72,10 @@ def read(tmp_path, former=None, rates=RATES, seed=2):
     return splitting.draw_missing(source, rates, seed, former)
 
 
-@pytest.mark.parametrize(
-    "former", [Drawing(RATES, 1, {"Rice/0.jpg": "evaluation"}), Drawing({}, 0, {"Rice/0.jpg": ""})]
-)
-def test_a_draw_with_other_rates_or_another_seed_has_no_say(tmp_path, former):
+@pytest.mark.parametrize(("rates", "seed"), [(RATES, 1), ({"validation": 0.2}, 2), ({**RATES, "validation": 0.3}, 2)])
+def test_a_draw_with_other_rates_or_another_seed_has_no_say(tmp_path, rates, seed):
     draw_photos(tmp_path / "source", *names(30))
-    assert read(tmp_path, former) == read(tmp_path)
+    assert read(tmp_path, Drawing(rates, seed, dict.fromkeys(names(30), "evaluation"))) == read(tmp_path)
 
 
 def test_the_spelling_of_an_accent_does_not_matter(tmp_path):

@@ -67,14 +67,13 @@ def check_complete(source: Source) -> list[str]:
     counts = {split.name: Counter(photo.label for photo in split.photos) for split in source.splits}
     largest = max(counts, key=lambda name: len(counts[name]))
     for split in source.splits:
-        # of training photos that were drawn from
-        part = source.drawing is not None and split.name in {"training", *source.drawing.rates}
-        lacks = f"{f'the {split.name} part of ' * part}{split.folder} has no usable photo"
-        advice = "take what is left out away, so that another is drawn" if part else source.kind.advice
+        drawn = source.drawing is not None and split.name in {"training", *source.drawing.rates}
+        lacks = f"{f'the {split.name} part of ' * drawn}{split.folder} has no usable photo"
         if not split.photos:
-            raise UserError(f"{lacks}{_left_out(source, split)}; {advice}")
+            raise UserError(f"{lacks}{_left_out(source, split)}; {source.kind.advice}")
         if lacking := sorted(set(counts[largest]) - set(counts[split.name])):
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            advice = "take what is left out away, so that another is drawn" if drawn else source.kind.advice
             raise UserError(
                 f"{lacks} of class {source.classes[lacking[0]]!r}{more} ({largest} has {len(counts[largest])} classes, "
                 f"{split.name} {len(counts[split.name])}){_left_out(source, split)}; {advice}, or remove the class "

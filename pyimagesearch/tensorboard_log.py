@@ -6,6 +6,7 @@ what was logged after the checkpoint from which it goes on.
 
 import os
 import tempfile
+import threading
 from collections.abc import Mapping
 
 import numpy as np
@@ -59,6 +60,7 @@ class TensorBoardLog:
             if self.wanted:
                 from torch.utils.tensorboard import SummaryWriter
 
+                _hush_the_writers_thread()
                 # readers leave out what comes before a purge and has its step or a later one
                 self._writer = SummaryWriter(
                     self.folder, purge_step=done + 1 if done else None, flush_secs=FLUSH_EVERY_S
@@ -103,11 +105,22 @@ class TensorBoardLog:
         They stand one step after the last, so that a run that is resumed after its end takes them back too.
 
         epochs : of the run; probabilities : float of shape (photos, classes), in the order of `dataset`
+
+        Raises
+        ------
+        UserError : it could not be written
         """
-        step = epochs * self.steps + 1
-        self._add_scalars(step, {tag(name): value for name, value in metrics.items()})
         if self._writer is None:
             return
+        try:
+            self._write_report(epochs * self.steps + 1, dataset, probabilities, metrics)
+            self._writer.close()
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def _write_report(self, step: int, dataset: PhotoDataset, probabilities: np.ndarray, metrics: dict) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(tag(name), value, step)
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "picture.png")
             predictions = probabilities.argmax(1)
@@ -124,7 +137,6 @@ class TensorBoardLog:
                 probabilities[chosen].max(1).tolist(),
             )
             self._add_picture("test/predictions", path, step)
-        self._writer.close()
 
     def _add_picture(self, name: str, path: str, step: int) -> None:
         with Image.open(path) as picture:
@@ -155,10 +167,24 @@ class TensorBoardLog:
             except OSError as error:
                 self._failure = error
             if self._failure is not None:
-                raise UserError(
-                    f"cannot write to {self.folder} ({describe(self._failure)}); make room, or mend what it says, and "
-                    "go on with --resume"
-                )
+                raise self._explain(self._failure)
+
+    def _explain(self, error: OSError) -> UserError:
+        return UserError(
+            f"cannot write to {self.folder} ({describe(error)}); make room, or mend what it says, and go on with "
+            "--resume"
+        )
+
+
+def _hush_the_writers_thread() -> None:
+    """What the thread that writes ends with comes again from the next call of the writer, and is told there."""
+    hook = threading.excepthook
+
+    def tell(args) -> None:
+        if not (isinstance(args.exc_value, OSError) and type(args.thread).__name__ == "_AsyncWriterThread"):
+            hook(args)
+
+    threading.excepthook = tell
 
 
 def tag(name: str) -> str:

@@ -1,6 +1,7 @@
 """What TensorBoard reads of a run: each step once, also of one that was interrupted and went on."""
 
 import os
+import subprocess
 import time
 
 import numpy as np
@@ -175,6 +176,22 @@ def test_without_the_package_one_line_says_so(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match="pip install tensorboard"):
         TensorBoardLog(str(tmp_path), STEPS, wanted=True).open(0, {})
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_disk_is_told_once_where_all_ranks_are(tmp_path, capsys):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]).returncode:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        log = TensorBoardLog(str(tmp_path), STEPS, wanted=True)
+        log.open(0, {})
+        for epoch in range(1, 2000):
+            log.add_epoch({"epoch": epoch, "train_loss": 1.0})
+        with pytest.raises(UserError, match="No space left"):
+            log.flush()
+        assert capsys.readouterr().err == ""
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):

@@ -1,6 +1,7 @@
 """The model: FoodClassifier on any backbone, and what of it is frozen."""
 
 import functools
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class FoodClassifier(nn.Module):
     @autocast_forward
     def forward(self, x: Tensor) -> Tensor:
         """The logits, (rows, numClasses), of normalised images, float of shape (rows, channels, height, width)."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._backbone_frozen):
+        with torch.no_grad() if self._backbone_frozen else nullcontext():
             features = self.baseModel(x)
         return self.classifier(features)
 

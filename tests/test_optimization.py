@@ -81,7 +81,7 @@ def make_run(optimizer: str, scheduler: str, output) -> Run:
         opt,
         torch.amp.GradScaler("cpu", enabled=False),
         schedule,
-        {"keep": "last", "classes": ["a"], "image size": 8},
+        {"keep": "last", "classes": ["a"], "image size": 8, "model": "resnet18", "channels": 3},
         str(output),
     )
 

@@ -63,7 +63,7 @@ def run_on(photos):
         schedule = build_scheduler("cosine", opt, epochs=EPOCHS, warmup=1)
         scaler = torch.amp.GradScaler("cpu", enabled=False)
         log = TensorBoardLog(str(output), sampler.steps, wanted=True)
-        identity = {"keep": "best", "classes": data.classes, "image size": 8}
+        identity = {"keep": "best", "classes": data.classes, "image size": 8, "model": "resnet18", "channels": 3}
         run = Run(model, opt, scaler, schedule, identity, str(output), log)
         checkpoints = checkpoint.Checkpoints(output / "checkpoints")
         state, begin, first = checkpoints.newest(), None, (0, 0)

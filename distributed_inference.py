@@ -39,8 +39,8 @@ def show_random_batch(args, trained, launch) -> None:
     import numpy as np
     from torch.utils.data import default_collate
 
-    from pyimagesearch import reporting
     from pyimagesearch.augmentation import denormalize
+    from pyimagesearch.cards import plot_predictions
     from pyimagesearch.inference import answer, transform_of
     from pyimagesearch.photo_dataset import PhotoFolder
     from pyimagesearch.training import to_device
@@ -63,7 +63,7 @@ def show_random_batch(args, trained, launch) -> None:
     right = sum(truth == name for truth, name in zip(truths, names, strict=True))
     print(f"[INFO] {right} of {count} right: {results}", flush=True)
     confidences = [one.confidence for one in predictions]
-    reporting.plot_predictions(results, denormalize(images), truths, names, confidences, show=True)
+    plot_predictions(results, denormalize(images), truths, names, confidences, show=True)
 
 
 def predict_images(args, trained) -> None:

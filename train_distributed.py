@@ -169,34 +169,25 @@ def train(args, launch) -> int:
         print(f"[INFO] {signal.Signals(stopped.number).name}: saved in {checkpoints.folder}; go on with --resume")
         return 128 + stopped.number
     info(f"total time taken to train the model: {time.time() - startTime:.2f}s")
-    report(run, testLoader, device, objective)
+    photos = {"training": len(trainDS), "validation": len(valDS), "evaluation": len(testDS)}
+    report(run, testLoader, launch, objective, photos)
     return 0
 
 
-def report(run, testLoader, device, objective) -> None:
-    """Evaluate the kept model on the test split; print, draw and write what came of the run."""
-    from pyimagesearch import distributed, reporting, terminal, training
+def report(run, testLoader, launch, objective, photos) -> None:
+    """Evaluate the kept model on the test split; print, draw and write what came of the run.
+
+    photos : how many each split has
+    """
+    from pyimagesearch import distributed, machine, results, terminal, training
     from pyimagesearch.progress import make_bar
-    from pyimagesearch.run import model_path
 
     terminal.info("evaluating network...")
-    testDS = testLoader.dataset
     run.load_kept()
-    with make_bar("evaluation", len(testDS)) as bar:
-        probabilities, losses = training.predict(run.model, testLoader, device, bar.update, objective)
-    if not distributed.is_main():
-        return
-    preds = probabilities.argmax(axis=1)
-    accuracy = float((preds == testDS.labels).mean())
-    metrics = {"test_loss": float(losses.mean()), "test_acc": accuracy}
-    run.write_facts(**metrics)
-    print(reporting.write_report(run.output, testDS.labels, preds, testDS.classes))
-    reporting.plot_history(os.path.join(run.output, os.path.basename(config.PLOT_PATH)), run.history)
-    reporting.plot_confusion_matrix(
-        os.path.join(run.output, "confusion_matrix.png"), testDS.labels, preds, testDS.classes
-    )
-    run.log.add_report(len(run.history), testDS, probabilities, **metrics)
-    print(f"[INFO] test accuracy {accuracy:.4f} of the model of epoch {run.kept_epoch}: {model_path(run.output)}")
+    with make_bar("evaluation", len(testLoader.dataset)) as bar:
+        probabilities, losses = training.predict(run.model, testLoader, launch.device, bar.update, objective)
+    if distributed.is_main():
+        results.report(run, testLoader.dataset, probabilities, losses, photos, machine.describe(launch))
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from pyimagesearch import distributed, reporting, terminal
+from pyimagesearch import distributed, terminal
+from pyimagesearch.cards import plot_predictions
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import atomic_write
 from pyimagesearch.inference import Prediction
+from pyimagesearch.matrix import confusion_counts, most_frequent_confusions
 from pyimagesearch.photos import describe_fault, read_photo
 
 ROWS = 100  # of the table on the terminal, where a CSV file has them all
@@ -83,7 +85,7 @@ def draw_pages(output: str, predictions: Sequence[Prediction], pages: int) -> st
         for path, sheet in zip(paths, sheets, strict=True):
             photos = list(pool.map(_thumbnail, (one.path for one in sheet)))
             names, confidences = [one.prediction for one in sheet], [one.confidence for one in sheet]
-            reporting.plot_predictions(path, photos, [None] * len(sheet), names, confidences)
+            plot_predictions(path, photos, [None] * len(sheet), names, confidences)
     for name in os.listdir(output):
         path = os.path.join(output, name)
         if re.fullmatch(r"predictions(-\d{3,})?\.png", name) and path not in paths:
@@ -114,11 +116,10 @@ def confusion_table(labels: np.ndarray, predictions: np.ndarray, classes: Sequen
     labels, predictions : integers of shape (photos,): positions in `classes`
     """
     names = [one_line(name) for name in classes]
-    counts = np.bincount(labels * len(names) + predictions, minlength=len(names) ** 2).reshape(len(names), -1)
+    counts = confusion_counts(labels, predictions, len(names))
     if len(names) <= WIDEST:
         rows = [[f"{number} {name}", *map(str, counts[number])] for number, name in enumerate(names)]
         return terminal.table([["truth, prediction", *map(str, range(len(names)))], *rows])
-    np.fill_diagonal(counts, 0)
-    most = [divmod(cell, len(names)) for cell in np.argsort(-counts, axis=None, kind="stable")[:CONFUSIONS].tolist()]
-    rows = [[names[truth], names[said], str(counts[truth, said])] for truth, said in most if counts[truth, said]]
+    most = most_frequent_confusions(counts, CONFUSIONS)
+    rows = [[names[truth], names[said], str(counts[truth, said])] for truth, said in most]
     return terminal.table([["truth", "prediction", "photos"], *rows], left=(0, 1))

@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pyimagesearch import distributed, reporting
+from pyimagesearch import distributed
 from pyimagesearch.augmentation import denormalize
+from pyimagesearch.cards import plot_predictions
 from pyimagesearch.errors import UserError, describe, one_line
+from pyimagesearch.matrix import confusion_counts, plot_confusion_matrix
 from pyimagesearch.photo_dataset import PhotoDataset
 from pyimagesearch.training import Totals, to_device
 
@@ -124,12 +126,14 @@ class TensorBoardLog:
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "picture.png")
             predictions = probabilities.argmax(1)
-            reporting.plot_confusion_matrix(path, dataset.labels, predictions, dataset.classes)
+            plot_confusion_matrix(
+                path, confusion_counts(dataset.labels, predictions, len(dataset.classes)), dataset.classes
+            )
             self._add_picture("test/confusion matrix", path, step)
             chosen = np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset))).astype(int)
             photos = torch.stack([dataset[index][0] for index in chosen.tolist()])
             images, _ = to_device(photos, torch.empty(0), torch.device("cpu"))
-            reporting.plot_predictions(
+            plot_predictions(
                 path,
                 list(denormalize(images)),
                 [dataset.classes[label] for label in dataset.labels[chosen]],

@@ -12,7 +12,7 @@ demo: .venv/installed
 	$(RUN) train_distributed.py --data $(DEMO)/dataset --output $(DEMO) --restart \
 		--weights none --augment light --image-size 64 --batch-size 32 --epochs 12 --lr 1e-3
 	$(RUN) distributed_inference.py --data $(DEMO)/dataset --output $(DEMO) --count 12 --seed 3
-	@echo "[INFO] pictures: $(DEMO)/results.png $(DEMO)/model_training.png $(DEMO)/confusion_matrix.png"
+	@echo "[INFO] predictions: $(DEMO)/results.png; the training: $(DEMO)/report.html"
 
 test: .venv/installed-tests
 	$(RUN) -m pytest

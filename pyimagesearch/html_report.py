@@ -24,7 +24,7 @@ from pyimagesearch.files import write_text
 STYLE_SHEET = Path(__file__).with_name("report.css")
 THUMBNAIL = 320  # pixels of its longer side
 CSS_DPI = 96
-WIDE = 600  # pixels of CSS
+WIDE = 700  # pixels of CSS
 
 
 class Tile(NamedTuple):

@@ -69,9 +69,13 @@ def test_training_leaves_all_that_the_readme_lists(trained):
     names = {path.name for path in output.iterdir()}
     assert names == {
         "food_classifier.pth", "food_classifier.json", "model_training.png", "history.csv", "classification_report.txt",
-        "classification_report.json", "confusion_matrix.png", "checkpoints",
+        "classification_report.json", "confusion_matrix.png", "classes.png", "calibration.png", "mistakes.png",
+        "report.html", "checkpoints",
     }  # fmt: skip
     assert (output / "classification_report.txt").read_text() in told
+    after = told.split("[INFO] total time taken to train the model: ")[1].splitlines()
+    ends = ("test accuracy: ", "best epoch: 1 of 1", "time: ", "images/s: ", f"files: {output}")
+    assert [line.startswith(f"[INFO] {end}") for line, end in zip(after[-5:], ends, strict=True)] == [True] * 5
     state = torch.load(output / "food_classifier.pth", weights_only=True)
     assert not any(name.startswith("module.") for name in state)
     facts = json.loads((output / "food_classifier.json").read_text())

@@ -7,6 +7,9 @@ from pictures import assert_nothing_is_cut_off, pixels, where
 from pyimagesearch.bars import plot_bars
 from pyimagesearch.drawing import BLUE, ORANGE
 
+# matplotlib before 3.11 calls what new releases of pyparsing deprecate
+pytestmark = pytest.mark.filterwarnings("error", "ignore:.* deprecated:DeprecationWarning")
+
 
 def draw(path, **series):
     classes = len(next(iter(series.values())))

@@ -14,6 +14,9 @@ from pyimagesearch.calibration import (
     wilson_interval,
 )
 
+# matplotlib before 3.11 calls what new releases of pyparsing deprecate
+pytestmark = pytest.mark.filterwarnings("error", "ignore:.* deprecated:DeprecationWarning")
+
 
 def by_the_definition(confidences, right) -> float:
     """Equation 3 of Guo et al., bin by bin."""

@@ -63,7 +63,7 @@ def _draw_rows(axes: "Axes", values: np.ndarray, labels: Sequence[str], size: fl
 
     thick = 0.76 / len(labels)
     places = np.arange(values.shape[1])
-    for number, (label, shares, color) in enumerate(zip(labels, values, (BLUE, ORANGE), strict=False)):
+    for number, (label, shares, color) in enumerate(zip(labels, values, (BLUE, ORANGE)[: len(labels)], strict=True)):
         middles = places + (number - (len(labels) - 1) / 2) * thick
         axes.barh(middles, np.nan_to_num(shares), thick * 0.92, color=color, label=label)
         for middle, share in zip(middles, shares, strict=True):

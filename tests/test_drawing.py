@@ -34,9 +34,9 @@ PICTURES = {
 def test_the_import_is_cheap_and_drawing_leaves_pyplot_alone(tmp_path):
     done = run_python(
         "import sys\n"
-        "from pyimagesearch import bars, calibration, cards, curves, matrix, results\n"
+        "from pyimagesearch import bars, calibration, cards, curves, html_report, matrix\n"
         "assert not {'matplotlib', 'scipy', 'sklearn', 'torch'} & set(sys.modules), 'imported too early'\n"
-        f"matrix.plot_confusion_matrix({str(tmp_path / 'matrix.png')!r}, results.np.eye(3), ['a', 'b', 'c'])\n"
+        f"matrix.plot_confusion_matrix({str(tmp_path / 'matrix.png')!r}, matrix.np.eye(3), ['a', 'b', 'c'])\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'sklearn' not in sys.modules, 'imported for nothing'\n"
     )
     assert done.returncode == 0, done.stderr

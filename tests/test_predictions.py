@@ -79,7 +79,7 @@ def drawn(monkeypatch):
         pages.append((os.path.basename(path), len(photos)))
         open(path, "w").close()
 
-    monkeypatch.setattr(predictions.reporting, "plot_predictions", plot_predictions)
+    monkeypatch.setattr(predictions, "plot_predictions", plot_predictions)
     return pages
 
 

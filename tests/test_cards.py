@@ -1,4 +1,4 @@
-"""Photos with predictions."""
+"""Photos with predictions: right and wrong told apart without colour, and in a window where there is one."""
 
 import os
 import sys

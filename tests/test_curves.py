@@ -1,4 +1,4 @@
-"""The curves."""
+"""Curves: of any length, with the best epoch marked."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What holds for all pictures."""
+"""What holds for all pictures: readable whatever the classes are called, the same bytes again, whole or not at all."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The confusion matrix."""
+"""The confusion matrix: counted, sorted, drawn at any size."""
 
 import numpy as np
 import pytest

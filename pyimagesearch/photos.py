@@ -144,14 +144,8 @@ def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
         cube = Image.fromarray(np.indices((16, 16, 16), np.uint8).reshape(3, 64, 64).transpose(1, 2, 0) * 17)
         before = cube.convert(mode)
         after = ImageCms.applyTransform(before, transform)
-    except (
-        ImageCms.PyCMSError,
-        ImportError,
-        OSError,
-        TypeError,
-        ValueError,
-    ):  # ImportError: a Pillow without littlecms
-        return None
+    except (ImageCms.PyCMSError, ImportError, OSError, TypeError, ValueError):
+        return None  # ImportError: of a Pillow that was built without littlecms
     levels = np.asarray(after.convert("RGB")).astype(int) - np.asarray(before.convert("RGB"))
     return transform if np.abs(levels).max() > SAME_COLOUR else None
 

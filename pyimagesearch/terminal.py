@@ -1,5 +1,6 @@
 """What a person sees while a script works: lines that inform, and bars, which in a log file are a line now and then."""
 
+import os
 import sys
 import time
 import unicodedata
@@ -30,12 +31,12 @@ def make_bar(title: str, total: int, *, first: int = 0, shown: bool = True):
     """
     from tqdm import tqdm  # late: --help needs none
 
-    if shown and not quiet and not sys.stderr.isatty():
+    if quiet or not shown:
+        return tqdm(total=total, initial=first, disable=True)
+    if not sys.stderr.isatty():
         return LogLines(title, total, first)
-    return tqdm(
-        total=total, initial=first, desc=title, unit=" images", leave=False, dynamic_ncols=True,
-        disable=quiet or not shown,
-    )  # fmt: skip
+    sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # not so where a program made the terminal
+    return tqdm(total=total, initial=first, desc=title, unit=" images", leave=False, dynamic_ncols=sized)
 
 
 class LogLines:

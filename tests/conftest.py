@@ -26,7 +26,7 @@ def _one_thread_per_process():
 def draw_photo(path: Path, size: tuple[int, int] = (40, 32), colour: tuple[int, int, int] | None = None) -> Path:
     """A noisy photo, unlike any of another name; of `colour` where one is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(zlib.crc32("/".join(path.parts[-3:]).encode()))
+    rng = np.random.default_rng(zlib.crc32(os.fsencode("/".join(path.parts[-3:]))))
     noise = rng.integers(0, 256, (size[1], size[0], 3))
     pixels = noise if colour is None else np.clip(np.array(colour) + (noise - 128) // 4, 0, 255)
     Image.fromarray(pixels.astype(np.uint8)).save(path)

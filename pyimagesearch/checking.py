@@ -181,7 +181,7 @@ def _lacking(folder: str, classes: dict[str, list[str]], photos, everywhere: Seq
         for name in (name for name in everywhere if (split, name) not in found):
             alike = [other for other in classes[split] if other.casefold() == name.casefold() and other != name]
             why = "the folder has no photo" if name in classes[split] else "no folder"
-            why += f", but there is {one_line(alike[0])!r}" if alike else ""
+            why += f", but there is {alike[0]!r}" if alike else ""
             lacking.append(f"{name!r}: {why}")
         if lacking:
             yield Finding(f"{split} lacks {len(lacking)} of {len(everywhere)} classes", lacking)
@@ -208,7 +208,7 @@ def _uneven(counts: Counter, classes: Sequence[str]) -> Iterator[Finding]:
     """What is to be said of how many training photos the classes have."""
     training = {name: counts[config.SPLITS[0], name] for name in classes}
     if len(classes) == 1:
-        yield Finding(f"there is one class, {one_line(classes[0])!r}: a classifier has nothing to tell apart")
+        yield Finding(f"there is one class, {classes[0]!r}: a classifier has nothing to tell apart")
     if few := [f"{name!r}: {count}" for name, count in training.items() if 0 < count < FEW]:
         yield Finding(f"{len(few)} of {len(classes)} classes have fewer than {FEW} training photos", few)
     smallest, largest = (choose(training, key=training.get) for choose in (min, max))

@@ -2,17 +2,14 @@
 
 import hashlib
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from PIL import Image
-
 from pyimagesearch import config, terminal
 from pyimagesearch.errors import UserError, one_line
-from pyimagesearch.photos import EXTENSIONS, photos_below
-from pyimagesearch.preparing import FORMATS, SHOWN, why_unreadable
+from pyimagesearch.photos import EXTENSIONS, describe_fault, open_photo, photos_below, read_photo
+from pyimagesearch.preparing import SHOWN
 from pyimagesearch.threads import in_threads
 
 FEW = 10  # training photos of a class below which it is said to have few
@@ -136,20 +133,18 @@ def _class_folders(split: str) -> list[str]:
 
 
 def look_at(path: str) -> Facts:
-    """What is known of the photo at `path`, which is read twice, for its bytes and for its pixels, and decoded once."""
+    """What is known of the photo at `path`, which is wholly decoded here."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-            return Facts("not a regular file")
+        with open_photo(path) as image:
+            kind, mode, size = image.format, image.mode, image.size
+        read_photo(path)
         digest = hashlib.blake2b(digest_size=16)
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    except OSError as error:
-        return Facts(f"cannot be read: {error.strerror or error}")
-    if fault := why_unreadable(path):
-        return Facts(fault)
-    with Image.open(path, formats=FORMATS) as image:
-        return Facts(None, digest.digest(), image.format, image.mode, image.size)
+    except Exception as error:  # Pillow's readers of broken files raise nearly anything
+        return Facts(describe_fault(error))
+    return Facts(None, digest.digest(), kind, mode, size)
 
 
 def _count_table(counts: Counter, classes: Sequence[str]) -> str:

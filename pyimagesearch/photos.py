@@ -3,6 +3,9 @@
 import functools
 import io
 import os
+import stat
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -12,6 +15,8 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from pyimagesearch.errors import one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+# what a file named like a photo may hold; others that Pillow knows run programs (EPS) or make no sense here
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # above this Pillow warns of decompression bombs; 8 bytes a pixel while decoding make it 0.7 GB
 MAX_PIXELS = 89_478_485
 
@@ -20,6 +25,9 @@ SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 # levels of 255 by which a colour profile may differ from sRGB and be taken for it: less than JPEG itself changes
 SAME_COLOUR = 3
 END_OF_JPEG = b"\xff\xd9"
+# of odd metadata in photos that it reads well, and of as many pixels as are refused here
+warnings.filterwarnings("ignore", module="PIL")
+
 # what undoes each EXIF orientation; 1 is upright
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,7 +50,7 @@ def read_photo(path) -> Image.Image:
     OSError : no such file, no permission, not an image, truncated, of more than MAX_PIXELS
     Exception : nearly any other, struct.error and Image.DecompressionBombError among them, of a broken file
     """
-    with Image.open(path) as image:
+    with open_photo(path) as image:
         refuse_bomb(image)
         image.load()
         return to_rgb(ImageOps.exif_transpose(image))
@@ -60,7 +68,7 @@ def read_pixels(path) -> np.ndarray:
 def _read_plain_jpeg(path) -> np.ndarray | None:
     """The pixels of a JPEG in grey or in the colours of sRGB; None of any other file, or of one that is not sound."""
     try:
-        with Image.open(path, formats=["JPEG"]) as image:
+        with open_photo(path, formats=["JPEG"]) as image:
             refuse_bomb(image)
             profile = image.info.get("icc_profile")
             if image.mode not in ("L", "RGB") or (profile and _transform_to_srgb(profile, image.mode)):
@@ -78,9 +86,17 @@ def _read_plain_jpeg(path) -> np.ndarray | None:
 
 def photo_size(path) -> tuple[int, int]:
     """Width and height, in pixels, of what read_photo gives of `path`, which is not decoded. Raises as that does."""
-    with Image.open(path) as image:
+    with open_photo(path) as image:
         refuse_bomb(image)
         return image.size if _orientation(image) < 5 else image.size[::-1]
+
+
+def open_photo(path, formats: Sequence[str] = FORMATS) -> Image.Image:
+    """The photo at `path`, opened, but neither decoded nor refused for its size. Raises as read_photo does."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a pipe would wait for a writer
+        raise OSError("not a regular file")
+    return Image.open(path, formats=formats)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from PIL import Image
-
 from pyimagesearch import terminal
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import TEMPORARY_SUFFIX
@@ -16,8 +14,6 @@ from pyimagesearch.photos import describe_fault, read_photo
 from pyimagesearch.source_files import Photo, Rejected, Source, Split
 from pyimagesearch.threads import in_threads
 
-# what a file named like a photo may hold; others that Pillow knows run programs (EPS) or make no sense here
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 SHOWN = 5  # rejected files that are named on the terminal
 
 
@@ -83,8 +79,6 @@ def copy_split(
 def why_unreadable(path: str | os.PathLike) -> str | None:
     """The reason why training could not read the photo at `path`, which is wholly decoded here; None when it can."""
     try:
-        with Image.open(path, formats=FORMATS):
-            pass
         read_photo(path)
     except Exception as error:  # Pillow's readers of broken files raise nearly anything
         return describe_fault(error)

@@ -1,6 +1,5 @@
 """Many small jobs on files, in threads."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -27,10 +26,7 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | No
         return [function(item) for item in chunk if not stop.is_set()]
 
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
-    bar = terminal.make_bar(description, len(items))
-    # Pillow warns of odd metadata in photos that it reads well
-    with bar, warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        warnings.filterwarnings("ignore", module="PIL")
+    with terminal.make_bar(description, len(items)) as bar, ThreadPoolExecutor(workers) as pool:
         try:
             for chunk in pool.map(work, chunks):
                 results += chunk

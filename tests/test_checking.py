@@ -122,7 +122,7 @@ def remove_a_split(made):
         (write_text, ["1 photo cannot be read", "training/Red/broken.jpg: not an image"]),
         (leave_empty_files, ["2 photos cannot be read", "training/Red/empty.jpg: "]),
         (lead_nowhere, ["1 photo cannot be read", "training/Red/gone.jpg: cannot be read: No such file"]),
-        (make_a_pipe, ["1 photo cannot be read", "training/Red/pipe.jpg: not a regular file"]),
+        (make_a_pipe, ["1 photo cannot be read", "training/Red/pipe.jpg: cannot be read: not a regular file"]),
         (remove_a_class, ["validation lacks 1 of 2 classes", "'Red': no folder"]),
         (empty_a_class, ["validation lacks 1 of 2 classes", "'Red': the folder has no photo"]),
         (differ_in_case, ["validation lacks 1 of 3 classes", "'Red': no folder, but there is 'red'"]),

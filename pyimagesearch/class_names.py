@@ -48,12 +48,13 @@ def check_classes(names: Sequence[str], origin: str) -> None:
         if fault := fault_of_class(name):
             raise UserError(f"{origin}: the class name {name!r} cannot be used: {fault}")
         top = folded(name.split("/")[0])
-        if tops.setdefault(top, name) is not name:
+        if top in tops:
             both = f"{tops[top]!r} and {name!r}"
             raise UserError(
                 f"{origin} has {both}, which would share one folder in the dataset; let the parts before any '/' "
                 "differ, and by more than case"
             )
+        tops[top] = name
 
 
 def fault_of_class(name: str) -> str | None:

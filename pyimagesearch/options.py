@@ -23,6 +23,15 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings
         )
 
+    def parse_args(self, *arguments) -> argparse.Namespace:
+        """As argparse does; an empty text, which is what a shell makes of a variable that is not set, is refused."""
+        args = super().parse_args(*arguments)
+        for action in self._actions:
+            value = getattr(args, action.dest, None)
+            if value == "" or (isinstance(value, list) and "" in value):
+                self.error(f"argument {'/'.join(action.option_strings)}: it is empty; name something, or leave it out")
+        return args
+
     def error(self, message: str) -> NoReturn:
         print(f"error: {one_line(message)} (see --help)", file=sys.stderr)
         sys.exit(2)
@@ -30,6 +39,7 @@ class Parser(argparse.ArgumentParser):
 
 def number(kind: type, least: float, most: float = math.inf, *, above: bool = False):
     """An argparse type: an int or a float from `least` (or above it) to `most`."""
+    largest = min(most, 2**31 - 1) if kind is int else most
 
     def parse(text: str):
         bounds = f"{'above' if above else 'of at least'} {least}" + (f" and at most {most}" if most < math.inf else "")
@@ -38,8 +48,8 @@ def number(kind: type, least: float, most: float = math.inf, *, above: bool = Fa
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (least < value if above else least <= value) or not value <= most or value in (math.inf, math.nan):
-            raise argparse.ArgumentTypeError(f"expected {name} {bounds}, found {text!r}")
+        if not (least < value if above else least <= value) or not value <= largest or value in (math.inf, math.nan):
+            raise argparse.ArgumentTypeError(f"expected {name} {bounds}, found {text[:40]!r}")
         return value
 
     return parse

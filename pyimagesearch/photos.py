@@ -88,7 +88,7 @@ def photo_size(path) -> tuple[int, int]:
     """Width and height, in pixels, of what read_photo gives of `path`, which is not decoded. Raises as that does."""
     with open_photo(path) as image:
         refuse_bomb(image)
-        return image.size if _orientation(image) < 5 else image.size[::-1]
+        return image.size[::-1] if _orientation(image) in (5, 6, 7, 8) else image.size
 
 
 def open_photo(path, formats: Sequence[str] = FORMATS) -> Image.Image:
@@ -100,7 +100,7 @@ def open_photo(path, formats: Sequence[str] = FORMATS) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """As EXIF has it: 1 is upright, from 5 on width and height change places."""
+    """As EXIF has it: 1 is upright, with 5 to 8 width and height change places; anything at all in a broken file."""
     return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 

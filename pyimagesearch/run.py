@@ -18,6 +18,8 @@ from pyimagesearch.tensorboard_log import TensorBoardLog
 from pyimagesearch.training import Totals
 from pyimagesearch.weights import read_state_dict
 
+LARGEST_IMAGE = 4096  # pixels, as the flag --image-size has it
+
 
 @dataclass
 class Run:
@@ -153,10 +155,12 @@ def read_facts(output: str) -> dict:
     try:
         with open(path, encoding="utf-8") as file:
             facts = json.load(file)
-        if isinstance(facts["classes"], list) and facts["classes"] and facts["architecture"] and facts["image_size"]:
+        classes, size = facts["classes"], facts["image_size"]
+        named = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
+        if named and isinstance(facts["architecture"], str) and isinstance(size, int) and 0 < size <= LARGEST_IMAGE:
             return facts
         raise ValueError
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{path} is missing or damaged; expected the classes, architecture and image_size that training wrote "
             "there: train again, or put it back"

@@ -413,7 +413,11 @@ def nonsense(action: argparse.Action) -> list[list[str]]:
     elif action.type is None:
         values = [""]
     else:
-        values = [*NO_NUMBER, *(["9" * 30] if isinstance(action.type("40"), int) else [])]
+        values = [*NO_NUMBER]
+        try:
+            action.type("0.5")
+        except argparse.ArgumentTypeError:  # a whole number
+            values += ["0.5", "9" * 30]
     return [[f"{flag}={value}"] for value in values]
 
 
@@ -578,7 +582,9 @@ def predicted(tmp_path_factory, weights):
         (folder / "photos" / os.fsdecode(name)).write_bytes(RED_JPEG)
     command = [sys.executable, REPOSITORY / "distributed_inference.py", "--images", "photos", "--csv", "said.csv"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, "--workers", "0"], cwd=folder, env=environment, capture_output=True, timeout=100)
+    done = subprocess.run(
+        [*command, "--workers", "0", "--pages", "0"], cwd=folder, env=environment, capture_output=True, timeout=100
+    )
     assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
     with open(folder / "said.csv", newline="", encoding="utf-8") as file:
         return {os.path.relpath(row["path"], "photos"): row for row in csv.DictReader(file)}

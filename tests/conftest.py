@@ -14,6 +14,10 @@ from preparation import make_source, runner
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fuzz-minutes", type=float, default=0, help="let test_fuzz.py draw new input for so long")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_per_process():
     """Small tensors gain nothing from more, and several test runs at once lose much."""

@@ -283,9 +283,11 @@ def _drawing(facts: Mapping) -> Drawing | None:
 def rejected_csv(rejected: Sequence[Rejected]) -> str:
     """The files that were left out as CSV: path, relative to the source, and reason. Undecodable bytes are escaped."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Rejected._fields)
-    writer.writerows(rejected)
+    usual = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    usual.writerow(Rejected._fields)
+    for row in rejected:  # the usual writer leaves a lone "\r", which ends a line when it is read, without quotes
+        (quoting if "\r" in row.path else usual).writerow(row)
     return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
 

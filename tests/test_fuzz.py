@@ -72,25 +72,29 @@ CONTENTS = {"photo": GOOD, "grey": encode("L", "PNG", (9, 9), 1), "cut": GOOD[:3
 KINDS = (*CONTENTS, *CONTENTS, "folder", "link", "loop", "out", "pipe")
 
 odd_text = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
+label = st.sampled_from([*"0101010101", "2", "00", "99"])
 number = st.integers(0, 12).map(str)
 ending = st.sampled_from([".jpg", ".jpg", ".JPG", ".jpeg", ".png", ".gif", ".webp", ".txt", ".jpg.part", ""])
-photo_name = st.builds("{}_{}{}".format, number, number, ending)
+photo_name = st.builds("{}_{}{}".format, label, number, ending)
 any_name = st.one_of(photo_name, photo_name, photo_name, st.builds("{}{}".format, odd_text, ending))
-folder_name = st.one_of(st.sampled_from(["Rice", "rice", "Soup", ".hidden", "0_1.jpg", "deeper"]), odd_text)
-split_name = st.sampled_from([*config.SPLITS, *config.SPLITS, "train", "test", "more"])
+folder_name = st.one_of(*[st.sampled_from(["Rice", "Soup", "Soup", ".hidden", "0_1.jpg"])] * 3, odd_text)
+split_name = st.sampled_from([*config.SPLITS * 20, "more", "train"])
 place = st.tuples(st.lists(folder_name, max_size=2), any_name)
 entry = st.tuples(split_name, place, st.sampled_from(KINDS))
-class_list = st.one_of(st.none(), st.text(max_size=40), st.lists(odd_text, min_size=1, max_size=13).map("\n".join))
+usual_list = st.sampled_from([None, None, "A\r\nB\n\n C ", "Noodles/Pasta\nSoup"])
+class_list = st.one_of(*[usual_list] * 6, st.text(max_size=40))
+layout = st.sampled_from(["raw", "raw", "raw", "folders", "folders", None])
 
 
-def make_tree(source: Path, entries, classes: str | None, whole: bool) -> None:
-    """The drawn files; `whole` adds what lets the most of them be used: a photo of two classes in each split."""
+def make_tree(source: Path, entries, classes: str | None, whole: str | None) -> None:
+    """The drawn files; `whole` adds photos of two classes in each split, "raw" or in class "folders"."""
     source.mkdir()
-    if whole:
-        entries = [
-            *entries,
-            *((split, ([], f"{label}_999.jpg"), "photo") for split in config.SPLITS for label in (0, 1)),
-        ]
+    for split in config.SPLITS if whole else ():
+        for label, name in enumerate(("Rice", "Soup")):
+            folders = [] if whole == "raw" else [name]
+            entries = [*entries, *((split, (folders, f"{label}_{n}.jpg"), "photo") for n in (998, 999))]
+    if whole == "folders":
+        entries = [(split, (folders or ["Rice"], name), kind) for split, (folders, name), kind in entries]
     for split, (folders, name), kind in entries:
         path = source.joinpath(split, *folders, name)
         if any(part in (".", "..") for part in path.parts) or not path.is_relative_to(source):
@@ -170,7 +174,7 @@ def check_tree(entries, classes, whole):
 
 
 def test_of_any_tree_of_files_nothing_is_lost_and_nothing_lands_elsewhere(fuzz):
-    fuzz(check_tree, 150, entries=st.lists(entry, max_size=12), classes=class_list, whole=st.booleans())
+    fuzz(check_tree, 300, entries=st.lists(entry, max_size=12), classes=class_list, whole=layout)
 
 
 # --- photos -----------------------------------------------------------------------------------------------------------
@@ -187,7 +191,7 @@ mode_of_format = st.sampled_from([(kind, mode) for kind, modes in FORMATS.items(
 size = st.tuples(st.integers(1, 40), st.integers(1, 40))
 # where, as a share of the file, and what happens there; most of what is interesting stands at its beginning
 change = st.tuples(
-    st.one_of(st.floats(0, 1), st.floats(0, 0.1)),
+    st.one_of(st.floats(0.01, 1), st.floats(0.01, 0.2)),
     st.sampled_from(["flip", "set", "cut", "insert"]),
     st.integers(0, 255),
 )
@@ -232,6 +236,6 @@ def check_photo(kind, size, seed, changes):
 def test_of_any_damage_to_a_photo_the_decoders_say_the_same(fuzz, monkeypatch):
     monkeypatch.setattr(photos, "MAX_PIXELS", 10**6)  # or a flipped bit of a size makes an example last a second
     fuzz(
-        check_photo, 600, kind=mode_of_format, size=size, seed=st.integers(0, 9),
-        changes=st.lists(change, max_size=4),
+        check_photo, 2000, kind=mode_of_format, size=size, seed=st.integers(0, 9),
+        changes=st.lists(change, max_size=2),
     )  # fmt: skip

@@ -41,7 +41,8 @@ class PhotoCache:
         self.sizes, self.full_sizes = table[:, :2].astype(np.int64), table[:, 2:].copy()
         ends = np.cumsum(self.sizes.prod(axis=1))
         self.starts = ends - self.sizes.prod(axis=1)
-        self.flat = np.memmap(path, np.uint8, "r", _offset(photos), (int(ends[-1]), 3))
+        mapped = np.memmap(path, np.uint8, "r", _offset(photos), (int(ends[-1]), 3))
+        self.flat = mapped.view(np.ndarray)  # of which a part is had in less time
 
     def __reduce__(self):
         """A process that is spawned maps the file itself."""

@@ -149,11 +149,11 @@ def _blacken_corners(out: np.ndarray, angle: float) -> None:
     far = 2 * size
     # all that is beyond one edge; half a pixel farther, because OpenCV fills the pixels on the border too
     edge = np.array([(size / 2 + 0.5, -far), (size / 2 + 0.5, far), (far, far), (far, -far)])
-    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    for _ in range(4):
-        beyond = edge @ np.array([[cosine, sine], [-sine, cosine]]).T + (size / 2 - 0.5)
-        cv2.fillConvexPoly(out, np.round(beyond * (1 << bits)).astype(np.int32), (0, 0, 0), shift=bits)
-        cosine, sine = -sine, cosine
+    c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    quarter_turns = np.array([[[c, -s], [s, c]], [[-s, -c], [c, -s]], [[-c, s], [-s, -c]], [[s, c], [-c, s]]])
+    beyond = edge @ quarter_turns + (size / 2 - 0.5)
+    for corners in np.rint(beyond * (1 << bits)).astype(np.int32):
+        cv2.fillConvexPoly(out, corners, (0, 0, 0), shift=bits)
 
 
 def warp_batch(

@@ -10,6 +10,7 @@ import torch
 from pyimagesearch import distributed
 from pyimagesearch.errors import UserError, describe
 from pyimagesearch.files import TEMPORARY_SUFFIX, atomic_write, write_text
+from pyimagesearch.terminal import info
 
 # epochs that are done, and steps of the next one
 NAME = "checkpoint-{epoch:04d}-{step:06d}.pt"
@@ -175,7 +176,7 @@ def find_start(checkpoints: Checkpoints, *, resume: bool, restart: bool) -> dict
     state = checkpoints.newest()
     if state is None:
         if resume:
-            print(f"[INFO] no checkpoint in {checkpoints.folder}: starting from the beginning...")
+            info(f"no checkpoint in {checkpoints.folder}: starting from the beginning...")
         return None
     done, wanted = state["epoch"], state["identity"]["epochs"]
     if not resume and not distributed.restarted(state["identity"]["run id"]):
@@ -185,7 +186,7 @@ def find_start(checkpoints: Checkpoints, *, resume: bool, restart: bool) -> dict
                 "--resume, throw it away with --restart, or write to another --output"
             )
         return None
-    print(f"[INFO] resuming after {done} epochs and {state['step']} steps...")
+    info(f"resuming after {done} epochs and {state['step']} steps...")
     return state
 
 

@@ -24,6 +24,7 @@ import prepare_dataset
 from pyimagesearch import config, errors, photos
 from pyimagesearch.preparing import why_unreadable
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 TESTS = 2  # that share --fuzz-minutes
 
 
@@ -174,7 +175,7 @@ def check_tree(entries, classes, whole):
 
 
 def test_of_any_tree_of_files_nothing_is_lost_and_nothing_lands_elsewhere(fuzz):
-    fuzz(check_tree, 300, entries=st.lists(entry, max_size=12), classes=class_list, whole=layout)
+    fuzz(check_tree, 600, entries=st.lists(entry, max_size=12), classes=class_list, whole=layout)
 
 
 # --- photos -----------------------------------------------------------------------------------------------------------
@@ -236,6 +237,6 @@ def check_photo(kind, size, seed, changes):
 def test_of_any_damage_to_a_photo_the_decoders_say_the_same(fuzz, monkeypatch):
     monkeypatch.setattr(photos, "MAX_PIXELS", 10**6)  # or a flipped bit of a size makes an example last a second
     fuzz(
-        check_photo, 2000, kind=mode_of_format, size=size, seed=st.integers(0, 9),
+        check_photo, 4000, kind=mode_of_format, size=size, seed=st.integers(0, 9),
         changes=st.lists(change, max_size=2),
     )  # fmt: skip

@@ -88,7 +88,10 @@ def photo_size(path) -> tuple[int, int]:
     """Width and height, in pixels, of what read_photo gives of `path`, which is not decoded. Raises as that does."""
     with open_photo(path) as image:
         refuse_bomb(image)
-        return image.size[::-1] if _orientation(image) in (5, 6, 7, 8) else image.size
+        width, height = image.size
+        if image.format == "TIFF":  # of which newer versions of Pillow have turned the size already
+            width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
+        return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
 def open_photo(path, formats: Sequence[str] = FORMATS) -> Image.Image:

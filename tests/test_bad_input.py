@@ -235,6 +235,16 @@ def test_a_jpeg_stands_upright_in_either_decoder(tmp_path, orientation):
         assert np.abs(found - quarters).max() <= 6
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_a_photo_that_is_not_decoded_is_that_of_the_upright_one(tmp_path, kind, orientation):
+    settings = Image.Exif()
+    settings[274] = orientation
+    noise((20, 8)).save(tmp_path / "turned", kind, exif=settings)
+    size = read_photo(tmp_path / "turned").size
+    assert photo_size(tmp_path / "turned") == size == ((20, 8) if orientation < 5 else (8, 20))
+
+
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)])
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
     make(tmp_path / "x.jpg")

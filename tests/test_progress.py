@@ -18,14 +18,15 @@ def on_a_terminal(monkeypatch, columns, function):
     """What is shown on stderr while `function()` runs, where that is a terminal."""
     reading, writing = os.openpty()
     fcntl.ioctl(writing, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
-    os.set_blocking(reading, False)
     with os.fdopen(writing, "w", buffering=1) as shown, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", shown)
         function()
         print("end", file=shown)
-        text = os.read(reading, 65536).decode()
+        text = b""
+        while not text.endswith(b"end\r\n"):  # which the kernel hands over in pieces
+            text += os.read(reading, 65536)
     os.close(reading)
-    return text.removesuffix("end\r\n")
+    return text.decode().removesuffix("end\r\n")
 
 
 def work(title="epoch 1/2", total=1000, batches=10, seconds=0.0):

@@ -5,6 +5,7 @@
     python prepare_dataset.py --source my-photos --dest my-set    # photos with class numbers, names in classes.txt
     python prepare_dataset.py --source flower_photos --val-rate 0.2 --test-rate 0.1    # a folder a class, no splits
     python prepare_dataset.py --source lists --root photos        # train.txt, val.txt, test.txt: a path and a class
+    python prepare_dataset.py --source train.csv --images train --id-column StudyInstanceUID --group-column PatientID
     python prepare_dataset.py --check                             # is dataset/ fit to train on?
 
 Each photo is decoded once; what cannot be used is left out and listed in rejected.csv. The dataset appears whole or not
@@ -55,7 +56,7 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
 
 def main() -> int:
     args = preparation_options()  # before the imports that take a moment
-    from pyimagesearch import preparing, sources, splitting, staging, terminal
+    from pyimagesearch import preparing, sources, splitting, staging, table_source, terminal
 
     terminal.quiet = args.quiet
     if args.check is not None:
@@ -65,9 +66,11 @@ def main() -> int:
     source = read_source(args)
     if args.strict:
         sources.check_none_rejected(source)
-    rates = {"validation": args.val_rate, "evaluation": args.test_rate}
-    former = None if args.overwrite else staging.former_drawing(args.dest)
-    source = splitting.draw_missing(source, rates, args.seed, former)
+    tabular = isinstance(source, table_source.TableSource)
+    if not tabular:
+        rates = {"validation": args.val_rate, "evaluation": args.test_rate}
+        former = None if args.overwrite else staging.former_drawing(args.dest)
+        source = splitting.draw_missing(source, rates, args.seed, former)
     sources.check_complete(source)
     terminal.info(sources.describe_source(source))
 
@@ -92,20 +95,25 @@ def main() -> int:
         where = one_line(os.path.join(args.dest, staging.REJECTED_LIST))
         print(f"[INFO] left out: {len(source.rejected)}, listed in {where}")
         print(*preparing.describe_rejected(source.rejected), sep="\n")
-    print(preparing.count_table(source))
+    print(table_source.count_table(source) if tabular else preparing.count_table(source))
     if unused:
         print(f"[INFO] no split has a photo of: {', '.join(unused)}")
     if not changed:
         print(f"[INFO] nothing new: {one_line(args.dest)} held all of it already, and nothing was copied")
     data = "" if args.dest == config.BASE_PATH else f" --data {one_line(shlex.quote(args.dest))}"
-    terminal.info(f"next: python train_distributed.py{data}")
+    terminal.info(f"next: python train_distributed.py{data}{' --fold all' if args.folds else ''}")
     return 0
 
 
 def read_source(args):
     """The pyimagesearch.source_files.Source that the flags name."""
-    from pyimagesearch import sources, text_lists
+    from pyimagesearch import sources, table_source, text_lists
 
+    if args.images:
+        columns = table_source.Columns(args.id_column, args.label_columns, args.group_column)
+        rates = args.val_rate or config.VAL_RATE, args.test_rate or config.TEST_RATE
+        sides = table_source.Sides(*rates, args.folds or 0, args.seed)
+        return table_source.read(args.source, args.images, columns, sides)
     lists = {"training": args.train_list, "validation": args.val_list, "evaluation": args.test_list}
     if args.train_list:
         return text_lists.read_lists({name: path for name, path in lists.items() if path}, args.root)

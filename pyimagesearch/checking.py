@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from pyimagesearch import config, terminal
+import numpy as np
+
+from pyimagesearch import config, label_table, terminal
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.photos import EXTENSIONS, describe_fault, open_photo, photos_below, read_photo
 from pyimagesearch.preparing import SHOWN
@@ -50,7 +52,8 @@ def check(folder: str, *, workers: int | None = None) -> int:
 
     Parameters
     ----------
-    folder : holds training, validation and evaluation, each with a folder a class; need not be made by prepare_dataset
+    folder : holds training, validation and evaluation, each with a folder a class, and need not be made by
+        prepare_dataset; or photos with several labels and their table
     workers : threads; None takes a few more than there are cores
 
     Returns
@@ -61,7 +64,8 @@ def check(folder: str, *, workers: int | None = None) -> int:
     ------
     UserError : `folder` is no dataset
     """
-    classes, photos = list_dataset(folder)
+    table = label_table.read_label_table(folder) if os.path.isfile(os.path.join(folder, label_table.NAME)) else None
+    classes, photos = ({}, list_table(folder, table)) if table else list_dataset(folder)
     terminal.info(f"checking the {len(photos):,} photos of {one_line(folder)}...")
     facts = in_threads(look_at, [photo.path for photo in photos], workers, "checking")
     readable = [(photo, fact) for photo, fact in zip(photos, facts, strict=True) if fact.fault is None]
@@ -70,22 +74,24 @@ def check(folder: str, *, workers: int | None = None) -> int:
     counts = Counter((photo.split, photo.label) for photo, _ in readable)
     everywhere = sorted({label for labels in classes.values() for label in labels})
     if not terminal.quiet:
-        print(_count_table(counts, everywhere))
+        print(terminal.table(table.counts()) if table else _count_table(counts, everywhere))
         for line in _describe(readable):
             terminal.info(line)
 
     broken = [f"{name}: {fact.fault}" for name, fact in zip(names, facts, strict=True) if fact.fault]
-    problems = [*_lacking(folder, classes, photos, everywhere)]
+    problems = [] if table else [*_lacking(folder, classes, photos, everywhere)]
     if broken:
         problems.append(Finding(f"{_photos(len(broken))} cannot be read", broken))
     leaks, contradictions, copies = _duplicates(photos, facts, names)
     if leaks:
         problems.append(Finding(f"{_photos(len(leaks))} in more than one split", leaks))
     if contradictions:
-        problems.append(Finding(f"{_photos(len(contradictions))} in more than one class", contradictions))
-    notes = [*_uneven(counts, everywhere), *_passed_over(folder, classes)]
+        what = "under more than one set of labels" if table else "in more than one class"
+        problems.append(Finding(f"{_photos(len(contradictions))} {what}", contradictions))
+    notes = [*_one_sided(table)] if table else [*_uneven(counts, everywhere), *_passed_over(folder, classes)]
     if copies:
-        notes.append(Finding(f"{_photos(len(copies))} more than once in the same class and split", copies))
+        what = "with the same labels in the same split" if table else "in the same class and split"
+        notes.append(Finding(f"{_photos(len(copies))} more than once {what}", copies))
 
     for kind, findings in (("note", () if terminal.quiet else notes), ("problem", problems)):
         for finding in findings:
@@ -99,6 +105,12 @@ def check(folder: str, *, workers: int | None = None) -> int:
         f"[INFO] verdict: {one_line(folder)} is " + (f"not fit to train on: {count}" if problems else "fit to train on")
     )
     return 1 if problems else 0
+
+
+def list_table(folder: str, table: label_table.LabelTable) -> list[Photo]:
+    """The photos of a table, their splits or folds, and as one text the labels that they have."""
+    rows = zip(table.images, table.splits, table.values.tolist(), strict=True)
+    return [Photo(os.path.join(folder, label_table.PHOTOS, image), split, str(has)) for image, split, has in rows]
 
 
 def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[Photo]]:
@@ -197,6 +209,16 @@ def _duplicates(photos: Sequence[Photo], facts: Sequence[Facts], names: Sequence
         kind = leaks if several_splits else contradictions if several_classes else copies
         kind.append(" = ".join(names[index] for index in same[:SHOWN]) + (" = ..." if len(same) > SHOWN else ""))
     return leaks, contradictions, copies
+
+
+def _one_sided(table: label_table.LabelTable) -> Iterator[Finding]:
+    """The labels that no photo of a split or fold has, or each: nothing can be measured of them there."""
+    splits = np.array(table.splits)
+    for side in table.sides:
+        share = table.values[splits == side].mean(axis=0)
+        shares = zip(table.labels, share.tolist(), strict=True)
+        if found := [f"{name!r}: {'each' if has else 'none'}" for name, has in shares if has in (0, 1)]:
+            yield Finding(f"{side} has no ROC AUC of {len(found)} labels, which each photo has or none", found)
 
 
 def _uneven(counts: Counter, classes: Sequence[str]) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ from pyimagesearch.errors import one_line
 
 # flags of prepare_dataset.py that make a dataset
 CHECK_IGNORES = (
-    "val_list", "test_list", "root", "val_rate", "test_rate", "seed",
-    "dest", "overwrite", "strict", "no_verify", "link",
+    "val_list", "test_list", "root", "images", "id_column", "label_columns", "group_column", "folds", "val_rate",
+    "test_rate", "seed", "dest", "overwrite", "strict", "no_verify", "link",
 )  # fmt: skip
 
 
@@ -55,6 +55,11 @@ def number(kind: type, least: float, most: float = math.inf, *, above: bool = Fa
     return parse
 
 
+def fold(text: str) -> int | str:
+    """An argparse type: "all", or the number of a fold, counted from 1."""
+    return text if text == "all" else number(int, 1)(text)
+
+
 def preparation_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The flags of prepare_dataset.py."""
     parser = Parser(
@@ -69,7 +74,7 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
         help="holds train, val and test (or training, validation, evaluation, ...) with photos named K_N.ext, K the "
         "number of the class, and classes.txt, one name a line, where the classes are not those of Food-11; or with a "
         "folder a class; or folders of classes without splits; or train.txt, val.txt and test.txt, a path and a class "
-        "(its name, or its number in classes.txt) a line (default %(default)s)",
+        "(its name, or its number in classes.txt) a line; or a CSV file, see below (default %(default)s)",
     )  # fmt: skip
     one_of.add_argument("--train-list", metavar="FILE", help="a text list of any name, in place of --source")
     one_of.add_argument(
@@ -89,7 +94,8 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
         origin.add_argument(
             f"--{split}-rate", type=number(float, 0, 1, above=True), metavar="RATE",
             help=f"share of each class's training photos that becomes {name} where the source has none; by a photo's "
-            f"name and --seed, so that it stays there when others come (default {default})",
+            f"name and --seed, so that it stays there when others come; of a CSV the share of its groups (default "
+            f"{default})",
         )  # fmt: skip
     origin.add_argument(
         "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
@@ -99,6 +105,7 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     origin.add_argument(
         "--overwrite", action="store_true", help="replace whatever is at DEST with exactly what the source holds"
     )
+    _add_table(parser.add_argument_group("a CSV file as source: several labels a photo"))
     how = parser.add_argument_group("how")
     how.add_argument("--strict", action="store_true", help="a file that cannot be used is an error: nothing is changed")
     how.add_argument("--no-verify", action="store_true", help="do not decode the photos: faster, finds no broken one")
@@ -116,7 +123,40 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
             parser.error(f"--check changes nothing; leave --{idle[0].replace('_', '-')} out")
     if (args.val_list or args.test_list) and not args.train_list:
         parser.error("--val-list and --test-list go with --train-list")
+    _check_table(parser, args)
     return args
+
+
+def _add_table(group) -> None:
+    group.add_argument("--images", metavar="DIR", help="where the photos lie")
+    group.add_argument(
+        "--id-column", metavar="NAME", help="its values name the photos in --images, with their suffix or without"
+    )
+    group.add_argument(
+        "--label-columns", nargs="+", metavar="NAME", help="of 0 and 1 (default: all columns that hold nothing else)"
+    )
+    group.add_argument(
+        "--group-column", metavar="NAME",
+        help="of a patient, say: photos of one group are all in one split (default: each photo is its own group)",
+    )  # fmt: skip
+    group.add_argument(
+        "--folds", type=number(int, 2), metavar="K",
+        help="for cross-validation: what is not evaluation becomes K folds, in place of training and validation",
+    )  # fmt: skip
+
+
+def _check_table(parser: Parser, args: argparse.Namespace) -> None:
+    """The flags of a table of labels go together."""
+    table = args.source.lower().endswith(".csv")
+    if table and not (args.images and args.id_column):
+        parser.error(f"{args.source} is a table of labels; say where its photos lie with --images, and --id-column")
+    for name in ("images", "id_column", "label_columns", "group_column", "folds"):
+        if not table and getattr(args, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} goes with a CSV file as --source")
+    if table and args.root:
+        parser.error("--root goes with text lists; the photos of a CSV file are in --images")
+    if args.folds and args.val_rate:
+        parser.error("--folds takes the place of validation; leave --val-rate out")
 
 
 def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -127,6 +167,11 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     data.add_argument(
         "--limit", type=number(int, 1), metavar="N", help="at most N photos of each class, for a quick look"
     )
+    data.add_argument(
+        "--fold", type=fold, metavar="K|all",
+        help="of a multi-label dataset with folds: validate on fold K (from 1) and train on the others, into "
+        "OUTPUT/fold-K; or on each in its turn, each time from fresh weights",
+    )  # fmt: skip
     data.add_argument(
         "--image-size", type=number(int, 32, 4096), default=config.IMAGE_SIZE, metavar="PIXELS",
         help="side of the square that the model sees (default %(default)s)",

@@ -5,11 +5,11 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pyimagesearch import config
-from pyimagesearch.class_names import folded
+from pyimagesearch.class_names import CLASS_LIST, folded
 from pyimagesearch.errors import UserError
 
 # what the three splits are usually called, in any case: folders, or files of such a name and a suffix
@@ -80,6 +80,21 @@ class Source:
     splits: list[Split]
     kind: Kind
     drawing: Drawing | None = None
+    notes: list[str] = field(default_factory=list)  # what a person should know of how it was read
+
+    @property
+    def origin(self) -> str:
+        """The path that stands for the source."""
+        return self.folder
+
+    @property
+    def settings(self) -> dict:
+        """What a later preparation must have alike, besides classes and drawing, to change the same dataset."""
+        return {}
+
+    def lists(self) -> dict[str, str]:
+        """The texts that a dataset has beside its photos, by the name of the file."""
+        return {CLASS_LIST: "".join(f"{name}\n" for name in self.classes)}
 
     @property
     def rejected(self) -> list[Rejected]:

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 
-from pyimagesearch import class_folders, config, raw_layout, text_lists
+from pyimagesearch import class_folders, config, raw_layout, table_source, text_lists
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.source_files import Source, Split
 from pyimagesearch.splitting import describe
@@ -40,11 +40,11 @@ def read_source(folder: str | os.PathLike, root: str | None = None) -> Source:
 
 def describe_source(source: Source) -> str:
     """Of what kind the source is, and how the splits that it lacks are drawn."""
-    line = f"{one_line(source.folder)} holds {source.kind.name}"
+    line = f"{one_line(source.origin)} holds {source.kind.name}"
     if source.drawing:
         drawn = " and ".join(name for name in config.SPLITS if name in source.drawing.rates)
         line += f"; {drawn} drawn by {describe(source.drawing)}"
-    return line
+    return "; ".join([line, *map(one_line, source.notes)])
 
 
 def _where_to_get(folder: str) -> str:
@@ -64,6 +64,8 @@ def check_complete(source: Source) -> list[str]:
     ------
     UserError : a split has no photo at all, or none of a class that another split has: training would refuse that
     """
+    if isinstance(source, table_source.TableSource):
+        return table_source.check_complete(source)
     counts = {split.name: Counter(photo.label for photo in split.photos) for split in source.splits}
     largest = max(counts, key=lambda name: len(counts[name]))
     for split in source.splits:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
+from pyimagesearch import label_table
 from pyimagesearch.class_names import CLASS_LIST
 from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import TEMPORARY_SUFFIX, write_json, write_text
@@ -26,7 +27,7 @@ MARKER = "prepared.json"
 REJECTED_LIST = "rejected.csv"
 PARTIAL_SUFFIX = ".partial"
 REPLACED = ".replaced"
-OURS = {MARKER, REJECTED_LIST, CLASS_LIST}
+OURS = {MARKER, REJECTED_LIST, CLASS_LIST, label_table.NAME}
 OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 ANOTHER = "name another --dest, or give --overwrite to replace it with exactly what the source holds"
 
@@ -75,12 +76,13 @@ class Staging:
         self.dest = os.path.realpath(dest)
         self.partial = self.dest + PARTIAL_SUFFIX
         self.source, self.overwrite = source, overwrite
-        origin = one_line(os.path.realpath(source.folder))
+        origin = one_line(os.path.realpath(source.origin))
         self.facts = {
             "source": origin,
             "kind": source.kind.name,
             "classes": source.classes,
             "drawing": source.drawing and asdict(source.drawing),
+            **source.settings,
             "verified": verify,
         }
         self.offered = self._planned()  # before any photo is decoded
@@ -115,7 +117,7 @@ class Staging:
         if foreign := sorted(there - set(planned) - OURS - broken):
             count = f"{len(foreign)} files" if len(foreign) > 1 else "a file"
             raise UserError(
-                f"{self.named} holds {count} that {self.source.folder} does not provide: {_some(foreign)}; {ANOTHER}"
+                f"{self.named} holds {count} that {self.source.origin} does not provide: {_some(foreign)}; {ANOTHER}"
             )
         for target in sorted(there & set(planned)):
             if not is_at(planned[target], self._at(target)):
@@ -139,7 +141,7 @@ class Staging:
 
     def _check_place(self) -> None:
         """The dataset, the source and the person must not stand in each other's way."""
-        roots = {split.folder for split in self.source.splits}  # a split may be a link
+        roots = {self.source.origin, *(split.folder for split in self.source.splits)}  # a split may be a link
         if self.source.kind.walked:
             roots.add(self.source.folder)
         else:
@@ -182,6 +184,9 @@ class Staging:
                 f"{self.named} was made with {theirs}, and photos would change their split with {ours}; give the same, "
                 f"{ANOTHER}"
             )
+        for name, ours in self.source.settings.items():
+            if self.old and (theirs := self.old.get(name)) != ours:
+                raise UserError(f"{self.named} was made with other {name} ({theirs} there, {ours} here); {ANOTHER}")
 
     def _open(self) -> None:
         """Make the partial folder, or take up the one that an interrupted run of the same kind left."""
@@ -221,15 +226,13 @@ class Staging:
     def _is_right_already(self, planned: dict[str, Photo], new: set[str]) -> bool:
         if not self.old or new != {MARKER} or (self.facts["verified"] and not self.old["verified"]):
             return False
-        if list_files(self.dest) != set(planned) | OURS:
+        lists = self._lists()
+        if list_files(self.dest) != {*planned, MARKER, *lists}:
             return False
-        return all(_text(os.path.join(self.dest, name)) == text for name, text in self._lists().items())
+        return all(_text(os.path.join(self.dest, name)) == text for name, text in lists.items())
 
     def _lists(self) -> dict[str, str]:
-        return {
-            CLASS_LIST: "".join(f"{name}\n" for name in self.source.classes),
-            REJECTED_LIST: rejected_csv(self.source.rejected),
-        }
+        return {**self.source.lists(), REJECTED_LIST: rejected_csv(self.source.rejected)}
 
     def _take_over(self, target: str, photo: Photo) -> None:
         """Bring an unchanged photo of the old dataset into the new one: a hard link, or a copy where there are none."""

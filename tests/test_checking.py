@@ -227,3 +227,38 @@ def test_flags_that_would_make_a_dataset_do_not_go_with_check(flags, capsys):
         preparation_options(["--check", *flags])
     assert caught.value.code == 2
     assert flags[0] in capsys.readouterr().err
+
+
+# --- several labels a photo ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def labelled(tmp_path, photo):
+    """Four photos with their table: each of training has the label wire, none of the others."""
+    folder = tmp_path / "labelled"
+    rows = [("a", "training", "0,1"), ("b", "training", "1,1"), ("c", "validation", "1,0"), ("d", "evaluation", "0,0")]
+    for name, _, _ in rows:
+        photo(folder / "images" / f"{name}.png")
+    lines = [f"{name}.png,{name},{split},{values}\n" for name, split, values in rows]
+    (folder / "labels.csv").write_text("".join(["image,group,split,tube,wire\n", *lines]))
+    return folder
+
+
+def test_a_table_of_labels_is_counted_and_fit_to_train_on(labelled, capsys):
+    assert checking.check(str(labelled)) == 0
+    told = capsys.readouterr().out
+    assert ["wire", "2", "0", "0"] in [line.split() for line in told.splitlines()]
+    assert "note: training has no ROC AUC of 1 labels, which each photo has or none\n  'wire': each\n" in told
+
+
+def test_photos_of_a_table_that_are_gone_or_in_two_splits_or_under_other_labels_are_problems(labelled, capsys):
+    images = labelled / "images"
+    (images / "b.png").write_bytes((images / "a.png").read_bytes())
+    (images / "d.png").write_bytes((images / "c.png").read_bytes())
+    table = (labelled / "labels.csv").read_text()
+    (labelled / "labels.csv").write_text(f"{table}gone.png,e,training,0,0\n")
+    assert checking.check(str(labelled)) == 1
+    told = capsys.readouterr().out
+    assert "1 photo in more than one split\n  images/c.png = images/d.png" in told
+    assert "1 photo under more than one set of labels\n  images/a.png = images/b.png" in told
+    assert "images/gone.png: " in told

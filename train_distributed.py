@@ -16,24 +16,24 @@ from pyimagesearch.options import training_options
 
 def main() -> int:
     args = training_options()  # before the imports that take seconds
-    from pyimagesearch import distributed, launcher, terminal
+    from pyimagesearch import distributed, folds, launcher, terminal
 
     terminal.quiet = args.quiet
     if args.nproc and not distributed.launched():
         return launcher.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
     with distributed.started(args.parallel) as launch:
-        return train(args, launch)
+        return folds.run(args, launch, train)
 
 
 def train(args, launch) -> int:
     """The whole story: data, model, optimizer, epochs, report. Returns the exit status."""
     import torch
 
-    from pyimagesearch import checkpoint, distributed, optimization, training
+    from pyimagesearch import checkpoint, distributed, label_results, optimization, training
     from pyimagesearch.augmentation import eval_transform, train_transform
     from pyimagesearch.create_dataloaders import get_dataloader, share_workers
     from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, build_backbone
-    from pyimagesearch.objectives import CrossEntropy, balanced_weights
+    from pyimagesearch.objectives import build_objective
     from pyimagesearch.photo_dataset import check_same_classes
     from pyimagesearch.progress import BetweenSteps, Stopped, make_bar
     from pyimagesearch.run import Run
@@ -58,8 +58,8 @@ def train(args, launch) -> int:
     # the three splits
     trainWorkers, evalWorkers = share_workers(args.workers)
     every = {
-        "limit": args.limit, "cache": args.cache, "cache_size": args.cache_size, "cache_dir": args.cache_dir,
-        "device": device,
+        "limit": args.limit, "fold": args.fold, "cache": args.cache, "cache_size": args.cache_size,
+        "cache_dir": args.cache_dir, "device": device,
     }  # fmt: skip
     evaluation = {
         "transforms": eval_transform(args.image_size, args.channels), "bs": localBatch, "shuffle": False,
@@ -101,11 +101,11 @@ def train(args, launch) -> int:
     model = distributed.wrap(model, launch)
 
     # the loss, and Adam or another over what trains, at a rate in proportion to the global batch
-    balanced = args.class_weights == "balanced"
-    objective = CrossEntropy(
-        label_smoothing=args.label_smoothing, device=device,
-        class_weights=balanced_weights(trainDS.labels, len(trainDS.classes)) if balanced else None,
-    )  # fmt: skip
+    with distributed.failing_together():
+        objective = build_objective(
+            trainDS.labels, len(trainDS.classes), label_smoothing=args.label_smoothing,
+            balanced=args.class_weights == "balanced", device=device,
+        )  # fmt: skip
     lr = args.lr * globalBatch / localBatch
     opt = optimization.build_optimizer(args.optimizer, model.parameters(), lr=lr, weight_decay=args.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
@@ -121,10 +121,10 @@ def train(args, launch) -> int:
         "freeze-backbone": args.freeze_backbone,
         "sync-bn": args.sync_bn, "amp": str(dtype), "keep": args.keep, "classes": trainDS.classes,
         "training photos (fingerprint)": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
-        **optimization.identity(args),
+        **optimization.identity(args), **({"fold": args.fold} if args.fold else {}),
     }  # fmt: skip
     log = TensorBoardLog(args.output, sampler.steps, wanted=args.tensorboard)
-    run = Run(model, opt, scaler, lrScheduler, identity, args.output, log)
+    run = Run(model, opt, scaler, lrScheduler, identity, args.output, log, objective.task)
     firstEpoch, firstStep, begin = 0, 0, None
     if state is None:
         checkpoints.clear()
@@ -156,8 +156,7 @@ def train(args, launch) -> int:
                     validated = training.evaluate(model, valLoader, device, bar.update, objective)
                 run.end_epoch(trained, validated, time.monotonic() - epochTime, between.photos / trainTime)
                 print(f"[INFO] EPOCH: {e + 1}/{args.epochs}")
-                print(f"Train loss: {trained.mean_loss:.6f}, Train accuracy: {trained.accuracy:.4f}")
-                print(f"Val loss: {validated.mean_loss:.6f}, Val accuracy: {validated.accuracy:.4f}", flush=True)
+                print(trained.describe("Train"), validated.describe("Val"), sep="\n", flush=True)
                 checkpoints.save(run.state(e + 1))
                 between.stop_if_asked()
             checkpoints.wait()
@@ -170,7 +169,12 @@ def train(args, launch) -> int:
         return 128 + stopped.number
     info(f"total time taken to train the model: {time.time() - startTime:.2f}s")
     photos = {"training": len(trainDS), "validation": len(valDS), "evaluation": len(testDS)}
-    report(run, testLoader, launch, objective, photos)
+    info("evaluating network...")
+    run.load_kept()
+    if objective.task == "multi-label":
+        label_results.report(run, valLoader, testLoader, launch, objective, photos)
+    else:
+        report(run, testLoader, launch, objective, photos)
     return 0
 
 
@@ -179,11 +183,9 @@ def report(run, testLoader, launch, objective, photos) -> None:
 
     photos : how many each split has
     """
-    from pyimagesearch import distributed, machine, results, terminal, training
+    from pyimagesearch import distributed, machine, results, training
     from pyimagesearch.progress import make_bar
 
-    terminal.info("evaluating network...")
-    run.load_kept()
     with make_bar("evaluation", len(testLoader.dataset)) as bar:
         probabilities, losses = training.predict(run.model, testLoader, launch.device, bar.update, objective)
     if distributed.is_main():

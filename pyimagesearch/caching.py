@@ -28,6 +28,11 @@ SPARE = 0.02  # of the disk is left free
 class PhotoCache:
     """A cache file, opened.
 
+    Parameters
+    ----------
+    photos : how many the file has
+    rows : which of them this is a cache of, as they index an array
+
     Attributes
     ----------
     sizes : int64 of shape (photos, 2), width and height of each copy
@@ -35,18 +40,27 @@ class PhotoCache:
     flat : uint8 of shape (pixels of all copies, 3), mapped: what is not read takes no memory
     """
 
-    def __init__(self, path: str, photos: int):
-        self.path, self.photos = path, photos
+    def __init__(self, path: str, photos: int, rows: np.ndarray | slice = slice(None)):
+        self.path, self.photos, self.rows = path, photos, rows
         table = np.fromfile(path, "<i4", photos * COLUMNS, offset=len(MAGIC) + DIGEST).reshape(photos, COLUMNS)
-        self.sizes, self.full_sizes = table[:, :2].astype(np.int64), table[:, 2:].copy()
-        ends = np.cumsum(self.sizes.prod(axis=1))
-        self.starts = ends - self.sizes.prod(axis=1)
+        sizes = table[:, :2].astype(np.int64)
+        ends = np.cumsum(sizes.prod(axis=1))
+        self.sizes, self.full_sizes = sizes[rows], table[rows, 2:].copy()
+        self.starts = (ends - sizes.prod(axis=1))[rows]
         mapped = np.memmap(path, np.uint8, "r", _offset(photos), (int(ends[-1]), 3))
         self.flat = mapped.view(np.ndarray)  # of which a part is had in less time
 
     def __reduce__(self):
         """A process that is spawned maps the file itself."""
-        return PhotoCache, (self.path, self.photos)
+        return PhotoCache, (self.path, self.photos, self.rows)
+
+    def gathered(self) -> tuple[np.ndarray, np.ndarray]:
+        """`flat` and `starts` of these photos alone."""
+        if isinstance(self.rows, slice):
+            return self.flat, self.starts
+        counts = self.sizes.prod(axis=1)
+        parts = [self.flat[start : start + count] for start, count in zip(self.starts, counts, strict=True)]
+        return np.concatenate(parts), np.cumsum(counts) - counts
 
     def pixels(self, index: int) -> np.ndarray:
         """The copy of photo `index`: uint8 of shape (height, width, 3), not to be written to."""
@@ -68,6 +82,8 @@ def _offset(photos: int) -> int:
 def open_cache(dataset: PhotoDataset, path: str, short_side: int) -> PhotoCache:
     """The cache of `dataset` in the file `path`, which is made first where it is missing, or not of these photos.
 
+    A dataset that is a part of another one shares the cache of that.
+
     Parameters
     ----------
     short_side : pixels of the shorter side of each copy; no photo is enlarged
@@ -76,22 +92,23 @@ def open_cache(dataset: PhotoDataset, path: str, short_side: int) -> PhotoCache:
     ------
     UserError : a photo cannot be read, or the file cannot be written; there is no new file then
     """
-    digest = _digest(dataset, short_side)
+    whole = dataset.whole
+    digest = _digest(whole, short_side)
     try:
         with open(path, "rb") as file:
             if file.read(len(MAGIC) + DIGEST) == MAGIC + digest:
-                return PhotoCache(path, len(dataset))
+                return PhotoCache(path, len(whole), dataset.rows)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise UserError(f"cannot read the cache {path}: {describe(error)}; remove it, or use --cache none") from None
     try:
-        _build(dataset, path, short_side, digest)
+        _build(whole, path, short_side, digest)
     except OSError as error:
         raise UserError(
             f"cannot write the cache {path}: {describe(error)}; name another --cache-dir, or use --cache none"
         ) from None
-    return PhotoCache(path, len(dataset))
+    return PhotoCache(path, len(whole), dataset.rows)
 
 
 def _digest(dataset: PhotoDataset, short_side: int) -> bytes:

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader
 from pyimagesearch import caching, config, distributed
 from pyimagesearch.augmentation import to_grey
 from pyimagesearch.errors import UserError
-from pyimagesearch.photo_dataset import Key, PhotoDataset, PhotoFolder, Unreadable
+from pyimagesearch.photo_dataset import Key, PhotoDataset, Unreadable
+from pyimagesearch.photo_table import open_split
 from pyimagesearch.warping import to, warp_batch
 
 
@@ -135,15 +136,16 @@ class DeviceLoader:
     def __init__(self, dataset: PhotoDataset, batch_sampler, device: torch.device):
         self.dataset, self.batch_sampler, self.device = dataset, batch_sampler, device
         cache = dataset.cache
-        if device.type == "cuda" and cache.flat.nbytes > (free := torch.cuda.mem_get_info(device)[0]):
+        flat, starts = cache.gathered()
+        if device.type == "cuda" and flat.nbytes > (free := torch.cuda.mem_get_info(device)[0]):
             raise UserError(
-                f"{device} has {free / 1e9:.1f} GB free, and the cache {cache.path} has {cache.flat.nbytes / 1e9:.1f} "
+                f"{device} has {free / 1e9:.1f} GB free, and the cache {cache.path} has {flat.nbytes / 1e9:.1f} "
                 "GB; choose a smaller --cache-size, or --cache disk"
             )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
-            self._pixels = torch.from_numpy(cache.flat).to(device)
-        self._starts, self._sizes = torch.from_numpy(cache.starts).to(device), torch.from_numpy(cache.sizes).to(device)
+            self._pixels = torch.from_numpy(flat).to(device)
+        self._starts, self._sizes = torch.from_numpy(starts).to(device), torch.from_numpy(cache.sizes).to(device)
         self._labels = torch.from_numpy(dataset.labels).to(device)
         # one number for all photos: what is made of a photo must not depend on its company
         self._taps = max(1, round(int(cache.sizes.min(axis=1).max()) / dataset.transform.size + 0.25))
@@ -175,16 +177,17 @@ def get_dataloader(
     seed: int = 0,
     workers: int | None = None,
     limit: int | None = None,
+    fold: int | None = None,
     cache: str = "none",
     cache_size: int = 256,
     cache_dir: str | None = None,
     device: torch.device | None = None,
-) -> tuple[PhotoFolder, DataLoader | DeviceLoader]:
+) -> tuple[PhotoDataset, DataLoader | DeviceLoader]:
     """The dataset in `rootDir` and a loader of its batches. Every rank calls this at the same time.
 
     Parameters
     ----------
-    rootDir : a folder with one folder a class
+    rootDir : a folder with one folder a class; or a split of a multi-label dataset, "dataset/training" say
     transforms : what train_transform or eval_transform gives, or any torchvision.transforms.Compose that works on PIL
         images
     bs : with `shuffle`, the global batch size, of which this rank gets its share; without, the size of a batch
@@ -192,7 +195,8 @@ def get_dataloader(
     seed : of the order and of the augmentation
     workers : processes that read photos, 0 for none; None takes a third of the cores this rank may use, since a
         training script has three loaders
-    limit : at most so many photos of each class
+    limit : at most so many photos of each class, or in all where they may have several labels
+    fold : of a multi-label dataset with folds, which is validation, counted from 1
     cache : "none" decodes each photo each time; "disk" decodes it once, see caching; "device" has those copies in the
         memory of `device`, which then makes the batches itself and needs no workers
     cache_size : pixels of the shorter side of a copy
@@ -201,17 +205,17 @@ def get_dataloader(
 
     Returns
     -------
-    dataset : PhotoFolder
-    loader : yields (images, labels): what `transforms` gives, stacked, and int64 of shape (rows,)
+    dataset : PhotoFolder or PhotoTable
+    loader : yields (images, labels): what `transforms` gives, stacked, and the rows of dataset.labels
 
     Raises
     ------
-    UserError : see PhotoFolder and caching.open_cache; from the loader, a photo that cannot be read, by its path
+    UserError : see open_split and caching.open_cache; from the loader, a photo that cannot be read, by its path
     """
     with distributed.failing_together():
-        dataset = PhotoFolder(rootDir, transforms, seed=seed, limit=limit)
+        dataset = open_split(rootDir, transforms, fold=fold, seed=seed, limit=limit)
     if cache != "none":
-        path = cache_path(rootDir, cache_size, cache_dir)
+        path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.host_first(lambda: caching.open_cache(dataset, path, cache_size))
     sampler = GlobalBatchSampler(len(dataset), bs, seed=seed) if shuffle else WholeBatchSampler(len(dataset), bs)
     if cache == "device":
@@ -232,7 +236,7 @@ def get_dataloader(
 
 
 def cache_path(root, short_side: int, folder: str | None = None) -> str:
-    """Where the copies of the split in `root` lie: dataset.cache/training-256.pixels for dataset/training."""
+    """Where the copies of the photos in `root` lie: dataset.cache/training-256.pixels for dataset/training."""
     above, split = os.path.split(os.path.realpath(root))
     return os.path.join(folder or f"{above}.cache", f"{split}-{short_side}.pixels")
 

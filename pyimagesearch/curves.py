@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def plot_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]) -> None:
     """Draw loss and accuracy over the epochs side by side, training dashed, validation solid, the best epoch starred.
 
-    Beside them stands the learning rate, where it changes.
+    Beside them stands the ROC AUC on validation, where there is one, and the learning rate, where it changes.
 
     Parameters
     ----------
@@ -26,22 +26,26 @@ def plot_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]
     epochs = [row["epoch"] for row in history]
     rates = [row["lr"] for row in history]
     best = history[epochs.index(best_epoch(history))]
-    widths = [4.4, 4.4, 2] if len(set(rates)) > 1 else [5, 5]  # inches
+    ranked = "val_auc" in best
+    widths = [4.4, 4.4, *[4.4] * ranked, 2] if len(set(rates)) > 1 else [5, 5, *[5] * ranked]  # inches
     figure = new_figure(sum(widths), 4.2, layout="constrained")
-    loss, accuracy, *rate = figure.subplots(1, len(widths), width_ratios=widths)
+    loss, accuracy, *rest = figure.subplots(1, len(widths), width_ratios=widths)
     # a curve of one point is invisible without its marker, one of 300 is a caterpillar with them
     lines = {"linewidth": 1.8, "markersize": 3.5, "marker": "o" if len(epochs) <= 30 else None}
-    for axes, quantity, title in ((loss, "loss", "Loss"), (accuracy, "acc", "Accuracy")):
+    drawn = [(loss, "loss", "Loss"), (accuracy, "acc", "Accuracy"), *([(rest[0], "auc", "ROC AUC")] if ranked else [])]
+    for axes, quantity, title in drawn:
         train, val = f"train_{quantity}", f"val_{quantity}"
-        axes.plot(epochs, [row[train] for row in history], "--", color=BLUE, label="training", **lines)
+        if train in best:
+            axes.plot(epochs, [row[train] for row in history], "--", color=BLUE, label="training", **lines)
         axes.plot(epochs, [row[val] for row in history], "-", color=VERMILLION, label="validation", **lines)
         axes.axvline(best["epoch"], color=GREY, linewidth=1, linestyle=":", zorder=0)
         star = {"color": INK, "markersize": 13, "markeredgecolor": "white", "zorder": 3}
-        label = f"best epoch: {best['epoch']}  (validation loss {best['val_loss']:.4g}, accuracy {best['val_acc']:.1%})"
+        label = f"best epoch: {best['epoch']}  (validation loss {best['val_loss']:.4g}, accuracy {best['val_acc']:.1%}"
+        label += f", ROC AUC {best['val_auc']:.4f})" if ranked else ")"
         axes.plot(best["epoch"], best[val], "*", label=label, **star)
         _dress(axes, title, epochs)
     accuracy.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
-    for axes in rate:
+    for axes in rest[ranked:]:
         axes.plot(epochs, rates, color=INK, drawstyle="steps-mid")
         _dress(axes, "Learning rate", epochs)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:.3g}"))

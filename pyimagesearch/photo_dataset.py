@@ -48,17 +48,22 @@ class PhotoDataset(Dataset):
     Attributes
     ----------
     cache : a caching.PhotoCache from which the pixels come, None for the photos' own files
+    whole, rows : the dataset of which this one is a part, and which part, as it indexes an array: itself, and all
     """
 
     def __init__(self, root, names: Sequence[str], labels: np.ndarray, classes: list[str], transform, *, seed: int = 0):
         self.root, self.transform, self.seed = os.fspath(root), transform, seed
         self.classes, self.labels = classes, labels
         self.class_to_idx = {name: index for index, name in enumerate(classes)}
-        self.cache = None
+        self.cache, self.rows = None, slice(None)
         # one buffer of bytes in place of a list of str: forked workers would copy the pages of objects that they count
         encoded = [os.fsencode(name) for name in names]
         self._ends = np.cumsum([len(name) for name in encoded])
         self._names = np.frombuffer(b"".join(encoded), np.uint8)
+
+    @property
+    def whole(self) -> "PhotoDataset":
+        return self
 
     def __len__(self) -> int:
         return len(self.labels)

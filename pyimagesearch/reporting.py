@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pyimagesearch.errors import one_line
 from pyimagesearch.files import atomic_write, write_json, write_text
 
+# of photos with several labels "val_auc" too, the macro ROC AUC
 HISTORY_COLUMNS = ("epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr", "seconds", "images_per_s")
 AVERAGES = ("accuracy", "macro avg", "weighted avg")  # what scikit-learn calls the rows below the classes
 
@@ -24,19 +25,22 @@ def write_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]
     """
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HISTORY_COLUMNS)
+        columns = [*HISTORY_COLUMNS, *(["val_auc"] if "val_auc" in history[0] else [])]
+        writer.writerow(columns)
         for row in history:
-            writer.writerow([int(row["epoch"])] + [repr(float(row[name])) for name in HISTORY_COLUMNS[1:]])
+            writer.writerow([int(row["epoch"])] + [repr(float(row[name])) for name in columns[1:]])
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
     """The epoch, counted from 1, with the highest val_acc; of equals the one of lowest val_loss, then the earliest.
 
-    A value that is not a number is worse than any number. Raises ValueError where the history has no epoch.
+    Where there is a val_auc, that in place of val_acc. A value that is not a number is worse than any number. Raises
+    ValueError where the history has no epoch.
     """
 
     def goodness(row):
-        return [-math.inf if math.isnan(value) else value for value in (row["val_acc"], -row["val_loss"])]
+        values = row.get("val_auc", row["val_acc"]), -row["val_loss"]
+        return [-math.inf if math.isnan(value) else value for value in values]
 
     return int(max(history, key=goodness)["epoch"])  # max keeps the first of equals
 
@@ -64,10 +68,11 @@ def closing_lines(
     output : the folder of the files
     """
     best = best_epoch(history)
-    val_acc = next(row["val_acc"] for row in history if row["epoch"] == best)
+    name, column = ("ROC AUC", "val_auc") if "val_auc" in history[0] else ("accuracy", "val_acc")
+    value = next(row[column] for row in history if row["epoch"] == best)
     return [
         f"[INFO] test accuracy: {accuracy:.4f} of {photos:,} photos, by the model of epoch {epoch}",
-        f"[INFO] best epoch: {best} of {len(history)}, validation accuracy {val_acc:.4f}",
+        f"[INFO] best epoch: {best} of {len(history)}, validation {name} {value:.4f}",
         f"[INFO] time: {duration(training_seconds(history))}",
         f"[INFO] images/s: {images_per_second(history):,.1f} in training",
         f"[INFO] files: {one_line(output)}; begin with {one_line(os.path.join(output, 'report.html'))}",

@@ -26,6 +26,7 @@ FILES = {
     "classification_report.txt": "scikit-learn's report on the test split",
     "classification_report.json": "the same for programs",
     "classes.png": "precision and recall of each class",
+    "labels.png": "ROC AUC and average precision of each label",
     "confusion_matrix.png": "which class was taken for which",
     "mistakes.png": "the most confident mistakes",
     "calibration.png": "confidence against accuracy",
@@ -99,13 +100,13 @@ def write_results(
         f"{facts['architecture']}, {len(dataset.classes):,} classes, {facts['image_size']} pixels, in {output}",
         _tiles(counts, history, facts, photos),
         [
-            _curves(output, history),
+            curves(output, history),
             _classes(output, dataset.classes, figures),
             _confusions(output, counts, dataset.classes),
             _mistakes(mistakes),
             _calibration(output, bins),
-            _making(facts, machine),
-            _files(output),
+            making(facts, machine),
+            files(output),
         ],
     )
 
@@ -153,18 +154,26 @@ def _small_photo(path: str) -> np.ndarray:
 def _tiles(counts: np.ndarray, history: Sequence[Mapping], facts: Mapping, photos: Mapping[str, int]) -> list[Tile]:
     right, total = int(np.trace(counts)), int(counts.sum())
     best = reporting.best_epoch(history)
-    seconds = reporting.training_seconds(history)
     epoch = facts["metrics"]["epoch"]
     return [
         Tile("Test accuracy", f"{right / total:.1%}", f"{right:,} of {total:,} photos, by the model of epoch {epoch}"),
         Tile("Best epoch", f"{best} of {len(history)}", f"validation accuracy {history[best - 1]['val_acc']:.1%}"),
+        *course(history, photos),
+    ]
+
+
+def course(history: Sequence[Mapping], photos: Mapping[str, int]) -> list[Tile]:
+    """The tiles that tell of training."""
+    seconds = reporting.training_seconds(history)
+    return [
         Tile("Time", reporting.duration(seconds), f"{reporting.duration(seconds / len(history))} an epoch"),
         Tile("Images per second", f"{reporting.images_per_second(history):,.1f}", "in training"),
         Tile("Photos", f"{sum(photos.values()):,}", ", ".join(f"{count:,} {name}" for name, count in photos.items())),
     ]
 
 
-def _curves(output: str | os.PathLike, history: Sequence[Mapping]) -> str:
+def curves(output: str | os.PathLike, history: Sequence[Mapping]) -> str:
+    """The section with the picture of plot_history."""
     best = reporting.best_epoch(history)
     row = history[best - 1]
     alt = (
@@ -228,7 +237,8 @@ def _calibration(output: str | os.PathLike, bins: Bins) -> str:
     )
 
 
-def _making(facts: Mapping, machine: Mapping[str, str]) -> str:
+def making(facts: Mapping, machine: Mapping[str, str]) -> str:
+    """The section with flags, versions and the machine; see write_results."""
     settings, versions, host = (
         html_report.table(caption, (), [(name, _say(value)) for name, value in rows.items()])
         for caption, rows in (("Settings", facts["training"]), ("Versions", facts["versions"]), ("Machine", machine))
@@ -240,7 +250,8 @@ def _say(value: object) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else "none" if value is None else str(value)
 
 
-def _files(output: str | os.PathLike) -> str:
+def files(output: str | os.PathLike) -> str:
+    """The section that lists FILES, those that are there."""
     sizes = [(name, os.path.join(output, name)) for name in FILES]
     rows = [(name, FILES[name], round(os.path.getsize(path) / 1000)) for name, path in sizes if os.path.exists(path)]
     return html_report.section(

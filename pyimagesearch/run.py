@@ -30,6 +30,7 @@ class Run:
     identity : what decides the training stream, by the name of its flag, and what else a later start must know
     output : the folder of the trained model and its history, which rank 0 writes
     log : what it tells TensorBoard
+    task : of the objective, "single-label" or "multi-label"
     history : one row an epoch, see reporting.HISTORY_COLUMNS
     """
 
@@ -40,6 +41,7 @@ class Run:
     identity: dict
     output: str
     log: TensorBoardLog = field(default_factory=TensorBoardLog)
+    task: str = "single-label"
     history: list[dict] = field(default_factory=list)
 
     def state(self, epoch: int, step: int = 0, totals: Totals | None = None) -> dict:
@@ -79,6 +81,7 @@ class Run:
             "epoch": epoch, "train_loss": trained.mean_loss, "train_acc": trained.accuracy,
             "val_loss": validated.mean_loss, "val_acc": validated.accuracy,
             "lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds, "images_per_s": images_per_s,
+            **({} if validated.auc is None else {"val_auc": validated.auc}),
         })  # fmt: skip
         self.scheduler.step()
         self.log.add_epoch(self.history[-1])
@@ -111,9 +114,13 @@ class Run:
                 model.load_state_dict(read_state_dict(model_path(self.output)))
         distributed.broadcast_state(model)
 
-    def write_facts(self, **metrics: float) -> None:
-        """Write what inference must know of the kept model, and what a person wants to, into the .json beside it."""
+    def write_facts(self, thresholds: list[float] | None = None, **metrics: float | None) -> None:
+        """Write what inference must know of the kept model, and what a person wants to, into the .json beside it.
+
+        thresholds : of a multi-label model, one a class: the probability from which on a photo is said to have it
+        """
         row = self.history[self.kept_epoch - 1]
+        validated = {name: row[name] for name in ("epoch", "val_loss", "val_acc", "val_auc") if name in row}
         facts = {
             "architecture": self.identity["model"],
             "channels": self.identity["channels"],
@@ -121,7 +128,9 @@ class Run:
             "image_size": self.identity["image size"],
             "mean": config.MEAN,
             "std": config.STD,
-            "metrics": {**{name: row[name] for name in ("epoch", "val_loss", "val_acc")}, **metrics},
+            "task": self.task,
+            **({} if thresholds is None else {"thresholds": thresholds}),
+            "metrics": {**validated, **metrics},
             "training": {name: value for name, value in self.identity.items() if name not in ("classes", "run id")},
             "versions": {
                 "python": platform.python_version(),

@@ -24,7 +24,13 @@ from pyimagesearch.training import Totals, to_device
 EVERY_STEPS = 10
 SHOWN = 16
 FLUSH_EVERY_S = 10
-NAMES = {"acc": "accuracy", "lr": "learning rate", "images_per_s": "images per second"}
+NAMES = {
+    "acc": "accuracy",
+    "auc": "ROC AUC",
+    "ap": "average precision",
+    "lr": "learning rate",
+    "images_per_s": "images per second",
+}
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -102,7 +108,7 @@ class TensorBoardLog:
         self._add_scalars(row["epoch"] * self.steps, curves)
 
     def add_report(self, epochs: int, dataset: PhotoDataset, probabilities: np.ndarray, **metrics: float) -> None:
-        """Log what came of the run on the test split: metrics, confusion matrix and some predictions; and close.
+        """Log what came of the run on the test split: metrics and, of one class a photo, pictures; and close.
 
         They stand one step after the last, so that a run that is resumed after its end takes them back too.
 
@@ -122,7 +128,10 @@ class TensorBoardLog:
 
     def _write_report(self, step: int, dataset: PhotoDataset, probabilities: np.ndarray, metrics: dict) -> None:
         for name, value in metrics.items():
-            self._writer.add_scalar(tag(name), value, step)
+            if value is not None:
+                self._writer.add_scalar(tag(name), value, step)
+        if dataset.labels.ndim > 1:
+            return
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "picture.png")
             predictions = probabilities.argmax(1)

@@ -34,11 +34,12 @@ class NonFiniteLoss(Exception):
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the photos of all ranks: loss, how right the answers were (see objectives), and 1."""
+    """Sums over the photos of all ranks: loss, how right the answers were (see objectives), and 1; and their AUC."""
 
     loss: float
     correct: float
     count: int
+    auc: float | None = None
 
     @property
     def mean_loss(self) -> float:
@@ -47,6 +48,11 @@ class Totals:
     @property
     def accuracy(self) -> float:
         return self.correct / max(self.count, 1)
+
+    def describe(self, split: str) -> str:
+        """The line that is printed of an epoch."""
+        auc = "" if self.auc is None else f", {split} ROC AUC: {self.auc:.4f}"
+        return f"{split} loss: {self.mean_loss:.6f}, {split} accuracy: {self.accuracy:.4f}{auc}"
 
 
 class RunningTotals:
@@ -278,10 +284,11 @@ def _in_order(parts: list, count: int) -> tuple[np.ndarray, np.ndarray]:
 def evaluate(
     model: nn.Module, loader: DataLoader, device: torch.device, after_batch=lambda rows: None, objective=CROSS_ENTROPY
 ) -> Totals:
-    """Loss and right predictions over `loader`'s dataset; see predict."""
+    """Loss, right predictions and AUC over `loader`'s dataset; see predict."""
     probabilities, losses = predict(model, loader, device, after_batch, objective)
-    right = objective.right(torch.from_numpy(probabilities), torch.from_numpy(loader.dataset.labels))
-    return Totals(float(losses.sum()), float(right.sum()), len(losses))
+    labels = loader.dataset.labels
+    right = objective.right(torch.from_numpy(probabilities), torch.from_numpy(labels))
+    return Totals(float(losses.sum()), float(right.sum()), len(losses), objective.auc(probabilities, labels))
 
 
 def to_device(images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,8 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
-from pyimagesearch.objectives import CrossEntropy, balanced_weights
+from pyimagesearch.errors import UserError
+from pyimagesearch.objectives import BinaryCrossEntropy, CrossEntropy, balanced_weights, build_objective
 
 LABELS = torch.tensor([0, 2, 2, 1, 2])
 LOGITS = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
@@ -40,3 +41,29 @@ def test_balanced_weights_are_scikit_learns_and_one_in_the_mean():
     weights = balanced_weights(labels, 3)
     assert weights == pytest.approx(compute_class_weight("balanced", classes=np.arange(3), y=labels))
     assert weights[labels].mean() == pytest.approx(1)
+
+
+def test_several_labels_a_photo_have_torchs_bce_with_logits_as_their_mean_loss():
+    labels = torch.tensor([[0.0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
+    objective = BinaryCrossEntropy()
+    losses = objective.training_losses(LOGITS, labels)
+    mean = losses.sum() / objective.total_weight(labels.numpy())
+    torch.testing.assert_close(mean, F.binary_cross_entropy_with_logits(LOGITS, labels))
+    assert torch.equal(objective.losses(LOGITS, labels), losses)
+
+
+def test_right_is_the_share_of_a_photos_labels_on_the_right_side_of_one_half():
+    objective = BinaryCrossEntropy()
+    probabilities = objective.probabilities(torch.tensor([[2.0, -1, 0, -3], [1, 1, 1, 1]]))
+    labels = torch.tensor([[1.0, 0, 1, 1], [0, 0, 0, 0]])
+    assert objective.right(probabilities, labels).tolist() == [0.75, 0]
+
+
+@pytest.mark.parametrize(("flags", "said"), [((0.1, False), "--label-smoothing"), ((0.0, True), "--class-weights")])
+def test_what_is_for_photos_of_one_class_each_is_refused_for_several_labels(flags, said):
+    several, one = np.zeros((5, 3), np.float32), LABELS.numpy()
+    settings = {"label_smoothing": flags[0], "balanced": flags[1], "device": torch.device("cpu")}
+    with pytest.raises(UserError, match=f"{said} is for photos of one class each"):
+        build_objective(several, 3, **settings)
+    assert build_objective(one, 3, **settings).task == "single-label"
+    assert build_objective(several, 3, label_smoothing=0.0, balanced=False, device=None).task == "multi-label"

@@ -42,10 +42,12 @@ def show_random_batch(args, trained, launch) -> None:
     from pyimagesearch.augmentation import denormalize
     from pyimagesearch.cards import plot_predictions
     from pyimagesearch.inference import answer, transform_of
-    from pyimagesearch.photo_dataset import PhotoFolder
+    from pyimagesearch.photo_table import open_split, truths_of
+    from pyimagesearch.predictions import captions
     from pyimagesearch.training import to_device
 
-    testDS = PhotoFolder(os.path.join(args.data, "evaluation"), transform_of(trained.facts))
+    fold = trained.facts.get("training", {}).get("fold")
+    testDS = open_split(os.path.join(args.data, "evaluation"), transform_of(trained.facts), fold=fold)
     count = min(args.count or config.PRED_BATCH_SIZE * launch.devices, len(testDS))
     terminal.info(f"using a batch size of {count}...")
     chosen = np.random.default_rng(args.seed).choice(len(testDS), count, replace=False)
@@ -53,16 +55,14 @@ def show_random_batch(args, trained, launch) -> None:
     images, labels = to_device(images, labels, trained.device)
 
     predictions = answer(trained, [testDS.path(int(index)) for index in chosen], images)
-    truths = [testDS.classes[label] for label in labels]
+    truths = truths_of(labels.cpu().numpy(), testDS.classes)
     for truth, one in zip(truths, predictions, strict=True):
-        said = one.error or f"{one.prediction} ({one.confidence:.1%})"
-        print(f"{errors.one_line(one.path)}: Ground Truth: {truth}, Predicted: {said}")
+        print(f"{errors.one_line(one.path)}: Ground Truth: {truth}, Predicted: {one.said}")
 
     results = os.path.join(args.output, "results.png")
-    names = [one.prediction for one in predictions]
+    names, confidences = captions(predictions)
     right = sum(truth == name for truth, name in zip(truths, names, strict=True))
     print(f"[INFO] {right} of {count} right: {results}", flush=True)
-    confidences = [one.confidence for one in predictions]
     plot_predictions(results, denormalize(images), truths, names, confidences, show=True)
 
 
@@ -70,7 +70,7 @@ def predict_images(args, trained) -> None:
     """Say of each photo that the person named what it shows; all ranks share the work and rank 0 tells."""
     from pyimagesearch import distributed, predictions
     from pyimagesearch.files import refuse_unwritable
-    from pyimagesearch.inference import check_top_k, list_photos, predict_photos
+    from pyimagesearch.inference import check_top_k, list_photos, predict_photos, thresholds_of
     from pyimagesearch.progress import make_bar
 
     with distributed.failing_together():
@@ -93,7 +93,8 @@ def predict_images(args, trained) -> None:
     unreadable = sum(bool(one.error) for one in found)
     print(f"[INFO] {len(found):,} photos" + (f", {unreadable:,} of them unreadable" if unreadable else ""), flush=True)
     if args.csv is not None:
-        predictions.write_predictions(args.csv, found, args.top_k)
+        labels = trained.facts["classes"] if thresholds_of(trained.facts) else None
+        predictions.write_predictions(args.csv, found, args.top_k, labels=labels)
         print(f"[INFO] predictions: {errors.one_line(args.csv)}", flush=True)
     if args.pages:
         print(predictions.draw_pages(args.output, found, args.pages))
@@ -101,12 +102,17 @@ def predict_images(args, trained) -> None:
 
 def evaluate_split(args, trained) -> None:
     """Report on a whole split, as training does at its end on the test split; the same for any number of processes."""
-    from pyimagesearch import distributed, predictions, reporting, training
+    import torch
+
+    from pyimagesearch import distributed, multilabel, predictions, reporting, training
     from pyimagesearch.files import refuse_unwritable
-    from pyimagesearch.inference import check_top_k, open_split, predictions_of
+    from pyimagesearch.inference import check_top_k, open_split, predictions_of, thresholds_of
+    from pyimagesearch.objectives import objective_of
+    from pyimagesearch.photo_table import truths_of
     from pyimagesearch.progress import make_bar
 
-    classes = trained.facts["classes"]
+    classes, thresholds = trained.facts["classes"], thresholds_of(trained.facts)
+    objective = objective_of(trained.facts)
     workers = distributed.cores_of_rank() if args.workers is None else args.workers
     with distributed.failing_together():
         check_top_k(args.top_k, trained.facts)
@@ -114,21 +120,26 @@ def evaluate_split(args, trained) -> None:
             refuse_unwritable(args.csv)
     dataset, loader = open_split(trained, args.data, args.on, workers)
     with make_bar(args.on, len(dataset)) as bar:
-        probabilities, _ = training.predict(trained.model, loader, trained.device, bar.update)
+        probabilities, _ = training.predict(trained.model, loader, trained.device, bar.update, objective)
     if not distributed.is_main():
         return
-    preds = probabilities.argmax(axis=1)
-    print(reporting.report_text(dataset.labels, preds, classes))
-    print(predictions.confusion_table(dataset.labels, preds, classes))
-    found = predictions_of([dataset.path(index) for index in range(len(dataset))], probabilities, classes, args.top_k)
-    truths = [classes[label] for label in dataset.labels]
+    paths = [dataset.path(index) for index in range(len(dataset))]
+    found = predictions_of(paths, probabilities, classes, args.top_k, thresholds)
+    truths = truths_of(dataset.labels, classes)
+    if thresholds:
+        print(multilabel.describe(multilabel.measure(dataset.labels, probabilities, classes, thresholds)))
+    else:
+        preds = probabilities.argmax(axis=1)
+        print(reporting.report_text(dataset.labels, preds, classes))
+        print(predictions.confusion_table(dataset.labels, preds, classes))
     if args.csv is not None:
-        predictions.write_predictions(args.csv, found, args.top_k, truths)
+        predictions.write_predictions(args.csv, found, args.top_k, truths, classes if thresholds else None)
         print(f"[INFO] predictions: {errors.one_line(args.csv)}")
     if args.top_k > 1:
         named = sum(truth in one.classes for truth, one in zip(truths, found, strict=True))
         print(f"[INFO] {args.on} accuracy of the {args.top_k} likeliest classes {named / len(found):.4f}")
-    print(f"[INFO] {args.on} accuracy {float((preds == dataset.labels).mean()):.4f} of {len(found):,} photos")
+    right = objective.right(torch.from_numpy(probabilities), torch.from_numpy(dataset.labels)).double().mean()
+    print(f"[INFO] {args.on} accuracy {float(right):.4f} of {len(found):,} photos")
 
 
 def export_model(args) -> None:

@@ -20,7 +20,7 @@ def plot_predictions(
     photos: Sequence[np.ndarray],
     truths: Sequence[str | None],
     predictions: Sequence[str],
-    confidences: Sequence[float],
+    confidences: Sequence[float | str],
     show: bool = False,
 ) -> None:
     """Draw photos in a grid, each above its prediction, confidence and truth; a wrong one is crossed, its frame thick.
@@ -31,7 +31,7 @@ def plot_predictions(
     photos : 1 to 64 arrays of dtype uint8 and shape (height, width, 3), of any sizes
     truths : the true class of each; None where nobody knows, and then neither cross nor check is drawn
     predictions : the predicted class of each
-    confidences : the model's probability of that prediction, between 0 and 1
+    confidences : the model's probability of that prediction, between 0 and 1; or a text, of several say
     show : also open it in a window, if there is a display, and wait until the person closes it
 
     Raises ValueError for no photo and for unequal numbers of photos, truths, predictions and confidences.
@@ -62,10 +62,11 @@ def _draw_cards(figure: "Figure", cards: list[tuple]) -> None:
 
 def _draw_card(axes: "Axes", card: tuple, lettering: Lettering, tile: float) -> None:
     photo, truth, prediction, confidence = card
+    confidence = confidence if isinstance(confidence, str) else percent(confidence)
     axes.imshow(photo)
     axes.set_aspect("equal", adjustable="datalim")  # a photo that is not square lies on a square ground
     axes.set(xticks=[], yticks=[], facecolor="#F2F2F2")
-    lines = [("Prediction", prediction), ("Confidence", percent(confidence)), ("Truth", truth)]
+    lines = [("Prediction", prediction), ("Confidence", confidence), ("Truth", truth)]
     for number, (head, text) in enumerate((head, text) for head, text in lines if text is not None):
         style = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
         down = -8 - 13 * number

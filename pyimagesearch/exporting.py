@@ -22,7 +22,7 @@ from pyimagesearch.errors import UserError
 from pyimagesearch.files import atomic_write, refuse_unwritable
 from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.inference import transform_of
-from pyimagesearch.objectives import CROSS_ENTROPY
+from pyimagesearch.objectives import objective_of
 from pyimagesearch.training import to_device
 
 NEEDS = {".onnx": ("onnx", "onnxscript"), ".pt2": ()}  # packages, by the suffixes of the two formats
@@ -32,21 +32,22 @@ LARGEST = 2**31 - 2**20  # bytes: an .onnx file is one protobuf message
 
 
 class PixelsToProbabilities(nn.Module):
-    """A classifier with what comes before and after it: normalisation and softmax.
+    """A classifier with what comes before and after it: normalisation, and softmax or, of several labels, sigmoid.
 
-    channels : of the photos, 3 or 1
+    facts : of the model, see run.read_facts
     """
 
-    def __init__(self, model: FoodClassifier, channels: int):
+    def __init__(self, model: FoodClassifier, facts: dict):
         super().__init__()
-        self.model = model
+        self.model, self.objective = model, objective_of(facts)
+        channels = facts.get("channels", 3)
         black, white = (normalize(torch.full((channels, 1, 1), level, dtype=torch.uint8)) for level in (0, 255))
         self.register_buffer("scale", (white - black) / 255)
         self.register_buffer("shift", black)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Probabilities, float32 of shape (rows, classes), of photos, uint8 of shape (rows, channels, size, size)."""
-        return CROSS_ENTROPY.probabilities(self.model(pixels.float() * self.scale + self.shift))
+        return self.objective.probabilities(self.model(pixels.float() * self.scale + self.shift))
 
 
 def check_possible(path: str) -> None:
@@ -85,7 +86,7 @@ def export(model: FoodClassifier, facts: dict, path: str) -> str:
     check_possible(path)
     model.amp_dtype = None
     channels, size = facts.get("channels", 3), facts["image_size"]
-    whole = PixelsToProbabilities(model.eval(), channels)
+    whole = PixelsToProbabilities(model.eval(), facts)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch's own deprecations
         content, run, checked_with = (_to_onnx if path.endswith(".onnx") else _to_pt2)(whole, facts)
@@ -173,7 +174,7 @@ def _difference(run: Callable[[np.ndarray], np.ndarray], model: nn.Module, facts
     images = torch.stack([transform(photo) for photo in draw_photos(rows)])
     with torch.inference_mode():
         seen, _ = to_device(images, torch.empty(0), torch.device("cpu"))
-        expected = CROSS_ENTROPY.probabilities(model(seen)).numpy()
+        expected = objective_of(facts).probabilities(model(seen)).numpy()
     return float(np.abs(run(images.contiguous().numpy()) - expected).max())
 
 

@@ -17,22 +17,29 @@ from pyimagesearch.augmentation import SquareTransform, eval_transform
 from pyimagesearch.create_dataloaders import PhotoLoader, WholeBatchSampler, begin_worker, get_dataloader
 from pyimagesearch.errors import UserError
 from pyimagesearch.food_classifier import amp_dtype, load_classifier
-from pyimagesearch.objectives import CROSS_ENTROPY
-from pyimagesearch.photo_dataset import Key, PhotoFolder
+from pyimagesearch.objectives import objective_of
+from pyimagesearch.photo_dataset import Key, PhotoDataset
+from pyimagesearch.photo_table import NO_LABEL, SEPARATOR
 from pyimagesearch.photos import describe_fault, photos_below, read_pixels
 from pyimagesearch.run import model_path, read_facts
 from pyimagesearch.training import to_device
 
+NOT_FINITE = "the model's answer is not a finite number; try --amp off"
 BATCH = 32  # photos; as many workers read as there are batches, so a few hundred photos must be several
 
 
 class Prediction(NamedTuple):
-    """What is said of one photo: the likeliest classes, best first, with their probabilities; or why nothing is."""
+    """What is said of one photo: the likeliest classes, best first, with their probabilities; or why nothing is.
+
+    Where photos may have several labels: those that this one is said to have, in the model's order, with theirs, and
+    `probabilities` of all labels.
+    """
 
     path: str
     classes: tuple[str, ...] = ()
     confidences: tuple[float, ...] = ()
     error: str = ""
+    probabilities: tuple[float, ...] = ()
 
     @property
     def prediction(self) -> str:
@@ -43,6 +50,12 @@ class Prediction(NamedTuple):
     def confidence(self) -> float:
         """The probability of the likeliest class, NaN where there is none."""
         return self.confidences[0] if self.confidences else math.nan
+
+    @property
+    def said(self) -> str:
+        """All of it, for a person."""
+        pairs = zip(self.classes, self.confidences, strict=True)
+        return self.error or SEPARATOR.join(f"{name} ({share:.1%})" for name, share in pairs) or NO_LABEL
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,9 @@ def list_photos(named: Sequence[str | os.PathLike]) -> list[str]:
 
 
 def check_top_k(top_k: int, facts: dict) -> None:
-    """Raise UserError where the model has fewer classes than are asked for."""
+    """Raise UserError where the model has fewer classes than are asked for, or says of each which photos have it."""
+    if top_k > 1 and thresholds_of(facts):
+        raise UserError("--top-k goes with one class a photo, and this model tells all labels of each; leave it out")
     classes = len(facts["classes"])
     if not 1 <= top_k <= classes:
         raise UserError(f"cannot name the {top_k} likeliest classes: the model knows {classes}; ask for 1 to {classes}")
@@ -212,28 +227,55 @@ def predict_photos(
 def answer(trained: Trained, paths: Sequence[str], images: torch.Tensor, top_k: int = 1) -> list[Prediction]:
     """What the model says of one batch: `images`, as the transform gives them, stacked, are the photos at `paths`."""
     images, _ = to_device(images, torch.empty(0), trained.device)
-    probabilities = CROSS_ENTROPY.probabilities(trained.model(images).float()).cpu().numpy()
-    return predictions_of(paths, probabilities, trained.facts["classes"], top_k)
+    probabilities = objective_of(trained.facts).probabilities(trained.model(images).float()).cpu().numpy()
+    return predictions_of(paths, probabilities, trained.facts["classes"], top_k, thresholds_of(trained.facts))
+
+
+def thresholds_of(facts: dict) -> list[float] | None:
+    """From which probability on a photo is said to have each label; None for a model of one class a photo."""
+    if facts.get("task") != "multi-label":
+        return None
+    return facts.get("thresholds") or [0.5] * len(facts["classes"])  # of a run that is not finished
 
 
 def predictions_of(
-    paths: Sequence[str], probabilities: np.ndarray, classes: Sequence[str], top_k: int
+    paths: Sequence[str],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    top_k: int,
+    thresholds: Sequence[float] | None = None,
 ) -> list[Prediction]:
-    """What `probabilities`, float of shape (photos, classes), say of the photos; of equals the first class is named."""
+    """What `probabilities`, float of shape (photos, classes), say of the photos; of equals the first class is named.
+
+    thresholds : one a class, where photos may have several labels: those from there on are named, in place of `top_k`
+    """
+    if thresholds is not None:
+        rows = zip(paths, probabilities.tolist(), strict=True)
+        return [_labels_of(path, shares, classes, thresholds) for path, shares in rows]
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     best = np.take_along_axis(probabilities, order, axis=1).tolist()
     return [
         Prediction(path, tuple(classes[index] for index in some), tuple(confidences))
         if all(map(math.isfinite, confidences))
-        else Prediction(path, error="the model's answer is not a finite number; try --amp off")
+        else Prediction(path, error=NOT_FINITE)
         for path, some, confidences in zip(paths, order.tolist(), best, strict=True)
     ]
+
+
+def _labels_of(
+    path: str, probabilities: Sequence[float], classes: Sequence[str], thresholds: Sequence[float]
+) -> Prediction:
+    if not all(map(math.isfinite, probabilities)):
+        return Prediction(path, error=NOT_FINITE)
+    having = [index for index, share in enumerate(probabilities) if share >= thresholds[index]]
+    names, confidences = tuple(classes[index] for index in having), tuple(probabilities[index] for index in having)
+    return Prediction(path, names, confidences, probabilities=tuple(probabilities))
 
 
 # --- a whole split ---------------------------------------------------------------------------------------------------
 
 
-def open_split(trained: Trained, data: str, split: str, workers: int) -> tuple[PhotoFolder, DataLoader]:
+def open_split(trained: Trained, data: str, split: str, workers: int) -> tuple[PhotoDataset, DataLoader]:
     """A split of the dataset in the folder `data`, in the batches in which training evaluated it.
 
     Every rank calls this at the same time.
@@ -244,12 +286,14 @@ def open_split(trained: Trained, data: str, split: str, workers: int) -> tuple[P
 
     Raises
     ------
-    UserError : see PhotoFolder; or its classes are not the model's
+    UserError : see photo_table.open_split; or its classes are not the model's
     """
     facts, folder = trained.facts, os.path.join(data, "evaluation" if split == "test" else split)
     settings = facts.get("training", {})
     batch = settings.get("batch size", config.LOCAL_BATCH_SIZE)
-    dataset, loader = get_dataloader(folder, transform_of(facts), batch, shuffle=False, workers=workers)
+    dataset, loader = get_dataloader(
+        folder, transform_of(facts), batch, shuffle=False, workers=workers, fold=settings.get("fold")
+    )
     with distributed.failing_together():
         check_classes(dataset, facts["classes"])
     if settings.get("cache", "none") != "none":
@@ -257,7 +301,7 @@ def open_split(trained: Trained, data: str, split: str, workers: int) -> tuple[P
     return dataset, loader
 
 
-def check_classes(dataset: PhotoFolder, classes: list[str]) -> None:
+def check_classes(dataset: PhotoDataset, classes: list[str]) -> None:
     """Raise UserError unless the dataset has exactly the model's `classes`."""
     if dataset.classes == classes:
         return

@@ -14,6 +14,7 @@ from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.files import atomic_write
 from pyimagesearch.inference import Prediction
 from pyimagesearch.matrix import confusion_counts, most_frequent_confusions
+from pyimagesearch.photo_table import NO_LABEL, SEPARATOR
 from pyimagesearch.photos import describe_fault, read_photo
 
 ROWS = 100  # of the table on the terminal, where a CSV file has them all
@@ -24,7 +25,10 @@ CONFUSIONS = 20  # that are listed where it cannot
 
 
 def prediction_table(predictions: Sequence[Prediction], top_k: int) -> str:
-    """A line a photo: its path, each of the `top_k` classes with its probability, or why there is none."""
+    """A line a photo: its path, each of the `top_k` classes, or all its labels, with probabilities, or an error."""
+    if any(one.probabilities for one in predictions):
+        rows = [["path", "labels"], *([one_line(one.path), one_line(one.said)] for one in predictions)]
+        return terminal.table(rows, left={0, 1})
     rows = [["path", "prediction", "confidence"]]
     for place in range(2, top_k + 1):
         rows[0] += [f"prediction {place}", f"confidence {place}"]
@@ -35,13 +39,20 @@ def prediction_table(predictions: Sequence[Prediction], top_k: int) -> str:
 
 
 def write_predictions(
-    path: str, predictions: Sequence[Prediction], top_k: int = 1, truths: Sequence[str] | None = None
+    path: str,
+    predictions: Sequence[Prediction],
+    top_k: int = 1,
+    truths: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> None:
     """Write one row a photo, as CSV, whole or not at all; a photo that could not be read has an error and no class.
 
     truths : the true class of each, for a column of its own
+    labels : of the model, where photos may have several: there is a column of those that a photo is said to have, and
+        one of each label's probability
     """
-    head = ["path", "prediction", "confidence"] if truths is None else ["path", "truth", "prediction", "confidence"]
+    head = ["path"] if truths is None else ["path", "truth"]
+    head += ["prediction", "confidence"] if labels is None else ["labels", *labels]
     for place in range(2, top_k + 1):
         head += [f"prediction_{place}", f"confidence_{place}"]
     with atomic_write(path, "w") as file:
@@ -49,8 +60,11 @@ def write_predictions(
         writer.writerow([*head, "error"])
         for number, one in enumerate(predictions):
             row = [one.path] if truths is None else [one.path, truths[number]]
-            for name, confidence in zip(one.classes, one.confidences, strict=True):
-                row += [name, f"{confidence:.6f}"]
+            if labels is not None:
+                row += [SEPARATOR.join(one.classes), *(f"{share:.6f}" for share in one.probabilities)]
+            else:
+                for name, confidence in zip(one.classes, one.confidences, strict=True):
+                    row += [name, f"{confidence:.6f}"]
             row += [""] * (len(head) - len(row))
             writer.writerow([one_line(cell) for cell in (*row, one.error)])
 
@@ -84,8 +98,7 @@ def draw_pages(output: str, predictions: Sequence[Prediction], pages: int) -> st
     with ThreadPoolExecutor(distributed.cores_of_rank()) as pool:
         for path, sheet in zip(paths, sheets, strict=True):
             photos = list(pool.map(_thumbnail, (one.path for one in sheet)))
-            names, confidences = [one.prediction for one in sheet], [one.confidence for one in sheet]
-            plot_predictions(path, photos, [None] * len(sheet), names, confidences)
+            plot_predictions(path, photos, [None] * len(sheet), *captions(sheet))
     for name in os.listdir(output):
         path = os.path.join(output, name)
         if re.fullmatch(r"predictions(-\d{3,})?\.png", name) and path not in paths:
@@ -95,6 +108,14 @@ def draw_pages(output: str, predictions: Sequence[Prediction], pages: int) -> st
     last = f" to {os.path.basename(paths[-1])}" if len(paths) > 1 else ""
     rest = f", of the first {len(drawn):,} photos; --pages all draws the rest" if len(drawn) < len(readable) else ""
     return f"[INFO] pictures: {one_line(paths[0])}{last}{rest}"
+
+
+def captions(predictions: Sequence[Prediction]) -> tuple[list[str], list[float | str]]:
+    """The prediction and the confidence that stand below each photo, see reporting.plot_predictions."""
+    if not any(one.probabilities for one in predictions):
+        return [one.prediction for one in predictions], [one.confidence for one in predictions]
+    names = [SEPARATOR.join(one.classes) or NO_LABEL for one in predictions]
+    return names, [SEPARATOR.join(f"{share:.0%}" for share in one.confidences) for one in predictions]
 
 
 def _thumbnail(path: str) -> np.ndarray:

@@ -16,12 +16,14 @@ from pyimagesearch.errors import UserError
 from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.inference import (
     check_classes,
+    check_top_k,
     list_photos,
     load_trained,
     open_split,
     predict,
     predict_photos,
     predictions_of,
+    thresholds_of,
 )
 from pyimagesearch.photo_dataset import PhotoFolder
 
@@ -177,3 +179,26 @@ def test_classes_that_are_not_the_models_are_named(photos):
         check_classes(split, CLASSES)
     with pytest.raises(UserError, match="there is no folder for 'Black'"):
         check_classes(split, ["Black", *split.classes])
+
+
+# --- several labels a photo ------------------------------------------------------------------------------------------
+
+
+def test_a_photo_has_the_labels_whose_probability_reaches_their_threshold_in_the_models_order():
+    shares = np.array([[0.5, 0.9, 0.25], [0.4, 0.1, 0.2], [math.nan, 0.1, 0.2]])
+    one, none, broken = predictions_of(["a", "b", "c"], shares, CLASSES, 1, [0.5, 0.95, 0.25])
+    assert (one.classes, one.confidences, one.probabilities) == (("Blue", "Red"), (0.5, 0.25), (0.5, 0.9, 0.25))
+    assert one.said == "Blue (50.0%); Red (25.0%)"
+    assert (none.classes, none.said, none.error) == ((), "no label", "")
+    assert "not a finite number" in broken.error
+
+
+def test_thresholds_are_those_of_the_model_and_one_half_before_its_run_is_finished():
+    assert thresholds_of({"classes": CLASSES}) is None
+    assert thresholds_of({"classes": CLASSES, "task": "multi-label"}) == [0.5, 0.5, 0.5]
+    assert thresholds_of({"classes": CLASSES, "task": "multi-label", "thresholds": [0.1, 0.2, 0.3]}) == [0.1, 0.2, 0.3]
+
+
+def test_several_likeliest_classes_are_not_for_several_labels():
+    with pytest.raises(UserError, match="--top-k goes with one class a photo"):
+        check_top_k(2, {"classes": CLASSES, "task": "multi-label"})

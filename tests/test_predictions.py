@@ -10,6 +10,7 @@ from PIL import Image
 from pyimagesearch import predictions
 from pyimagesearch.errors import UserError
 from pyimagesearch.inference import Prediction
+from pyimagesearch.photo_table import truths_of
 from pyimagesearch.predictions import confusion_table, draw_pages, prediction_table, write_predictions
 from pyimagesearch.terminal import columns_of
 
@@ -134,3 +135,36 @@ def test_of_many_classes_the_most_frequent_confusions_are_listed():
         ["truth", "prediction", "photos"],
         ["class5", "class6", "2"], ["class9", "class3", "2"], ["class7", "class100", "1"],
     ]  # fmt: skip
+
+
+# --- several labels a photo ------------------------------------------------------------------------------------------
+
+LABELLED = [
+    Prediction("a.jpg", ("tube", "line"), (0.9, 0.4), probabilities=(0.9, 0.1, 0.4)),
+    Prediction("b.jpg", probabilities=(0.1, 0.1, 0.1)),
+    Prediction("c.jpg", error="not an image"),
+]
+
+
+def test_the_table_has_all_labels_of_a_photo_on_its_line():
+    assert [line.split(maxsplit=1) for line in prediction_table(LABELLED, 1).splitlines()] == [
+        ["path", "labels"], ["a.jpg", "tube (90.0%); line (40.0%)"], ["b.jpg", "no label"], ["c.jpg", "not an image"],
+    ]  # fmt: skip
+
+
+def test_the_csv_has_a_column_of_labels_and_one_of_each_labels_probability(tmp_path):
+    truths = ["tube", "no label", "line"]
+    write_predictions(str(tmp_path / "said.csv"), LABELLED, truths=truths, labels=["tube", "wire", "line"])
+    one, two, broken = rows(tmp_path / "said.csv")
+    assert one == {
+        "path": "a.jpg", "truth": "tube", "labels": "tube; line",
+        "tube": "0.900000", "wire": "0.100000", "line": "0.400000", "error": "",
+    }  # fmt: skip
+    assert (two["labels"], two["wire"]) == ("", "0.100000")
+    assert (broken["labels"], broken["wire"], broken["error"]) == ("", "", "not an image")
+
+
+def test_the_caption_of_a_picture_is_what_its_truth_is_compared_with():
+    names, confidences = predictions.captions(LABELLED[:2])
+    assert names == truths_of(np.array([[1, 0, 1], [0, 0, 0]], np.float32), ["tube", "wire", "line"])
+    assert confidences == ["90%; 40%", ""]

@@ -11,7 +11,7 @@ import sys
 import time
 
 from pyimagesearch import config, errors
-from pyimagesearch.options import training_options
+from pyimagesearch.training_options import training_options
 
 
 def main() -> int:

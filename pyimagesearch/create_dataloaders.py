@@ -9,7 +9,6 @@ import atexit
 import gc
 import os
 import signal
-import warnings
 import weakref
 from collections.abc import Iterator
 
@@ -142,9 +141,7 @@ class DeviceLoader:
                 f"{device} has {free / 1e9:.1f} GB free, and the cache {cache.path} has {flat.nbytes / 1e9:.1f} "
                 "GB; choose a smaller --cache-size, or --cache disk"
             )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nor is it written to
-            self._pixels = torch.from_numpy(flat).to(device)
+        self._pixels = torch.from_numpy(flat).to(device)
         self._starts, self._sizes = torch.from_numpy(starts).to(device), torch.from_numpy(cache.sizes).to(device)
         self._labels = torch.from_numpy(dataset.labels).to(device)
         # one number for all photos: what is made of a photo must not depend on its company

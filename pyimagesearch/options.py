@@ -1,63 +1,16 @@
-"""The flags of the three scripts, grouped by subject. Imports nothing heavy."""
+"""The flags of prepare_dataset.py and distributed_inference.py, grouped by subject. Imports nothing heavy."""
 
 import argparse
-import math
 import sys
-from typing import NoReturn
 
 from pyimagesearch import config
-from pyimagesearch.errors import one_line
+from pyimagesearch.flags import Parser, add_amp, add_places, add_quiet, add_workers, number
 
 # flags of prepare_dataset.py that make a dataset
 CHECK_IGNORES = (
     "val_list", "test_list", "root", "images", "id_column", "label_columns", "group_column", "folds", "val_rate",
     "test_rate", "seed", "dest", "overwrite", "strict", "no_verify", "link",
 )  # fmt: skip
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line, without the whole usage before it; exit status 2."""
-
-    def __init__(self, **settings):
-        super().__init__(
-            allow_abbrev=False, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings
-        )
-
-    def parse_args(self, *arguments) -> argparse.Namespace:
-        """As argparse does; an empty text, which is what a shell makes of a variable that is not set, is refused."""
-        args = super().parse_args(*arguments)
-        for action in self._actions:
-            value = getattr(args, action.dest, None)
-            if value == "" or (isinstance(value, list) and "" in value):
-                self.error(f"argument {'/'.join(action.option_strings)}: it is empty; name something, or leave it out")
-        return args
-
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {one_line(message)} (see --help)", file=sys.stderr)
-        sys.exit(2)
-
-
-def number(kind: type, least: float, most: float = math.inf, *, above: bool = False):
-    """An argparse type: an int or a float from `least` (or above it) to `most`."""
-    largest = min(most, 2**31 - 1) if kind is int else most
-
-    def parse(text: str):
-        bounds = f"{'above' if above else 'of at least'} {least}" + (f" and at most {most}" if most < math.inf else "")
-        name = "a whole number" if kind is int else "a number"
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not (least < value if above else least <= value) or not value <= largest or value in (math.inf, math.nan):
-            raise argparse.ArgumentTypeError(f"expected {name} {bounds}, found {text[:40]!r}")
-        return value
-
-    return parse
-
-
-def fold(text: str) -> int | str:
-    """An argparse type: "all", or the number of a fold, counted from 1."""
-    return text if text == "all" else number(int, 1)(text)
 
 
 def preparation_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -115,7 +68,7 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     how.add_argument(
         "--workers", type=number(int, 1, 1024), metavar="N", help="threads (default: a few more than there are cores)"
     )
-    _add_quiet(how, "the table of counts and what was left out; with --check, the problems and the verdict")
+    add_quiet(how, "the table of counts and what was left out; with --check, the problems and the verdict")
     args = parser.parse_args(arguments)
     if args.check is not None:
         idle = [name for name in CHECK_IGNORES if getattr(args, name) != parser.get_default(name)]
@@ -159,182 +112,6 @@ def _check_table(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--folds takes the place of validation; leave --val-rate out")
 
 
-def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The flags of train_distributed.py."""
-    parser = Parser(description="Fine-tune an image classifier on none, one or many GPUs.")
-    data = parser.add_argument_group("data")
-    _add_places(data)
-    data.add_argument(
-        "--limit", type=number(int, 1), metavar="N", help="at most N photos of each class, for a quick look"
-    )
-    data.add_argument(
-        "--fold", type=fold, metavar="K|all",
-        help="of a multi-label dataset with folds: validate on fold K (from 1) and train on the others, into "
-        "OUTPUT/fold-K; or on each in its turn, each time from fresh weights",
-    )  # fmt: skip
-    data.add_argument(
-        "--image-size", type=number(int, 32, 4096), default=config.IMAGE_SIZE, metavar="PIXELS",
-        help="side of the square that the model sees (default %(default)s)",
-    )  # fmt: skip
-    data.add_argument(
-        "--augment", choices=("tutorial", "light"), default="tutorial",
-        help="tutorial: crops of 8 to 100 %% of the area, flips, rotations up to 90 degrees; light: crops of 30 to "
-        "100 %%, flips (default %(default)s)",
-    )  # fmt: skip
-    data.add_argument(
-        "--cache", choices=("none", "disk", "device"), default="none",
-        help="none: decode each photo each time; disk: once, into a file of smaller copies; device: those lie on the "
-        "GPU, which augments them itself (default %(default)s)",
-    )  # fmt: skip
-    data.add_argument(
-        "--cache-size", type=number(int, 16, 4096), default=256, metavar="PIXELS",
-        help="shorter side of a copy in the cache (default %(default)s)",
-    )  # fmt: skip
-    data.add_argument("--cache-dir", metavar="DIR", help="the folder of the cache (default: DATA.cache, beside DATA)")
-    _add_workers(data)
-
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model", default=config.MODEL, metavar="NAME",
-        help="any classification network of torchvision: resnet50, efficientnet_b0, vit_b_16 ... (default %(default)s)",
-    )  # fmt: skip
-    model.add_argument(
-        "--weights", default="imagenet", metavar="imagenet|none|PATH",
-        help="what the network starts from: ImageNet weights, which torchvision downloads once; none, to train from "
-        "scratch; or a file, .safetensors too, of which everything is taken that fits but the classifier (default "
-        "%(default)s)",
-    )  # fmt: skip
-    model.add_argument(
-        "--channels", type=int, choices=(1, 3), default=3,
-        help="3 colours, or 1 for grey photos: the first convolution's weights are summed over the colours (default "
-        "%(default)s)",
-    )  # fmt: skip
-    model.add_argument(
-        "--freeze-bn", action=argparse.BooleanOptionalAction, default=None,
-        help="leave BatchNorm as the weights have it (default: on, and off with --weights none)",
-    )  # fmt: skip
-    model.add_argument(
-        "--freeze-backbone", action="store_true", help="train the classifier alone, on the weights as they are"
-    )
-
-    training = parser.add_argument_group("training")
-    training.add_argument(
-        "--epochs",
-        type=number(int, 1),
-        default=config.EPOCHS,
-        metavar="N",
-        help="passes over the photos (default %(default)s)",
-    )
-    sizes = training.add_mutually_exclusive_group()
-    sizes.add_argument(
-        "--batch-size", type=number(int, 1), metavar="N",
-        help=f"photos on each device at a time (default {config.LOCAL_BATCH_SIZE}); the global batch is N x devices x "
-        "--accumulate",
-    )  # fmt: skip
-    sizes.add_argument(
-        "--global-batch-size", type=number(int, 1), metavar="N", help="photos a step on all devices together"
-    )
-    training.add_argument(
-        "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
-        help="of first weights, order and augmentation (default %(default)s)",
-    )  # fmt: skip
-    training.add_argument(
-        "--keep", choices=("best", "last"), default="best",
-        help="the model to keep and to report on: best on validation, or the last epoch's (default %(default)s)",
-    )  # fmt: skip
-
-    _add_optimization(parser.add_argument_group("optimization"))
-
-    devices = parser.add_argument_group("devices and processes")
-    _add_amp(devices)
-    devices.add_argument(
-        "--parallel", choices=("auto", "dp", "ddp", "none"), default="auto",
-        help="auto: DistributedDataParallel under torchrun, nn.DataParallel for several GPUs in one process",
-    )  # fmt: skip
-    devices.add_argument(
-        "--nproc", type=number(int, 1), metavar="N", help="start N processes on this host, as torchrun does"
-    )
-    devices.add_argument(
-        "--compile",
-        action="store_true",
-        help="let torch.compile rewrite the model, which takes minutes",
-    )
-    devices.add_argument(
-        "--sync-bn", action="store_true", help="let BatchNorm take its statistics over all processes (SyncBatchNorm)"
-    )
-
-    parser.add_argument_group("logs").add_argument(
-        "--tensorboard", action="store_true", help="curves, flags and pictures for TensorBoard, in OUTPUT/tensorboard"
-    )
-
-    recovery = parser.add_argument_group("recovery")
-    recovery.add_argument(
-        "--checkpoint-every",
-        type=number(int, 1),
-        metavar="STEPS",
-        help="save every so many steps, and after each epoch",
-    )
-    again = recovery.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on from the newest checkpoint, where there is one")
-    again.add_argument("--restart", action="store_true", help="throw away an unfinished run and begin again")
-    _add_quiet(parser.add_argument_group("terminal"), "three lines an epoch, the report and where things are")
-    args = parser.parse_args(arguments)
-    if args.lr_final is not None and args.scheduler != "cosine":
-        parser.error("--lr-final is where the cosine ends; say --scheduler cosine, or leave it out")
-    if args.warmup_epochs >= args.epochs:
-        parser.error(f"--warmup-epochs {args.warmup_epochs} leaves none of the {args.epochs} --epochs; take fewer")
-    if args.freeze_backbone and args.weights == "none":
-        parser.error("--freeze-backbone would leave the network untrained; give it --weights")
-    if args.freeze_backbone and args.freeze_bn is False:
-        parser.error("--no-freeze-bn does not go with --freeze-backbone, which freezes BatchNorm too; leave one out")
-    args.lr_final = config.LR_FINAL if args.lr_final is None else args.lr_final
-    return args
-
-
-def _add_optimization(group) -> None:
-    group.add_argument(
-        "--optimizer", choices=("adam", "adamw", "sgd"), default="adam",
-        help="sgd has momentum 0.9 (Nesterov's) and wants a larger --lr (default %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--lr", type=number(float, 0, above=True), default=config.LR, metavar="RATE",
-        help="learning rate for one device's batch; it grows in proportion to the global batch (default "
-        f"%(default)s for a batch of --batch-size, or of {config.LOCAL_BATCH_SIZE} with --global-batch-size)",
-    )  # fmt: skip
-    group.add_argument(
-        "--scheduler", choices=("step", "cosine", "none"), default="step",
-        help="step: a tenth of the rate after each 10 epochs; cosine: down to --lr-final (default %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--lr-final", type=number(float, 0, 1), metavar="SHARE",
-        help=f"of --lr, where the cosine ends (default {config.LR_FINAL})",
-    )  # fmt: skip
-    group.add_argument(
-        "--warmup-epochs", type=number(int, 0), default=0, metavar="N",
-        help="let the rate rise evenly for N epochs, 1/(N+1) of it in the first; then the schedule begins (default 0)",
-    )  # fmt: skip
-    group.add_argument(
-        "--weight-decay", type=number(float, 0), default=0.0, metavar="DECAY",
-        help="of weights, not of biases and BatchNorm; adamw's is decoupled (default %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--clip-norm", type=number(float, 0, above=True), metavar="NORM",
-        help="scale a longer gradient down to this norm, over all parameters",
-    )  # fmt: skip
-    group.add_argument(
-        "--accumulate", type=number(int, 1), default=1, metavar="N",
-        help="take each step's batch in N parts: N times the batch in the same memory (default %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--label-smoothing", type=number(float, 0, 0.999), default=0.0, metavar="SHARE",
-        help="of the target, spread over all classes, in training alone (default %(default)s)",
-    )  # fmt: skip
-    group.add_argument(
-        "--class-weights", choices=("none", "balanced"), default="none",
-        help="balanced: in the training loss, each class counts as much as any other (default %(default)s)",
-    )  # fmt: skip
-
-
 def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The flags of distributed_inference.py."""
     parser = Parser(description="Show what the trained classifier says of photos, a few of the test split or others.")
@@ -350,7 +127,7 @@ def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "programs without this one",
     )  # fmt: skip
     places = parser.add_argument_group("places")
-    _add_places(places)
+    add_places(places)
     places.add_argument("--csv", metavar="FILE", help="write the predictions there too, one row a photo")
     how = parser.add_argument_group("how many")
     how.add_argument("--top-k", type=number(int, 1), metavar="K", help="name the K likeliest classes (default 1)")
@@ -366,9 +143,9 @@ def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--seed", type=number(int, 0, 2**31 - 1), metavar="N", help="which of them (default: others each time)"
     )
     devices = parser.add_argument_group("devices and processes")
-    _add_workers(devices)
-    _add_amp(devices)
-    _add_quiet(parser.add_argument_group("terminal"), "the predictions and where they are")
+    add_workers(devices)
+    add_amp(devices)
+    add_quiet(parser.add_argument_group("terminal"), "the predictions and where they are")
     args = parser.parse_args(arguments)
     _refuse_idle(parser, args)
     args.top_k = args.top_k or 1
@@ -391,30 +168,3 @@ def _refuse_idle(parser: Parser, args: argparse.Namespace) -> None:
         if getattr(args, name) != parser.get_default(name) and given not in beside:
             flags = " or ".join(f"--{mode}" for mode in beside if mode) or "none of --images, --on and --export"
             parser.error(f"--{name.replace('_', '-')} goes with {flags}")
-
-
-def _add_places(group) -> None:
-    group.add_argument(
-        "--data", default=config.BASE_PATH, metavar="DIR", help="the prepared dataset (default %(default)s)"
-    )
-    group.add_argument(
-        "--output", default=config.OUTPUT_PATH, metavar="DIR", help="the model and its report (default %(default)s)"
-    )
-
-
-def _add_workers(group) -> None:
-    group.add_argument(
-        "--workers", type=number(int, 0, 1024), metavar="N",
-        help="processes that read photos, for each process that trains (default: one a core it may use)",
-    )  # fmt: skip
-
-
-def _add_quiet(group, left: str) -> None:
-    group.add_argument("--quiet", action="store_true", help=f"no bars, and on standard output no more than {left}")
-
-
-def _add_amp(group) -> None:
-    group.add_argument(
-        "--amp", choices=("auto", "fp16", "bf16", "off"), default="auto",
-        help="mixed precision; auto: fp16 on GPUs, bf16 on CPUs that have it in hardware (default %(default)s)",
-    )  # fmt: skip

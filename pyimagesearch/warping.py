@@ -5,6 +5,7 @@ a cache of smaller copies, or lies on a GPU; `warp` cuts one out of an array, `w
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 cv2.setNumThreads(0)  # a worker has one core
+warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # a cache's is not, nor is it written to
 
 ATTEMPTS = 10  # at a crop that fits, as torchvision makes them
 NUMBERS = 2 * ATTEMPTS + 4  # uniform random numbers that a window is made of

@@ -10,9 +10,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
 from pyimagesearch import checkpoint
 from pyimagesearch.optimization import build_optimizer, build_scheduler, identity
-from pyimagesearch.options import training_options
 from pyimagesearch.run import Run
 from pyimagesearch.training import Totals
+from pyimagesearch.training_options import training_options
 
 LR = 0.1
 OPTIMIZERS = ("adam", "adamw", "sgd")

@@ -3,7 +3,8 @@
 import pytest
 
 from pyimagesearch import config
-from pyimagesearch.options import inference_options, training_options
+from pyimagesearch.options import inference_options
+from pyimagesearch.training_options import training_options
 
 SCRIPTS = {"training": training_options, "inference": inference_options}
 

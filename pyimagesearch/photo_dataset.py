@@ -182,7 +182,8 @@ class PhotoFolder(PhotoDataset):
                     "class from every split"
                 )
         labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
-        names = [os.path.relpath(path, root) for paths in found for path in paths]
+        start = len(os.path.join(root, ""))
+        names = [path[start:] for paths in found for path in paths]
         super().__init__(root, names, labels, classes, transform, seed=seed)
 
     @property

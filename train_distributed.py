@@ -97,6 +97,7 @@ def train(args, launch) -> int:
         model.freeze_backbone()
     model = model.to(device, memory_format=torch.channels_last)
     if args.compile:
+        distributed.refuse_threads("--compile", launch)
         model.compile()
     model = distributed.wrap(model, launch)
 

@@ -218,17 +218,18 @@ def without_averaging(model: nn.Module) -> AbstractContextManager:
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
+def refuse_threads(flag: str, launch: Launch) -> None:
+    """Raise UserError, which names `flag`, where the threads of nn.DataParallel share the model."""
+    if launch.parallel == "dp" and launch.devices > 1:
+        raise UserError(f"{flag} needs a process a GPU, and nn.DataParallel has one for all; start with torchrun")
+
+
 def synchronise_batchnorm(model: nn.Module, launch: Launch) -> nn.Module:
     """Let every BatchNorm of `model` take its statistics over the global batch, in place of this rank's share.
 
-    Raises
-    ------
-    UserError : under nn.DataParallel, whose threads share no statistics
+    Raises UserError under nn.DataParallel, whose threads share no statistics.
     """
-    if launch.parallel == "dp" and launch.devices > 1:
-        raise UserError(
-            "--sync-bn needs a process for each GPU, and nn.DataParallel has one for all; start with torchrun"
-        )
+    refuse_threads("--sync-bn", launch)
     if torch.cuda.is_available():
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return SyncBatchNorm.convert(model)  # torch's own is for GPUs alone

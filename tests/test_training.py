@@ -400,3 +400,11 @@ def test_a_network_without_batchnorm_is_left_as_it_is(freeze):
 def test_images_too_small_for_the_network_are_refused_before_training():
     with pytest.raises(UserError, match="16 x 16 pixels are too small for Sequential"):
         prepare_batchnorm(convolution(), ONE, freeze=True, synchronise=False, rows=2, image_size=16)
+
+
+@pytest.mark.parametrize("flag", ["--compile", "--sync-bn"])
+def test_what_threads_cannot_share_is_refused_where_they_share_the_model(flag):
+    threads = distributed.Launch("dp", CPU, gpus=2, devices=2)
+    with pytest.raises(UserError, match=f"{flag} needs a process a GPU"):
+        distributed.refuse_threads(flag, threads)
+    distributed.refuse_threads(flag, ONE)

@@ -1,5 +1,6 @@
 """The command on each kind of source: the same dataset of the same photos, and the same guarantees."""
 
+import csv
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from pyimagesearch.photo_dataset import PhotoFolder
 
 CLASSES = ("Bread", "Fried food", "Soup")
 NAMES = [f"{name}/{label}_{number}.jpg" for label, name in enumerate(CLASSES) for number in range(15)]
+KINDS = ("raw", "split", "numbered", "named")  # of sources that have their splits
 
 
 @pytest.fixture
@@ -48,12 +50,15 @@ def placed(dataset):
     return {name.partition("/")[2]: name.partition("/")[0] for name in photos(dataset)}
 
 
-def test_class_folders_text_lists_and_the_raw_layout_give_the_same_photos_in_the_same_order(prepare, flowers, tmp_path):
+@pytest.fixture
+def prepared(prepare, flowers, tmp_path):
+    """Datasets of the same photos in the same splits: "dataset", of class folders without splits, which are drawn; and
+    "of-raw", "of-split", "of-numbered" and "of-named", of the other kinds, made with those splits."""
     prepare()
     split_of = placed(tmp_path / "dataset")
     assert sorted(split_of) == sorted(NAMES)
     lists = {"training": "train", "validation": "val", "evaluation": "test"}
-    for kind in ("raw", "split", "numbered", "named"):
+    for kind in KINDS:
         (tmp_path / kind).mkdir()
     for name in ("raw", "numbered"):
         (tmp_path / name / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
@@ -66,14 +71,33 @@ def test_class_folders_text_lists_and_the_raw_layout_give_the_same_photos_in_the
             file.write(f"{name} {CLASSES.index(label)}\n")
         with open(tmp_path / "named" / f"{lists[split]}.txt", "a") as file:
             file.write(f'"../flowers/{name}","{label}"\n')
-
-    expected = listing(tmp_path / "dataset")
-    assert sum(len(photos) for _, photos in expected.values()) == len(NAMES)
-    for kind in ("raw", "split", "numbered", "named"):
+    for kind in KINDS:
         root = ("--root", flowers) if kind == "numbered" else ()
         runner(tmp_path, "--source", tmp_path / kind)("--dest", tmp_path / f"of-{kind}", "--strict", *root)
-        assert listing(tmp_path / f"of-{kind}") == expected, kind
-        assert placed(tmp_path / f"of-{kind}") == split_of, kind
+    return tmp_path
+
+
+def test_class_folders_text_lists_and_the_raw_layout_give_the_same_photos_in_the_same_order(prepared):
+    expected = listing(prepared / "dataset")
+    assert sum(len(photos) for _, photos in expected.values()) == len(NAMES)
+    for kind in KINDS:
+        assert listing(prepared / f"of-{kind}") == expected, kind
+        assert placed(prepared / f"of-{kind}") == placed(prepared / "dataset"), kind
+
+
+def test_class_folders_text_lists_and_the_raw_layout_give_the_same_training_run(prepared, run_script):
+    histories = []
+    for dataset in ("dataset", "of-raw", "of-named"):
+        ended = run_script(
+            "train_distributed.py", "--data", dataset, "--output", "output", "--restart", "--model", "resnet18",
+            "--weights", "none", "--image-size", "32", "--batch-size", "8", "--epochs", "1", "--workers", "0",
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        with open(prepared / "output" / "history.csv", newline="") as file:
+            (epoch,) = csv.DictReader(file)
+        histories.append({name: figure for name, figure in epoch.items() if name not in ("seconds", "images_per_s")})
+    assert set(histories[0]) == {"epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr"}
+    assert histories == [histories[0]] * 3
 
 
 def test_the_kind_and_the_draw_are_told_and_noted(prepare, flowers, tmp_path):

@@ -48,7 +48,7 @@ class BetweenSteps:
     ):
         self.sampler, self.signals, self.checkpoint_every, self.save = sampler, signals, checkpoint_every, save
         self.log, self.epoch = log, sampler.epoch
-        self.bar = make_bar(title, sampler.size, sampler.step * sampler.global_batch)
+        self.bar = make_bar(title, sampler.size, min(sampler.step * sampler.global_batch, sampler.size))
         self.photos = self.bar.total - self.bar.n
         self.read_at = time.monotonic()
 

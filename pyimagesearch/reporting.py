@@ -51,8 +51,12 @@ def training_seconds(history: Sequence[Mapping[str, float]]) -> float:
 
 
 def images_per_second(history: Sequence[Mapping[str, float]]) -> float:
-    """All photos that were trained on, each as often as it was, over the time that training alone took."""
-    return statistics.harmonic_mean([row["images_per_s"] for row in history])  # each epoch has the same photos
+    """The photos of whole epochs over the time that training alone took.
+
+    An epoch whose last step was done before it was resumed trained on nothing, and is left out; 0 where none is left.
+    """
+    rates = [row["images_per_s"] for row in history if row["images_per_s"] > 0]
+    return statistics.harmonic_mean(rates) if rates else 0.0  # each epoch has the same photos
 
 
 def closing_lines(

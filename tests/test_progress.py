@@ -12,6 +12,10 @@ import pytest
 from preparation import make_source
 
 from pyimagesearch import terminal
+from pyimagesearch.create_dataloaders import GlobalBatchSampler
+from pyimagesearch.progress import BetweenSteps
+from pyimagesearch.signals import StopSignals
+from pyimagesearch.tensorboard_log import TensorBoardLog
 
 
 def on_a_terminal(monkeypatch, columns, function):
@@ -68,6 +72,13 @@ def test_a_bar_that_begins_in_the_middle_counts_from_there(monkeypatch, capfd):
         assert bar.total - bar.n == 40
         bar.update(40)
     assert capfd.readouterr().err.startswith("epoch 2/2: 100 of 100 images")
+
+
+def test_of_an_epoch_whose_last_short_step_is_done_no_photo_is_left():
+    sampler = GlobalBatchSampler(10, 4)
+    sampler.set_position(0, 3)
+    with BetweenSteps("epoch 1/1", sampler, StopSignals(), None, save=None, log=TensorBoardLog()) as between:
+        assert between.photos == 0
 
 
 def test_quiet_shows_no_bar_and_prints_no_line_that_only_informs(monkeypatch, capsys):

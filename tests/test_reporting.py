@@ -53,6 +53,12 @@ def test_no_epoch_has_no_best():
         reporting.best_epoch([])
 
 
+def test_an_epoch_that_was_resumed_after_its_last_step_has_no_part_in_the_images_per_second():
+    rates = [100.0, 0.0, 300.0]
+    assert reporting.images_per_second([{"images_per_s": rate} for rate in rates]) == pytest.approx(150)
+    assert reporting.images_per_second([{"images_per_s": 0.0}]) == 0
+
+
 def test_the_report_is_that_of_scikit_learn(tmp_path):
     rng = np.random.default_rng(0)
     targets, predictions = rng.integers(0, 11, 200), rng.integers(0, 11, 200)

@@ -1,6 +1,7 @@
 """A run: all that changes while a model trains, and the trained model that comes of it."""
 
 import json
+import math
 import os
 import platform
 from dataclasses import asdict, dataclass, field
@@ -130,7 +131,7 @@ class Run:
             "std": config.STD,
             "task": self.task,
             **({} if thresholds is None else {"thresholds": thresholds}),
-            "metrics": {**validated, **metrics},
+            "metrics": {name: _finite(value) for name, value in {**validated, **metrics}.items()},
             "training": {name: value for name, value in self.identity.items() if name not in ("classes", "run id")},
             "versions": {
                 "python": platform.python_version(),
@@ -139,6 +140,11 @@ class Run:
             },
         }
         write_json(facts_path(self.output), facts)
+
+
+def _finite(value: float | None) -> float | None:
+    """`value`, or None, which JSON can say, of what is infinite or not a number."""
+    return value if value is None or math.isfinite(value) else None
 
 
 def model_path(output: str) -> str:

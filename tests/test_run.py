@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 
 import pytest
@@ -82,6 +83,17 @@ def test_the_facts_say_all_that_inference_must_know(tmp_path):
     assert facts["training"]["seed"] == 3 and facts["training"]["learning rate"] == 0.1
     assert facts["versions"]["torch"] == torch.__version__
     assert "job-7" not in json.dumps(facts)
+
+
+def test_what_is_not_a_number_is_null_in_the_facts_and_not_broken_json(tmp_path):
+    run = train(make_run(tmp_path))
+    run.write_facts(test_loss=math.nan, test_acc=0.9, test_auc=None)
+
+    def refuse(name):
+        raise ValueError(f"{name} is no JSON")
+
+    metrics = json.loads((tmp_path / "food_classifier.json").read_text(), parse_constant=refuse)["metrics"]
+    assert (metrics["test_loss"], metrics["test_acc"], metrics["test_auc"]) == (None, 0.9, None)
 
 
 def test_the_history_has_one_row_an_epoch_with_the_rate_it_was_trained_at(tmp_path):

@@ -197,7 +197,8 @@ def check_same_run(state: dict, identity: dict) -> None:
     """
     before, free = state["identity"], ("epochs", "accumulate", "run id")
     if differing := [name for name in identity if name not in free and identity[name] != before.get(name)]:
-        parts = (f"{name} is {identity[name]} and was {before.get(name)}" for name in differing)
+        # what was saved by an older version knows nothing of newer flags
+        parts = (f"{name} is {identity[name]} and was {before.get(name, 'not there yet')}" for name in differing)
         raise UserError(
             f"cannot resume another run: {'; '.join(parts)}; resume with what it was, or begin anew with --restart"
         )

@@ -170,3 +170,10 @@ def test_flags_that_would_make_another_run_are_named():
     check_same_run(saved, {**saved["identity"], "epochs": 9, "run id": "other"})
     with pytest.raises(UserError, match="seed is 1 and was 0"):
         check_same_run(saved, {**saved["identity"], "seed": 1})
+
+
+def test_a_flag_that_the_run_which_was_saved_did_not_have_is_named():
+    saved = state(1)
+    check_same_run(saved, {**saved["identity"], "clip-norm": None})
+    with pytest.raises(UserError, match="optimizer is adam and was not there yet"):
+        check_same_run(saved, {**saved["identity"], "optimizer": "adam"})

@@ -79,11 +79,11 @@ def _check_start(args: argparse.Namespace, folds: Sequence[int]) -> None:
             checkpoints.clear()
     if args.resume or args.restart:
         return
-    states = [checkpoints.newest() for checkpoints in every]
-    begun = [state for state in states if state]
-    finished = [state for state in begun if state["epoch"] >= state["identity"]["epochs"]]
+    # a checkpoint at a time in memory: each holds a model and its optimizer
+    begun = [(state["epoch"], state["identity"]) for checkpoints in every if (state := checkpoints.newest())]
+    finished = [identity for epochs, identity in begun if epochs >= identity["epochs"]]
     with distributed.failing_together():
-        if begun and len(finished) < len(folds) and not distributed.restarted(begun[0]["identity"]["run id"]):
+        if begun and len(finished) < len(folds) and not distributed.restarted(begun[0][1]["run id"]):
             raise UserError(
                 f"{args.output} holds {len(finished)} finished folds of {len(folds)}; go on with --resume, throw them "
                 "away with --restart, or write to another --output"

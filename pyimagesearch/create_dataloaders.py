@@ -81,12 +81,15 @@ class WholeBatchSampler:
     """The batches of one rank in evaluation: every world-size-th batch of the dataset in its own order.
 
     Whole batches go round the ranks, so a photo is computed in the company of the same photos for any world size, and
-    each is seen exactly once. `indices` lists this rank's photos in the order in which they come.
+    each is seen exactly once. `indices` lists this rank's photos in the order in which they come, `turns` how many all
+    ranks see while rank 0 sees a batch.
     """
 
     def __init__(self, size: int, batch: int):
         starts = range(0, size, batch)[distributed.rank() :: distributed.world_size()]
         self.batches = [range(start, min(start + batch, size)) for start in starts]
+        turn = batch * distributed.world_size()
+        self.turns = [min(turn, size - start) for start in range(0, size, turn)]
 
     @property
     def indices(self) -> list[int]:

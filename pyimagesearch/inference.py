@@ -198,7 +198,7 @@ def predict_photos(
     ----------
     top_k : up to the number of classes
     batch, workers : photos in a batch, and processes that read them, for each rank
-    after_batch : called with the number of this rank's rows that were just done
+    after_batch : called with the number of rows that all ranks have just done, as rank 0 counts them
     """
     dataset = PhotoList(paths, transform_of(trained.facts))
     sampler = WholeBatchSampler(len(dataset), batch)
@@ -210,12 +210,12 @@ def predict_photos(
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
     )
     answers = []
-    for indices, (images, faults) in zip(sampler.batches, loader, strict=True):
+    for (images, faults), indices, rows in zip(loader, sampler.batches, sampler.turns, strict=False):
         said = answer(trained, [paths[index] for index in indices], images, top_k)
         answers += [
             Prediction(one.path, error=fault) if fault else one for one, fault in zip(said, faults, strict=True)
         ]
-        after_batch(len(indices))
+        after_batch(rows)
     everywhere: list[Prediction] = [None] * len(paths)
     for indices, some in distributed.gather_objects((sampler.indices, answers)):
         for index, one in zip(indices, some, strict=True):

@@ -244,7 +244,7 @@ def predict(
     Parameters
     ----------
     loader : without shuffling; its sampler says which photos are this rank's
-    after_batch : called with the number of this rank's rows that were just done
+    after_batch : called with the number of rows that all ranks have just done, as rank 0 counts them
     objective : what was learned, see objectives
 
     Returns
@@ -260,12 +260,12 @@ def predict(
     model.eval()
     probabilities, losses = [], []
     with distributed.failing_together():
-        for images, labels in loader:
+        for (images, labels), rows in zip(loader, loader.batch_sampler.turns, strict=False):
             images, labels = to_device(images, labels, device)
             logits = model(images).float()
             probabilities.append(objective.probabilities(logits))
             losses.append(objective.losses(logits, labels).double())
-            after_batch(len(labels))
+            after_batch(rows)
     indices = np.array(loader.batch_sampler.indices, np.int64)
     here = indices, *(torch.cat(parts).cpu().numpy() if parts else None for parts in (probabilities, losses))
     return _in_order(distributed.gather_objects(here), len(loader.dataset))

@@ -133,6 +133,8 @@ def test_evaluation_deals_whole_batches_and_each_photo_to_one_rank(as_rank, worl
         dealt += indices(sampler)
         assert len(sampler) == len(indices(sampler))
         assert sampler.indices == flat(indices(sampler))
+        if rank == 0:  # whose bar tells for all
+            assert (len(sampler.turns), sum(sampler.turns)) == (len(sampler), size)
     assert sorted(dealt) == alone
     assert flat(alone) == list(range(size))
 

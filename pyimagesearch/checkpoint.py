@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pyimagesearch import distributed
+from pyimagesearch import distributed, launcher
 from pyimagesearch.errors import UserError, describe
 from pyimagesearch.files import TEMPORARY_SUFFIX, atomic_write, write_text
 from pyimagesearch.terminal import info
@@ -171,7 +171,7 @@ def find_start(checkpoints: Checkpoints, *, resume: bool, restart: bool) -> dict
     UserError : an unfinished run would be lost, or the folder cannot be written
     """
     checkpoints.check_writable()
-    if restart:
+    if restart and not launcher.restart_count():  # a restarted job was given the flag when it first began
         return None
     state = checkpoints.newest()
     if state is None:

@@ -8,7 +8,7 @@ import os
 import statistics
 from collections.abc import Callable, Sequence
 
-from pyimagesearch import checkpoint, distributed, terminal
+from pyimagesearch import checkpoint, distributed, launcher, terminal
 from pyimagesearch.errors import UserError
 from pyimagesearch.files import atomic_write
 from pyimagesearch.label_table import NAME, read_label_table
@@ -74,7 +74,7 @@ def wanted_folds(data: str, fold: int | str) -> list[int]:
 def _check_start(args: argparse.Namespace, folds: Sequence[int]) -> None:
     """Refuse to begin all folds again where some are not finished; with --restart, throw all of them away."""
     every = [checkpoint.Checkpoints(os.path.join(folder(args.output, fold), "checkpoints")) for fold in folds]
-    if args.restart:
+    if args.restart and not launcher.restart_count():
         for checkpoints in every:
             checkpoints.clear()
     if args.resume or args.restart:

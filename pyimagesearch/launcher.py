@@ -37,3 +37,8 @@ def run_by_torchrun(script: str, arguments: list[str], processes: int) -> int:
 def _shell_status(exitcode: int) -> int:
     """A process that died of signal n has exit code -n in Python and 128 + n in a shell."""
     return 128 - exitcode if exitcode < 0 else exitcode
+
+
+def restart_count() -> int:
+    """How often torchrun has started the processes of this job again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))

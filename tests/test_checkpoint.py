@@ -177,3 +177,15 @@ def test_a_flag_that_the_run_which_was_saved_did_not_have_is_named():
     check_same_run(saved, {**saved["identity"], "clip-norm": None})
     with pytest.raises(UserError, match="optimizer is adam and was not there yet"):
         check_same_run(saved, {**saved["identity"], "optimizer": "adam"})
+
+
+def test_a_job_that_was_begun_with_restart_goes_on_when_torchrun_restarts_it(tmp_path, monkeypatch):
+    checkpoints, item = Checkpoints(tmp_path), state(3)
+    item["identity"]["run id"] = "this job"
+    save(checkpoints, item)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this job")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert find_start(checkpoints, resume=False, restart=True) is None
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert find_start(checkpoints, resume=False, restart=True)["epoch"] == 3

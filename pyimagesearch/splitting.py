@@ -48,9 +48,7 @@ def draw_missing(
     lacking = {name: given.get(name, rate) for name, rate in DEFAULT_RATES.items() if name not in splits}
     if not lacking:
         return source
-    if sum(lacking.values()) >= 1:
-        flags = " and ".join(f"{FLAGS[name]} {rate}" for name, rate in lacking.items())
-        raise UserError(f"nothing would be left for training with {flags}; expected less than 1 in all")
+    check_rates(lacking)
 
     training, drawing = splits["training"], Drawing(lacking, seed, {})
     same = former is not None and (former.rates, former.seed) == (lacking, seed)
@@ -61,6 +59,13 @@ def draw_missing(
         training.found -= len(photos)
     training.photos = [photo for photo in training.photos if places[_key(photo)] == "training"]
     return Source(source.folder, source.classes, [splits[name] for name in config.SPLITS], source.kind, drawing)
+
+
+def check_rates(rates: Mapping[str, float]) -> None:
+    """Raise UserError where `rates`, the shares by split, leave nothing for training."""
+    if sum(rates.values()) >= 1:
+        flags = " and ".join(f"{FLAGS[name]} {rate}" for name, rate in rates.items())
+        raise UserError(f"nothing would be left for training with {flags}; expected less than 1 in all")
 
 
 def _places(source: Source, training: Split, drawing: Drawing, moved: Mapping[str, str]) -> dict[str, str]:
@@ -111,7 +116,7 @@ def draw(
 def number(name: str, seed: int) -> float:
     """Evenly spread over [0, 1), the same on every machine."""
     digest = hashlib.blake2b(f"{seed} {name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return (int.from_bytes(digest) >> 11) / 2**53
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
 
 
 def _stretches(rates: Mapping[str, float]) -> dict[str, tuple[float, float]]:

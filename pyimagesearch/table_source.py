@@ -13,6 +13,7 @@ from pyimagesearch.errors import UserError, one_line
 from pyimagesearch.label_table import PHOTOS, LabelTable, read_csv
 from pyimagesearch.photos import EXTENSIONS
 from pyimagesearch.source_files import Kind, Photo, Rejected, Source, Split, hidden, look_at, one_place
+from pyimagesearch.splitting import check_rates
 
 KIND = Kind(
     "a table of labels",
@@ -44,6 +45,11 @@ class Sides:
     test: float = config.TEST_RATE
     folds: int = 0
     seed: int = 0
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The shares of the splits that are drawn; the rest is training, or the folds."""
+        return {"evaluation": self.test, **({} if self.folds else {"validation": self.validation})}
 
 
 @dataclass
@@ -93,8 +99,10 @@ def read(path: str | os.PathLike, images: str | os.PathLike, columns: Columns, s
 
     Raises
     ------
-    UserError : the table cannot be read, lacks a column, or no column can be a label; `images` is no folder
+    UserError : the table cannot be read, lacks a column, or no column can be a label; `images` is no folder; the sides
+        leave nothing for training
     """
+    check_rates(sides.rates)
     path, images = os.fspath(path), os.fspath(images)
     if not os.path.isdir(images):
         raise UserError(f"{images} is not a folder; --images names the one in which the photos of {path} lie")
@@ -247,9 +255,8 @@ def part(groups: Sequence[str], sides: Sides, origin: str) -> list[str]:
     count, others = len(np.unique(groups)), sides.folds or 2  # besides evaluation
     if count <= others:
         raise UserError(f"{origin} has usable photos of {count} groups; expected at least {others + 1}, one a side")
-    drawn = {"evaluation": sides.test, **({} if sides.folds else {"validation": sides.validation})}
     names, rest = np.full(len(groups), "training", object), np.arange(len(groups))
-    for name, share in drawn.items():
+    for name, share in sides.rates.items():
         most = len(np.unique(groups[rest])) - others
         draw = GroupShuffleSplit(1, test_size=min(max(1, round(share * count)), most), random_state=sides.seed)
         stay, go = next(draw.split(rest, groups=groups[rest]))

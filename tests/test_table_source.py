@@ -144,6 +144,12 @@ def test_photos_that_are_no_folder_and_a_table_that_is_missing_are_told(tmp_path
         table_source.read(tmp_path / "labels.csv", tmp_path, ALL, Sides())
 
 
+def test_rates_that_leave_nothing_for_training_are_told_before_anything_is_read(tmp_path):
+    for sides in (Sides(0.2, 0.8), Sides(test=1, folds=3)):
+        with pytest.raises(UserError, match="nothing would be left for training with --test-rate"):
+            table_source.read(tmp_path / "nothing.csv", tmp_path, ALL, sides)
+
+
 # --- sides -----------------------------------------------------------------------------------------------------------
 
 

@@ -227,7 +227,8 @@ def _uneven(counts: Counter, classes: Sequence[str]) -> Iterator[Finding]:
     if len(classes) == 1:
         yield Finding(f"there is one class, {classes[0]!r}: a classifier has nothing to tell apart")
     if few := [f"{name!r}: {count}" for name, count in training.items() if 0 < count < FEW]:
-        yield Finding(f"{len(few)} of {len(classes)} classes have fewer than {FEW} training photos", few)
+        have = "have" if len(few) > 1 else "has"
+        yield Finding(f"{len(few)} of {len(classes)} classes {have} fewer than {FEW} training photos", few)
     smallest, largest = (choose(training, key=training.get) for choose in (min, max))
     if 0 < training[smallest] * UNEVEN <= training[largest]:
         yield Finding(

@@ -111,7 +111,7 @@ def draw_pages(output: str, predictions: Sequence[Prediction], pages: int) -> st
 
 
 def captions(predictions: Sequence[Prediction]) -> tuple[list[str], list[float | str]]:
-    """The prediction and the confidence that stand below each photo, see reporting.plot_predictions."""
+    """The prediction and the confidence that stand below each photo, see cards.plot_predictions."""
     if not any(one.probabilities for one in predictions):
         return [one.prediction for one in predictions], [one.confidence for one in predictions]
     names = [SEPARATOR.join(one.classes) or NO_LABEL for one in predictions]

@@ -150,7 +150,7 @@ def test_of_many_the_first_few_are_shown(made, checked):
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({"Green": 9, "Red": 12}, ["1 of 2 classes have fewer than 10 training photos\n  'Green': 9"]),
+        ({"Green": 9, "Red": 12}, ["1 of 2 classes has fewer than 10 training photos\n  'Green': 9"]),
         ({"Green": 10, "Red": 99}, []),
         ({"Green": 10, "Red": 100}, ["very uneven classes: 100 training photos of 'Red', 10 of 'Green'"]),
         ({"Green": 10}, ["one class, 'Green'"]),

@@ -61,7 +61,7 @@ def add_places(group) -> None:
 def add_workers(group) -> None:
     group.add_argument(
         "--workers", type=number(int, 0, 1024), metavar="N",
-        help="processes that read photos, for each process that trains (default: one a core it may use)",
+        help="processes that read photos, for each process that computes (default: one a core it may use)",
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def staged(dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: 
 
     Raises
     ------
-    UserError : see Staging; also in place of any OSError of the block
+    UserError : see Staging; also in place of any OSError of the block but BrokenPipeError
     """
     staging = None
     try:
@@ -50,6 +50,8 @@ def staged(dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: 
         if staging:
             with suppress(OSError):
                 staging.discard()
+        raise
+    except BrokenPipeError:  # the reader of our output has left, see errors.run
         raise
     except OSError as error:
         path = error.filename2 or error.filename

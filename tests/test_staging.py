@@ -155,6 +155,19 @@ def wait_for_photos(partial, process, count=20):
         time.sleep(0.005)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no SIGPIPE there")
+def test_a_reader_that_leaves_is_no_failure_and_the_next_run_goes_on(run, source, tmp_path):
+    with subprocess.Popen(
+        [sys.executable, SCRIPT, "--source", source, "--dest", tmp_path / "dataset"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+    run()
+    assert len(photos(tmp_path / "dataset")) == 12
+
+
 def test_ctrl_c_leaves_no_dataset_and_the_next_run_copies_only_the_rest(run, source, tmp_path):
     total = many(source, 1500)
     process = started(source, tmp_path / "dataset")

@@ -107,7 +107,7 @@ def _tiles(figures: Mapping, history: Sequence[Mapping], facts: Mapping) -> list
 def _labels(output: str | os.PathLike, figures: Mapping) -> str:
     rows, foot = (
         [[name, *("-" if row.get(column) is None else row[column] for column in COLUMNS)] for name, row in some.items()]
-        for some in (figures["labels"], {"mean over labels": figures["macro"], "all decisions": figures["micro"]})
+        for some in (figures["labels"], {"macro average": figures["macro"], "micro average": figures["micro"]})
     )
     head = ("label", *(HEADS.get(column, column) for column in COLUMNS))
     notes = [f"{multilabel.explain(figures, name)}." for name in figures["one class only"]]

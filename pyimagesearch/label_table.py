@@ -15,7 +15,7 @@ NAME = "labels.csv"
 PHOTOS = "images"  # the folder of the photos, beside the table
 FIRST_COLUMNS = ["image", "group", "split"]  # after them one column of 0 and 1 a label
 FOLD = re.compile(r"fold-([1-9][0-9]*)")
-TRAINING, VALIDATION, EVALUATION = config.SPLITS
+_, VALIDATION, EVALUATION = config.SPLITS
 
 
 @dataclass

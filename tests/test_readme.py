@@ -75,6 +75,12 @@ def test_commands_are_set_as_code():
     assert not re.search(r"^(python|torchrun|\.venv/bin) ", README, re.MULTILINE)
 
 
+def test_links_to_sections_lead_there():
+    titles = re.findall(r"^#+ (.*)", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([^)]*)\)", README)) <= anchors
+
+
 def test_imports_go_up_the_order_of_the_rooms():
     rows = README.partition("\n## Reading the code\n")[2].partition("\n## ")[0]
     names = [re.findall(r"`(\w+)\.py`", row.split("|")[1]) for row in rows.splitlines() if row.startswith("| `")]

@@ -80,6 +80,7 @@ def write_results(
     plot_history(os.path.join(output, results.CURVES), history)
     positives = np.array([row["positives"] for row in labels.values()])
     plot_bars(os.path.join(output, PICTURE), list(labels), positives, series)
+    results.remove_others(output, [PICTURE])
     html_report.write_page(
         os.path.join(output, "report.html"),
         "Training report",

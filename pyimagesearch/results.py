@@ -87,11 +87,12 @@ def write_results(
     plot_bars(os.path.join(output, "classes.png"), dataset.classes, counts.sum(axis=1), precision_and_recall(counts))
     plot_confusion_matrix(os.path.join(output, "confusion_matrix.png"), counts, dataset.classes)
     plot_calibration(os.path.join(output, "calibration.png"), bins)
+    drawn = ["classes.png", "confusion_matrix.png", "calibration.png"]
     if mistakes:
+        drawn.append("mistakes.png")
         shown, _, truths, said, confidences = zip(*mistakes, strict=True)
         plot_predictions(os.path.join(output, "mistakes.png"), shown, truths, said, confidences)
-    elif os.path.exists(os.path.join(output, "mistakes.png")):  # of an earlier run
-        os.unlink(os.path.join(output, "mistakes.png"))
+    remove_others(output, drawn)
 
     figures = reporting.report_figures(labels, predictions, dataset.classes)
     html_report.write_page(
@@ -109,6 +110,14 @@ def write_results(
             files(output),
         ],
     )
+
+
+def remove_others(output: str | os.PathLike, drawn: Sequence[str]) -> None:
+    """Remove from the folder `output` the pictures of an earlier run that this one, with those `drawn`, has none of."""
+    for name in FILES:
+        path = os.path.join(output, name)
+        if name.endswith(".png") and name not in (CURVES, *drawn) and os.path.exists(path):
+            os.unlink(path)
 
 
 def precision_and_recall(counts: np.ndarray) -> dict[str, np.ndarray]:

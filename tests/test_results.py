@@ -79,7 +79,8 @@ def test_a_photo_that_is_gone_or_broken_does_not_stop_the_report(tmp_path):
 
 
 def test_without_a_mistake_the_page_says_so_and_an_old_picture_goes(tmp_path):
-    (tmp_path / "mistakes.png").write_bytes(b"of an earlier run")
+    for name in ("mistakes.png", "labels.png"):
+        (tmp_path / name).write_bytes(b"of an earlier run")
     page = write(tmp_path, Photos("ab", [0, 1]), probabilities_of([0, 1], 2))
     assert "None: every test photo is right." in page.text and page.all("li") == []
     assert {path.name for path in tmp_path.iterdir()} == PICTURES - {"mistakes.png"} | {"report.html"}

@@ -97,4 +97,4 @@ def check_none_rejected(source: Source) -> None:
         first = "; ".join(f"{path}: {reason}" for path, reason in rejected[:3])
         more = f"; and {len(rejected) - 3} more" if len(rejected) > 3 else ""
         count = f"{len(rejected)} files" if len(rejected) > 1 else "a file"
-        raise UserError(f"{source.folder} has {count} that cannot be used, which --strict forbids: {first}{more}")
+        raise UserError(f"{source.origin} has {count} that cannot be used, which --strict forbids: {first}{more}")

@@ -183,7 +183,7 @@ def _take_rows(source: TableSource, header: list[str], lines: Sequence[Line]) ->
             repeated, fault = rows, f"lines {', '.join(str(row.line) for row in rows)} disagree"
         for row in repeated:
             _reject(source, row.photo.target, row.line, fault)
-    if unnamed := len(files.paths) - len(usable):
+    if unnamed := len(files.paths) - len(source.rows):
         source.notes.append(f"{unnamed} of the {len(files.paths)} photos in {source.folder} have no usable row")
 
 

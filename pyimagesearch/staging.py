@@ -54,8 +54,7 @@ def staged(dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: 
     except BrokenPipeError:  # the reader of our output has left, see errors.run
         raise
     except OSError as error:
-        path = error.filename2 or error.filename
-        where = f" ({path})" if path else ""
+        where = f" ({path})" if (path := error.filename2 or error.filename) else ""
         left = f"; what is done waits in {staging.partial} for the next run" if staging else ""
         raise UserError(f"cannot make {os.fspath(dest)}: {error.strerror or error}{where}{left}") from error
 

@@ -44,6 +44,14 @@ class SquareTransform:
             return Window(0, 0, width, height)
         return draw_window(numbers, width, height, **AUGMENTS[self.augment])
 
+    def reduction(self, numbers: Sequence[float], width: int, height: int) -> int:
+        """How much smaller, 2, 4 or 8 times, the photo could be and still have more pixels in the window that `numbers`
+        choose than the square has. In evaluation 1: what torchvision resizes is the photo itself."""
+        if self.augment is None:
+            return 1
+        window = self.window(numbers, width, height)
+        return max(times for times in (1, 2, 4, 8) if times == 1 or min(window[2:4]) >= times * self.size)
+
     def write(self, out: np.ndarray, pixels: np.ndarray, window: Window) -> None:
         """Write what `window` shows of `pixels`, (height, width, 3), into `out`, (size, size, channels), both uint8."""
         if self.channels == 3:

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset, default_collate
 from pyimagesearch import config
 from pyimagesearch.augmentation import SquareTransform, keyed_numbers, keyed_randomness
 from pyimagesearch.errors import UserError
-from pyimagesearch.photos import EXTENSIONS, describe_fault, photos_below, read_pixels
+from pyimagesearch.photos import EXTENSIONS, describe_fault, photos_below, read_enough
 from pyimagesearch.warping import Window
 
 
@@ -82,9 +83,12 @@ class PhotoDataset(Dataset):
             digest.update(part)
         return digest.hexdigest()
 
-    def pixels(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Photo `index` as uint8 of shape (height, width, 3), and the (width, height) of its file, from which those of
-        a cache differ.
+    def pixels(
+        self, index: int, reduction: Callable[[int, int], int] = lambda width, height: 1
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """Photo `index` as uint8 of shape (height, width, 3), and the (width, height) of its file, which may be larger.
+
+        reduction : see photos.read_enough; a cache's copies are as they are
 
         Raises
         ------
@@ -94,10 +98,9 @@ class PhotoDataset(Dataset):
             return self.cache.pixels(index), self.cache.full_size(index)
         path = self.path(index)
         try:
-            pixels = read_pixels(path)
+            return read_enough(path, reduction)
         except Exception as error:  # Pillow's readers of broken files raise nearly anything
             raise UserError(f"cannot read {path}: {describe_fault(error)}; remove or replace it") from error
-        return pixels, pixels.shape[1::-1]
 
     def numbers(self, keys: Sequence[Key]) -> list[list[float]]:
         """The random numbers of each key, see augmentation.keyed_numbers."""
@@ -128,7 +131,7 @@ class PhotoDataset(Dataset):
         side, channels = self.transform.size, self.transform.channels
         squares = np.empty((len(keys), side, side, channels), np.uint8)
         for square, key, numbers in zip(squares, keys, self.numbers(keys), strict=True):
-            pixels, full_size = self.pixels(key.index)
+            pixels, full_size = self.pixels(key.index, partial(self.transform.reduction, numbers))
             self.transform.write(square, pixels, self.window(numbers, full_size, pixels.shape[1::-1]))
         return torch.from_numpy(squares).permute(0, 3, 1, 2)
 

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision import datasets, transforms
 
 from pyimagesearch import create_dataloaders, distributed
@@ -284,6 +285,24 @@ def test_the_fingerprint_tells_folders_apart_by_names_and_labels_alone(photos):
     assert PhotoFolder(photos({"a": 2, "b": 1}, "two"), None).fingerprint() == one.fingerprint()
     for number, other in enumerate(({"a": 1, "b": 2}, {"a": 2, "c": 1}, {"a": 3, "b": 1})):
         assert PhotoFolder(photos(other, f"other{number}"), None).fingerprint() != one.fingerprint()
+
+
+def test_large_photos_are_decoded_no_finer_than_the_square_and_show_the_same(tmp_path):
+    y, x = np.mgrid[0:600, 0:800]
+    photo = Image.fromarray(np.stack([x * 0.3, y * 0.4, 255 - x * 0.3], axis=-1).astype(np.uint8))
+    for kind, options in (("png", {}), ("jpg", {"quality": 95})):
+        (tmp_path / kind / "a").mkdir(parents=True)
+        photo.save(tmp_path / kind / "a" / f"0.{kind}", **options)
+    whole, reduced = (PhotoFolder(tmp_path / kind, train_transform(32), seed=1) for kind in ("png", "jpg"))
+    sizes = set()
+    for epoch in range(20):
+        (numbers,) = reduced.numbers([Key(epoch, 0)])
+        sizes.add(reduced.pixels(0, lambda w, h, n=numbers: reduced.transform.reduction(n, w, h))[0].shape)
+        difference = (whole[Key(epoch, 0)][0].int() - reduced[Key(epoch, 0)][0].int()).abs()
+        assert difference.median() <= 2
+        assert (difference > 16).float().mean() < 0.06  # on the border of what is black
+    assert len(sizes) >= 2
+    assert eval_transform(32).reduction([], 800, 600) == 1
 
 
 def test_making_a_loader_reads_no_photo(photos):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from pyimagesearch.photos import MAX_PIXELS, describe_fault, photo_size, read_photo, read_pixels
+from pyimagesearch.photos import MAX_PIXELS, describe_fault, photo_size, read_enough, read_photo, read_pixels
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -189,3 +189,25 @@ def test_the_photo_does_not_need_its_file_any_more(tmp_path, photo):
     read = read_photo(path)
     path.unlink()
     assert read.resize((4, 4)).getpixel((0, 0)) is not None
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("times", [1, 2, 4, 8])
+def test_of_a_jpeg_no_more_is_decoded_than_is_enough(tmp_path, times, orientation):
+    y, x = np.mgrid[0:120, 0:200]
+    smooth = Image.fromarray(np.stack([x, y * 2, 255 - x], axis=-1).astype(np.uint8))
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = save(tmp_path / "smooth.jpg", smooth, quality=95, exif=exif)
+    asked = []
+    found, size = read_enough(path, lambda *size: asked.append(size) or times)
+    whole = read_photo(path)
+    assert asked == [size] == [whole.size]
+    assert found.shape == (size[1] // times, size[0] // times, 3)
+    expected = np.asarray(whole.resize((size[0] // times, size[1] // times), Image.BOX)).astype(int)
+    assert np.abs(found - expected).max() <= 6
+
+
+def test_of_any_other_file_all_is_decoded(tmp_path, photo):
+    pixels, size = read_enough(photo(tmp_path / "some.png", (64, 32)), lambda width, height: 4)
+    assert pixels.shape == (32, 64, 3) and size == (64, 32)

@@ -11,7 +11,7 @@ demo: .venv/installed
 	$(RUN) prepare_dataset.py --sample --dest $(DEMO)/dataset
 	$(RUN) train_distributed.py --data $(DEMO)/dataset --output $(DEMO) --restart \
 		--weights none --augment light --image-size 64 --batch-size 32 --epochs 12 --lr 1e-3
-	$(RUN) distributed_inference.py --data $(DEMO)/dataset --output $(DEMO) --count 12 --seed 3
+	$(RUN) distributed_inference.py --data $(DEMO)/dataset --output $(DEMO) --count 12 --seed 7
 	@echo "[INFO] predictions: $(DEMO)/results.png; the training: $(DEMO)/report.html"
 
 test: .venv/installed-tests

@@ -25,7 +25,7 @@ from torchvision import models
 
 import distributed_inference
 import train_distributed
-from pyimagesearch import errors, files, options, terminal
+from pyimagesearch import errors, files, flags, options, terminal, training_options
 from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.photos import describe_fault, photo_size, read_photo, read_pixels
 from pyimagesearch.preparing import why_unreadable
@@ -387,7 +387,7 @@ def test_a_list_of_classes_makes_these_folders_or_is_one_line(tmp_path, run, sou
 
 OPTIONS = {
     "prepare": options.preparation_options,
-    "train": options.training_options,
+    "train": training_options.training_options,
     "infer": options.inference_options,
 }
 NO_NUMBER = ("", " ", "many", "-1", "nan", "inf", "1e999", "0x10", "1,5", "1\n2", "9" * 5000)
@@ -405,7 +405,7 @@ def flags():
 
     for script, function in OPTIONS.items():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(options.Parser, "parse_args", caught)
+            patch.setattr(flags.Parser, "parse_args", caught)
             with pytest.raises(_Parsed) as found:
                 function([])
         for action in found.value.args[0]._actions:

@@ -397,7 +397,7 @@ class _Parsed(Exception):
     """Carries the parser of a script."""
 
 
-def flags():
+def every_flag():
     """(script, action) of every flag of the three scripts, read from their parsers."""
 
     def caught(parser, arguments=None):
@@ -431,7 +431,7 @@ def nonsense(action: argparse.Action) -> list[list[str]]:
     return [[f"{flag}={value}"] for value in values]
 
 
-FLAGS = [(script, action.option_strings[0], nonsense(action)) for script, action in flags()]
+FLAGS = [(script, action.option_strings[0], nonsense(action)) for script, action in every_flag()]
 
 
 @pytest.mark.parametrize(("script", "flag", "lines"), FLAGS, ids=[f"{script} {flag}" for script, flag, _ in FLAGS])

@@ -21,7 +21,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # the benchmarks are started as scripts
 
-from pyimagesearch import files, options  # noqa: E402
+from pyimagesearch import files, flags  # noqa: E402
 from pyimagesearch.cores import available_cores  # noqa: E402
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "timm")
@@ -247,15 +247,15 @@ def _output(*command: str) -> str:
 # --- flags -----------------------------------------------------------------------------------------------------------
 
 
-def parser(description: str, names: Sequence[str], *, slow: Sequence[str] = (), rounds: int = 5) -> options.Parser:
+def parser(description: str, names: Sequence[str], *, slow: Sequence[str] = (), rounds: int = 5) -> flags.Parser:
     """A parser with the flags that all benchmarks have.
 
     names : the contenders to choose from; slow : those of them that run only when they are named
     """
-    made = options.Parser(description=description)
+    made = flags.Parser(description=description)
     made.add_argument("--json", metavar="FILE", help="write everything that was measured there")
     made.add_argument(
-        "--rounds", type=options.number(int, 1), default=rounds, metavar="N",
+        "--rounds", type=flags.number(int, 1), default=rounds, metavar="N",
         help="measurements of each contender, in turn (default %(default)s)",
     )  # fmt: skip
     made.add_argument(
@@ -267,7 +267,7 @@ def parser(description: str, names: Sequence[str], *, slow: Sequence[str] = (), 
 
 def size(least: int = 1):
     """The argparse type of a whole number."""
-    return options.number(int, least)
+    return flags.number(int, least)
 
 
 def add_training(parser, epochs: int = 3) -> None:

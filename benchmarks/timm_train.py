@@ -9,7 +9,6 @@ transforms, so its workers do less than the tutorial's; colour jitter, on by def
 """
 
 import argparse
-import csv
 import os
 import time
 
@@ -18,6 +17,7 @@ import torch
 from timm.data import create_dataset, create_loader
 from timm.optim import create_optimizer_v2
 from torch import nn
+from tutorial import leave
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -95,12 +95,7 @@ def main() -> None:
         })  # fmt: skip
         print(history[-1], flush=True)
 
-    os.makedirs(args.output, exist_ok=True)
-    torch.save(training.model.state_dict(), os.path.join(args.output, "model.pth"))
-    with open(os.path.join(args.output, "history.csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
+    leave(args.output, "model.pth", training.model, history)
 
 
 if __name__ == "__main__":

@@ -146,9 +146,14 @@ def main() -> None:
     _, testCorrect = training.evaluate(testLoader)
     print(f"test accuracy {testCorrect / len(testDS):.4f}")
 
-    os.makedirs(args.output, exist_ok=True)
-    torch.save(training.model.state_dict(), os.path.join(args.output, "food_classifier.pth"))
-    with open(os.path.join(args.output, "history.csv"), "w", newline="") as file:
+    leave(args.output, "food_classifier.pth", training.model, history)
+
+
+def leave(output: str, name: str, model: nn.Module, history: list[dict]) -> None:
+    """Write the model into the file `name` of the folder `output`, and a row an epoch into history.csv there."""
+    os.makedirs(output, exist_ok=True)
+    torch.save(model.state_dict(), os.path.join(output, name))
+    with open(os.path.join(output, "history.csv"), "w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows(history)

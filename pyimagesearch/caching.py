@@ -15,7 +15,7 @@ from pyimagesearch.cores import available_cores
 from pyimagesearch.errors import UserError, describe
 from pyimagesearch.files import atomic_write
 from pyimagesearch.photo_dataset import PhotoDataset
-from pyimagesearch.photos import describe_fault, photo_size, read_pixels
+from pyimagesearch.photos import naming_faults, photo_size, read_pixels
 from pyimagesearch.threads import in_threads
 from pyimagesearch.warping import resize
 
@@ -123,10 +123,8 @@ def _digest(dataset: PhotoDataset, short_side: int) -> bytes:
 
 def _read(function, path: str):
     """`function(path)`; whatever a photo's reader raises becomes UserError."""
-    try:
+    with naming_faults(path):
         return function(path)
-    except Exception as error:  # Pillow's readers of broken files raise nearly anything
-        raise UserError(f"cannot read {path}: {describe_fault(error)}; remove or replace it") from error
 
 
 def _build(dataset: PhotoDataset, path: str, short_side: int, digest: bytes) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -176,9 +175,7 @@ class PhotoList(Dataset):
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor, str]:
         try:
-            with warnings.catch_warnings():  # of odd metadata, and of bombs that are refused anyway
-                warnings.filterwarnings("ignore", module="PIL")
-                return self.transform(read_pixels(self.paths[key.index])), ""
+            return self.transform(read_pixels(self.paths[key.index])), ""
         except Exception as error:  # Pillow's readers of broken files raise nearly anything
             return self.transform(np.zeros((1, 1, 3), np.uint8)), describe_fault(error)
 

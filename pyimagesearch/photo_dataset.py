@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, default_collate
 from pyimagesearch import config
 from pyimagesearch.augmentation import SquareTransform, keyed_numbers, keyed_randomness
 from pyimagesearch.errors import UserError
-from pyimagesearch.photos import EXTENSIONS, describe_fault, photos_below, read_enough
+from pyimagesearch.photos import EXTENSIONS, naming_faults, photos_below, read_enough
 from pyimagesearch.warping import Window
 
 
@@ -97,10 +97,8 @@ class PhotoDataset(Dataset):
         if self.cache is not None:
             return self.cache.pixels(index), self.cache.full_size(index)
         path = self.path(index)
-        try:
+        with naming_faults(path):
             return read_enough(path, reduction)
-        except Exception as error:  # Pillow's readers of broken files raise nearly anything
-            raise UserError(f"cannot read {path}: {describe_fault(error)}; remove or replace it") from error
 
     def numbers(self, keys: Sequence[Key]) -> list[list[float]]:
         """The random numbers of each key, see augmentation.keyed_numbers."""

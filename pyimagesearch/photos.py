@@ -5,14 +5,15 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from pyimagesearch.errors import one_line
+from pyimagesearch.errors import UserError, one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 # what a file named like a photo may hold; others that Pillow knows run programs (EPS) or make no sense here
@@ -145,6 +146,22 @@ def describe_fault(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read: {one_line(error.strerror or error)}"
     return f"cannot be decoded: {one_line(error) or type(error).__name__}"
+
+
+@contextmanager
+def naming_faults(path) -> Iterator[None]:
+    """Within the block, whatever a reader raises of the photo at `path` becomes the line that tells a person of it."""
+    try:
+        yield
+    except Exception as error:  # Pillow's readers of broken files raise nearly anything
+        raise UserError(f"cannot read {path}: {describe_fault(error)}; remove or replace it") from error
+
+
+def read_thumbnail(path, side: int) -> np.ndarray:
+    """The photo at `path`, at most `side` pixels long: uint8 of shape (height, width, 3). Raises as read_photo does."""
+    photo = read_photo(path)
+    photo.thumbnail((side, side))
+    return np.asarray(photo)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

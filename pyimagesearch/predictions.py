@@ -15,7 +15,7 @@ from pyimagesearch.files import atomic_write
 from pyimagesearch.inference import Prediction
 from pyimagesearch.matrix import confusion_counts, most_frequent_confusions
 from pyimagesearch.photo_table import NO_LABEL, SEPARATOR
-from pyimagesearch.photos import describe_fault, read_photo
+from pyimagesearch.photos import describe_fault, read_thumbnail
 
 ROWS = 100  # of the table on the terminal, where a CSV file has them all
 PAGE = 25  # photos on a picture
@@ -120,11 +120,9 @@ def captions(predictions: Sequence[Prediction]) -> tuple[list[str], list[float |
 
 def _thumbnail(path: str) -> np.ndarray:
     try:
-        photo = read_photo(path)
+        return read_thumbnail(path, THUMBNAIL)
     except Exception as error:  # it could be read a moment ago
         raise UserError(f"{path} changed while it was looked at: {describe_fault(error)}") from None
-    photo.thumbnail((THUMBNAIL, THUMBNAIL))
-    return np.asarray(photo)
 
 
 # --- a split ---------------------------------------------------------------------------------------------------------

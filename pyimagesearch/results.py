@@ -14,7 +14,7 @@ from pyimagesearch.drawing import percent
 from pyimagesearch.html_report import Mistake, Tile
 from pyimagesearch.matrix import confusion_counts, most_frequent_confusions, plot_confusion_matrix
 from pyimagesearch.photo_dataset import PhotoDataset
-from pyimagesearch.photos import read_photo
+from pyimagesearch.photos import read_thumbnail
 from pyimagesearch.run import Run, read_facts
 
 CURVES = os.path.basename(config.PLOT_PATH)
@@ -150,11 +150,9 @@ def confident_mistakes(dataset: PhotoDataset, probabilities: np.ndarray) -> list
 def _small_photo(path: str) -> np.ndarray:
     """The photo at `path`, at most 400 pixels long; a grey square in place of one that is gone."""
     try:
-        photo = read_photo(path)
+        return read_thumbnail(path, 400)
     except Exception:  # Pillow's readers of broken files raise nearly anything, and a report needs none of its photos
         return np.full((100, 100, 3), 200, np.uint8)
-    photo.thumbnail((400, 400))
-    return np.asarray(photo)
 
 
 # --- what the page says ----------------------------------------------------------------------------------------------

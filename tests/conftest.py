@@ -27,6 +27,17 @@ def _one_thread_per_process():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module")
+def imagenet() -> dict:
+    """A state_dict as torchvision's densenet121 has it, of 1000 classes, unlike a new model in all its weights."""
+    import torch
+    from torchvision import models
+
+    torch.manual_seed(7)
+    state = models.densenet121(weights=None).state_dict()
+    return {name: value + 1 if value.ndim == 1 else value for name, value in state.items()}
+
+
 def draw_photo(path: Path, size: tuple[int, int] = (40, 32), colour: tuple[int, int, int] | None = None) -> Path:
     """A noisy photo, unlike any of another name; of `colour` where one is given."""
     path.parent.mkdir(parents=True, exist_ok=True)

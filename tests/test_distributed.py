@@ -43,14 +43,24 @@ def torchrun(processes: int, *arguments) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
+def on_1_2_3(data, tmp_path_factory):
+    """on_1_2_3(case): {world size: folder} of that case of ranks.py in 1, 2 and 3 processes."""
+
+    def run(case: str) -> dict[int, Path]:
+        folders = {}
+        for processes in (1, 2, 3):
+            folders[processes] = tmp_path_factory.mktemp(f"{case}{processes}")
+            done = torchrun(processes, case, data, folders[processes])
+            assert done.returncode == 0, done.stderr
+        return folders
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(on_1_2_3):
     """{world size: folder} of the same training in 1, 2 and 3 processes."""
-    folders = {}
-    for processes in (1, 2, 3):
-        folders[processes] = tmp_path_factory.mktemp(f"ranks{processes}")
-        done = torchrun(processes, "frozen_and_synchronised", data, folders[processes])
-        assert done.returncode == 0, done.stderr
-    return folders
+    return on_1_2_3("frozen_and_synchronised")
 
 
 @pytest.mark.parametrize("batchnorm", ["frozen", "sync", "frozen backbone"])
@@ -71,14 +81,9 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def in_parts(data, tmp_path_factory):
+def in_parts(on_1_2_3):
     """{world size: folder} of the same training in 1, 2 and 3 processes, each share taken in as many parts."""
-    folders = {}
-    for processes in (1, 2, 3):
-        folders[processes] = tmp_path_factory.mktemp(f"parts{processes}")
-        done = torchrun(processes, "accumulated", data, folders[processes])
-        assert done.returncode == 0, done.stderr
-    return folders
+    return on_1_2_3("accumulated")
 
 
 @pytest.mark.parametrize("processes", [2, 3])

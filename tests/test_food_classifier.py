@@ -22,14 +22,6 @@ FACTS = {"architecture": "densenet121", "classes": ["a", "b", "c"], "image_size"
 
 
 @pytest.fixture(scope="module")
-def imagenet() -> dict:
-    """A state_dict as torchvision's densenet121 has it, of 1000 classes, unlike a new model in all its weights."""
-    torch.manual_seed(7)
-    state = models.densenet121(weights=None).state_dict()
-    return {name: value + 1 if value.ndim == 1 else value for name, value in state.items()}
-
-
-@pytest.fixture(scope="module")
 def images() -> torch.Tensor:
     return torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 

@@ -18,14 +18,6 @@ from pyimagesearch.weights import read_state_dict
 
 
 @pytest.fixture(scope="module")
-def imagenet() -> dict:
-    """A state_dict as torchvision's densenet121 has it, of 1000 classes, unlike a new model in all its weights."""
-    torch.manual_seed(7)
-    state = models.densenet121(weights=None).state_dict()
-    return {name: value + 1 if value.ndim == 1 else value for name, value in state.items()}
-
-
-@pytest.fixture(scope="module")
 def shufflenet() -> dict:
     """The same of a small network, whose maps in evaluation are not all alike."""
     torch.manual_seed(7)

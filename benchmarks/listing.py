@@ -109,9 +109,7 @@ def main() -> None:
         make_files(Path(folder), args.files, args.classes)
 
         def run(name: str) -> measuring.Round:
-            made = {name: measuring.Contender(builds[name], folder, args.workers, args.reads, args.epochs)}
-            with measuring.closing(made):
-                return made[name]()
+            return measuring.once(measuring.Contender(builds[name], folder, args.workers, args.reads, args.epochs))
 
         turns = {name: lambda name=name: run(name) for name in args.contenders}
         rounds = measuring.interleave(turns, args.rounds, warmups=0)

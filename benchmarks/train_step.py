@@ -7,6 +7,7 @@ Batch and labels lie on the device before the clock starts, so that nothing but 
 """
 
 import time
+from functools import partial
 
 import measuring
 
@@ -131,16 +132,18 @@ def main() -> None:
     args = parser.parse_args()
     report = measuring.Report(args)
     names = measuring.present(args.contenders)
-    with measuring.closing({name: contender(name, args.image_size) for name in names}) as made:
-        for batch in args.batch_sizes:
-            measures = {name: lambda one=one, batch=batch: one(batch, args.steps) for name, one in made.items()}
-            rounds = measuring.interleave(measures, args.rounds)
-            more = {"batch": batch}
-            if args.profile:
-                more["profile"] = made["ours"](batch, args.steps, True)["table"]
-                print(f"\n{more['profile']}")
-            title = f"Training step, batch {batch}, {args.image_size} px"
-            report.add(title, rounds, "images_per_s", names[0], **more)
+    for batch in args.batch_sizes:
+
+        def measure(name: str, *more, batch=batch) -> measuring.Round:
+            return measuring.once(contender(name, args.image_size), batch, args.steps, *more)
+
+        rounds = measuring.interleave({name: partial(measure, name) for name in names}, args.rounds, warmups=0)
+        more = {"batch": batch}
+        if args.profile:
+            more["profile"] = measure("ours", True)["table"]
+            print(f"\n{more['profile']}")
+        title = f"Training step, batch {batch}, {args.image_size} px"
+        report.add(title, rounds, "images_per_s", names[0], **more)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ its share of each; and photo i's augmentation draws from a generator keyed by (s
 
 import atexit
 import gc
+import math
 import os
 import signal
 import weakref
@@ -147,8 +148,9 @@ class DeviceLoader:
         self._pixels = torch.from_numpy(flat).to(device)
         self._starts, self._sizes = torch.from_numpy(starts).to(device), torch.from_numpy(cache.sizes).to(device)
         self._labels = torch.from_numpy(dataset.labels).to(device)
-        # one number for all photos: what is made of a photo must not depend on its company
-        self._taps = max(1, round(int(cache.sizes.min(axis=1).max()) / dataset.transform.size + 0.25))
+        # one number for all photos: what is made of a photo must not depend on its company; a crop is at most a third
+        # longer than the photo's shorter side
+        self._taps = math.ceil(int(cache.sizes.min(axis=1).max()) * 4 / 3 / dataset.transform.size)
 
     def __len__(self) -> int:
         return len(self.batch_sampler)

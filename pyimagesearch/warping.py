@@ -163,8 +163,8 @@ def warp_batch(
 ) -> Tensor:
     """What `windows` show of photos that lie one after another in one tensor, all at once and where that tensor lies.
 
-    A pixel is the mean of taps x taps bilinear samples of its area, where `warp` shrinks first: the same but for the
-    interpolation.
+    A pixel is the mean of taps x taps bilinear samples where its window is larger than the square, so far apart that
+    they blur as much as `warp` does: the two differ by interpolation only.
 
     Parameters
     ----------
@@ -172,6 +172,7 @@ def warp_batch(
     starts : int64 of shape (rows,), each photo's first row in `pixels`, on the device of `pixels`
     sizes : int64 of shape (rows, 2), its width and height, likewise
     windows : one a row
+    taps : a window n times as wide or high as the square needs n of them, so that they skip no pixel
 
     Returns
     -------
@@ -182,17 +183,20 @@ def warp_batch(
     described = to(torch.from_numpy(described.reshape(-1, 10)), device)
     linear, offset = described[:, :6].reshape(-1, 2, 3).split([2, 1], dim=2)
     corner, extent = described[:, None, None, 6:8], described[:, None, None, 8:]
-    steps = (torch.arange(size * taps, device=device) + 0.5) / taps
+    steps = torch.arange(size, device=device) + 0.5
+    y, x = torch.meshgrid(steps, steps, indexing="ij")
+    square = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
+    middles = (square @ linear.mT + offset.mT).reshape(-1, size, size, 2) - corner
+    inside = ((middles >= 0) & (middles <= extent)).all(dim=-1, keepdim=True)
+    # evenly spaced taps on a width w have the variance w^2 / 12 (1 - 1 / taps^2); see _without_detail for what is due
+    shrunk = ((extent / size).square() - 1).clamp(min=0)
+    gaps = (2 * shrunk / max(taps * taps - 1, 1)).sqrt()
     total = torch.zeros(len(windows), size, size, 3, device=device)
-    for down in range(taps):
-        for across in range(taps):
-            y, x = torch.meshgrid(steps[down::taps], steps[across::taps], indexing="ij")
-            square = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
-            points = (square @ linear.mT + offset.mT).reshape(-1, size, size, 2) - corner
-            inside = ((points >= 0) & (points <= extent)).all(dim=-1, keepdim=True)
-            points = points.clamp(min=torch.zeros_like(extent), max=extent) + corner - 0.5
-            total += _bilinear(pixels, starts, sizes, points) * inside
-    return total.div_(taps * taps).round_().to(torch.uint8).permute(0, 3, 1, 2)
+    places = torch.arange(taps, device=device) - (taps - 1) / 2
+    for aside in torch.cartesian_prod(places, places):
+        points = (middles + aside * gaps).clamp(min=torch.zeros_like(extent), max=extent)
+        total += _bilinear(pixels, starts, sizes, points + corner - 0.5)
+    return total.div_(taps * taps).mul_(inside).round_().to(torch.uint8).permute(0, 3, 1, 2)
 
 
 def _bilinear(pixels: Tensor, starts: Tensor, sizes: Tensor, points: Tensor) -> Tensor:

@@ -210,6 +210,21 @@ def test_workers_read_the_same_from_the_disk(folder, workers):
     assert all(torch.equal(a, b) for one, two in zip(alone, many, strict=True) for a, b in zip(one, two, strict=True))
 
 
+def test_both_caches_take_out_the_detail_that_a_smaller_square_cannot_show(tmp_path):
+    root = tmp_path / "data" / "training"
+    noise = np.random.default_rng(0).integers(0, 256, (8, 60, 80, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        (root / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / f"class{number % 2}" / f"{number}.png")
+    spreads = [
+        torch.cat([images for images, _ in stream(root, cache, transform=eval_transform(48), epochs=1, shuffle=False)])
+        .float()
+        .std()
+        for cache in CACHES
+    ]
+    assert float(spreads[1]) == pytest.approx(float(spreads[0]), rel=0.1)
+
+
 @pytest.mark.parametrize("cache", ("none", *CACHES))
 def test_grey_photos_have_one_channel(folder, cache):
     images, _ = stream(folder, cache, transform=train_transform(48, channels=1))[0]

@@ -88,6 +88,17 @@ def test_what_a_batch_makes_of_a_photo_does_not_depend_on_its_company(smooth):
     assert batched(smooth, []).shape == (0, SIZE, SIZE, 3)
 
 
+@pytest.mark.parametrize("width, height", [(64, 64), (73, 73), (97, 64), (110, 128), (50, 50), (250, 190)])
+@pytest.mark.parametrize("angle", [0.0, 30.0])
+def test_a_batch_on_the_device_keeps_as_much_detail_as_one_photo_at_a_time(width, height, angle):
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    window = Window(20, 30, width, height, angle=angle)
+    ours, theirs = batched(noise, [window], taps=math.ceil(max(width, height) / SIZE))[0], cut(noise, window)
+    inside = interior(angle)
+    assert ours[inside].std() == pytest.approx(theirs[inside].std(), rel=0.15)
+    assert np.corrcoef(ours[inside].ravel(), theirs[inside].ravel())[0, 1] > 0.8
+
+
 def test_photos_of_a_batch_are_found_wherever_they_begin(smooth):
     other = np.ascontiguousarray(255 - smooth[:100, :50])
     flat = torch.from_numpy(np.concatenate([smooth.reshape(-1, 3), other.reshape(-1, 3)]))

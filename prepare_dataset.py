@@ -31,7 +31,7 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
     classes : the names of the classes, by number; None takes config.CLASSES
     verify : decode each photo once
     link : make hard links in place of copies
-    workers : threads; None takes a few more than there are cores
+    workers : threads; None takes one a core
 
     Returns
     -------

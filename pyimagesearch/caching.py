@@ -11,7 +11,6 @@ from threading import Lock
 
 import numpy as np
 
-from pyimagesearch.cores import available_cores
 from pyimagesearch.errors import UserError, describe
 from pyimagesearch.files import atomic_write
 from pyimagesearch.photo_dataset import PhotoDataset
@@ -128,11 +127,10 @@ def _read(function, path: str):
 
 
 def _build(dataset: PhotoDataset, path: str, short_side: int, digest: bytes) -> None:
-    workers = available_cores()  # the other processes of this host wait
     what = f"cache of {os.path.basename(dataset.root)}"
-    full_sizes = np.array(
-        in_threads(lambda index: _read(photo_size, dataset.path(index)), range(len(dataset)), workers, "sizes")
-    )
+    indices = range(len(dataset))
+    # on all cores: the other processes of this host wait
+    full_sizes = np.array(in_threads(lambda index: _read(photo_size, dataset.path(index)), indices, None, "sizes"))
     scale = np.minimum(1, short_side / full_sizes.min(axis=1))
     sizes = np.maximum(1, np.round(full_sizes * scale[:, None])).astype(np.int64)
     ends = 3 * np.cumsum(sizes.prod(axis=1)) + _offset(len(dataset))
@@ -154,7 +152,7 @@ def _build(dataset: PhotoDataset, path: str, short_side: int, digest: bytes) -> 
                 file.seek(int(ends[index]) - pixels.size)
                 file.write(np.ascontiguousarray(pixels))
 
-        in_threads(add, range(len(dataset)), workers, what)
+        in_threads(add, indices, None, what)
 
 
 def _check_room(path: str, needed: int, photos: int) -> None:

@@ -54,7 +54,7 @@ def check(folder: str, *, workers: int | None = None) -> int:
     ----------
     folder : holds training, validation and evaluation, each with a folder a class, and need not be made by
         prepare_dataset; or photos with several labels and their table
-    workers : threads; None takes a few more than there are cores
+    workers : threads; None takes one a core
 
     Returns
     -------

@@ -65,9 +65,7 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     how.add_argument(
         "--link", action="store_true", help="hard-link: takes no space, but edited in place both photos change"
     )
-    how.add_argument(
-        "--workers", type=number(int, 1, 1024), metavar="N", help="threads (default: a few more than there are cores)"
-    )
+    how.add_argument("--workers", type=number(int, 1, 1024), metavar="N", help="threads (default: one a core)")
     add_quiet(how, "the table of counts and what was left out; with --check, the problems and the verdict")
     args = parser.parse_args(arguments)
     if args.check is not None:

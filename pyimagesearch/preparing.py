@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -46,7 +47,7 @@ def copy_split(
     shown_as : the name of `destination` in what is printed
     verify : decode each photo once
     link : make hard links in place of copies
-    workers : threads; None takes a few more than there are cores
+    workers : threads; None takes one a core
 
     Raises
     ------
@@ -55,6 +56,7 @@ def copy_split(
     """
     destination = os.fspath(destination)
     terminal.info(f"total images found: {split.found}...")
+    holders = [holder for holder in holders if os.path.isdir(holder.folder)]
     for folder in {os.path.dirname(os.path.join(destination, photo.target)) for photo in split.photos}:
         os.makedirs(folder, exist_ok=True)
 
@@ -110,9 +112,8 @@ def copy(photo: Photo, target: str, *, link: bool = False) -> None:
     try:
         if link:
             _hard_link(photo.path, temporary)
-        else:
-            _copy_bytes(photo.path, temporary)
-            shutil.copystat(photo.path, temporary)
+        elif not _copy_in_kernel(photo.path, temporary):
+            shutil.copy2(photo.path, temporary)
         os.replace(temporary, target)
     except BaseException:
         if os.path.lexists(temporary):
@@ -120,18 +121,30 @@ def copy(photo: Photo, target: str, *, link: bool = False) -> None:
         raise
 
 
-def _copy_bytes(path: str, target: str) -> None:
-    """shutil.copyfile, but by copy_file_range where that works: half the time on ext4, and next to none, of time and of
-    space, where the file system can share blocks."""
+def _copy_in_kernel(path: str, target: str) -> bool:
+    """Copy a file, its times and mode, in as few system calls as there are, and next to none of time and space where
+    the file system can share blocks. False where that is not possible: `target` may then be half-written.
+
+    Threads that do more in Python than this spend more time on handing its lock round than on copying.
+    """
     try:
-        with open(path, "rb", buffering=0) as source, open(target, "xb", buffering=0) as copied:
-            while os.copy_file_range(source.fileno(), copied.fileno(), 1 << 30):
-                pass
-            whole = os.fstat(source.fileno()).st_size == os.fstat(copied.fileno()).st_size
-    except (AttributeError, OSError):  # not Linux; from one file system to another; or an error that copyfile tells of
-        whole = False
-    if not whole:  # some network file systems report an end that is none
-        shutil.copyfile(path, target)
+        source = os.open(path, os.O_RDONLY)
+        try:
+            status = os.fstat(source)
+            copied = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                left = status.st_size
+                while left and (count := os.copy_file_range(source, copied, left)):
+                    left -= count
+                os.utime(copied, ns=(status.st_atime_ns, status.st_mtime_ns))
+                os.fchmod(copied, stat.S_IMODE(status.st_mode))
+            finally:
+                os.close(copied)
+        finally:
+            os.close(source)
+    except (AttributeError, OSError):  # not Linux; from one file system to another; or an error that copy2 tells of
+        return False
+    return not left  # some network file systems report an end that is none
 
 
 def _hard_link(path: str, link: str) -> None:

@@ -1,5 +1,6 @@
 """What the command and copy_images make of a source, what they leave out, and what they say."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -205,3 +206,25 @@ def test_times_agree_within_what_the_file_system_keeps(tmp_path, there, counts):
     of_source = preparing.Photo("x", "x", 0, copied.stat().st_size, 5_123_456_789)
     assert preparing.is_at(of_source, str(copied)) is counts
     assert not preparing.is_at(of_source._replace(size=1), str(copied))
+
+
+def _no_such_call(*_):
+    raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+
+@pytest.mark.parametrize("kernel", ["copies", "refuses", "copies a part", "has no such call"])
+def test_a_copy_has_the_bytes_the_times_and_the_mode_whatever_the_kernel_can_do(tmp_path, monkeypatch, kernel):
+    if kernel == "has no such call":
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    elif kernel != "copies":
+        one_byte = [lambda source, target, count: os.write(target, os.read(source, 1)), lambda *_: 0]
+        call = _no_such_call if kernel == "refuses" else lambda *given: one_byte.pop(0)(*given)
+        monkeypatch.setattr(os, "copy_file_range", call, raising=False)
+    path = photo(tmp_path / "0_0.jpg")
+    path.chmod(0o640)
+    status = path.stat()
+    target = tmp_path / "copy.jpg"
+    preparing.copy(preparing.Photo(str(path), "x", 0, status.st_size, status.st_mtime_ns), str(target))
+    assert target.read_bytes() == path.read_bytes()
+    assert (target.stat().st_mtime_ns, target.stat().st_mode) == (status.st_mtime_ns, status.st_mode)
+    assert sorted(os.listdir(tmp_path)) == ["0_0.jpg", "copy.jpg"]

@@ -35,6 +35,10 @@ REDUCED = {
 # of odd metadata in photos that it reads well, and of as many pixels as are refused here
 warnings.filterwarnings("ignore", module="PIL")
 
+# Pillow gives a photo's memory back to the system unless it is told to keep some, 16 MB at most each, for the next
+# photo: to have new pages cleared for each takes longer than to decode a small one
+Image.core.set_blocks_max(max(4, Image.core.get_blocks_max()))
+
 # what undoes each EXIF orientation; 1 is upright
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

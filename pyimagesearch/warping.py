@@ -188,7 +188,7 @@ def warp_batch(
     square = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
     middles = (square @ linear.mT + offset.mT).reshape(-1, size, size, 2) - corner
     inside = ((middles >= 0) & (middles <= extent)).all(dim=-1, keepdim=True)
-    # evenly spaced taps on a width w have the variance w^2 / 12 (1 - 1 / taps^2); see _without_detail for what is due
+    # taps with gaps g between them have the variance g^2 (taps^2 - 1) / 12; due is that of _without_detail's blur
     shrunk = ((extent / size).square() - 1).clamp(min=0)
     gaps = (2 * shrunk / max(taps * taps - 1, 1)).sqrt()
     total = torch.zeros(len(windows), size, size, 3, device=device)

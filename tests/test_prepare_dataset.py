@@ -208,7 +208,7 @@ def test_times_agree_within_what_the_file_system_keeps(tmp_path, there, counts):
     assert not preparing.is_at(of_source._replace(size=1), str(copied))
 
 
-def _no_such_call(*_):
+def _refuse(*_):
     raise OSError(errno.EXDEV, "Invalid cross-device link")
 
 
@@ -218,7 +218,7 @@ def test_a_copy_has_the_bytes_the_times_and_the_mode_whatever_the_kernel_can_do(
         monkeypatch.delattr(os, "copy_file_range", raising=False)
     elif kernel != "copies":
         one_byte = [lambda source, target, count: os.write(target, os.read(source, 1)), lambda *_: 0]
-        call = _no_such_call if kernel == "refuses" else lambda *given: one_byte.pop(0)(*given)
+        call = _refuse if kernel == "refuses" else lambda *given: one_byte.pop(0)(*given)
         monkeypatch.setattr(os, "copy_file_range", call, raising=False)
     path = photo(tmp_path / "0_0.jpg")
     path.chmod(0o640)

@@ -10,15 +10,16 @@ torchrun --standalone --nproc-per-node=gpu distributed_inference.py --images pho
 
 import os
 
-from pyimagesearch import config, errors, terminal
-from pyimagesearch.options import inference_options
+from pyimagesearch import config
+from pyimagesearch.evaluation.options import inference_options
+from pyimagesearch.runtime import errors, terminal
 
 
 def main() -> None:
     args = inference_options()  # before the imports that take seconds
     terminal.quiet = args.quiet
-    from pyimagesearch import distributed
-    from pyimagesearch.inference import load_trained
+    from pyimagesearch.evaluation.predict import load_trained
+    from pyimagesearch.runtime import distributed
 
     with distributed.started() as launch:
         if args.export is not None:
@@ -39,12 +40,12 @@ def show_random_batch(args, trained, launch) -> None:
     import numpy as np
     from torch.utils.data import default_collate
 
-    from pyimagesearch.augmentation import denormalize
-    from pyimagesearch.cards import plot_predictions
-    from pyimagesearch.inference import answer, transform_of
-    from pyimagesearch.photo_table import open_split, truths_of
-    from pyimagesearch.predictions import captions
-    from pyimagesearch.training import to_device
+    from pyimagesearch.data.datasets import open_split, truths_of
+    from pyimagesearch.data.transforms import denormalize, to_device
+    from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
+    from pyimagesearch.evaluation.predict import predict_batch
+    from pyimagesearch.evaluation.prediction_output import captions
+    from pyimagesearch.models.model_card import transform_of
 
     fold = trained.facts.get("training", {}).get("fold")
     testDS = open_split(os.path.join(args.data, "evaluation"), transform_of(trained.facts), fold=fold)
@@ -54,13 +55,13 @@ def show_random_batch(args, trained, launch) -> None:
     images, labels = default_collate([testDS[int(index)] for index in chosen])
     images, labels = to_device(images, labels, trained.device)
 
-    predictions = answer(trained, [testDS.path(int(index)) for index in chosen], images)
+    prediction_output = predict_batch(trained, [testDS.path(int(index)) for index in chosen], images)
     truths = truths_of(labels.cpu().numpy(), testDS.classes)
-    for truth, one in zip(truths, predictions, strict=True):
+    for truth, one in zip(truths, prediction_output, strict=True):
         print(f"{errors.one_line(one.path)}: Ground Truth: {truth}, Predicted: {one.said}")
 
     results = os.path.join(args.output, "results.png")
-    names, confidences = captions(predictions)
+    names, confidences = captions(prediction_output)
     right = sum(truth == name for truth, name in zip(truths, names, strict=True))
     print(f"[INFO] {right} of {count} right: {results}", flush=True)
     plot_predictions(results, denormalize(images), truths, names, confidences, show=True)
@@ -68,10 +69,12 @@ def show_random_batch(args, trained, launch) -> None:
 
 def predict_images(args, trained) -> None:
     """Say of each photo that the person named what it shows; all ranks share the work and rank 0 tells."""
-    from pyimagesearch import distributed, predictions
-    from pyimagesearch.files import refuse_unwritable
-    from pyimagesearch.inference import check_top_k, list_photos, predict_photos, thresholds_of
-    from pyimagesearch.progress import make_bar
+    from pyimagesearch.evaluation import prediction_output
+    from pyimagesearch.evaluation.predict import check_top_k, list_photos, predict_photos
+    from pyimagesearch.models.model_card import thresholds_of
+    from pyimagesearch.runtime import distributed
+    from pyimagesearch.runtime.files import refuse_unwritable
+    from pyimagesearch.runtime.terminal import make_bar
 
     with distributed.failing_together():
         check_top_k(args.top_k, trained.facts)
@@ -80,36 +83,38 @@ def predict_images(args, trained) -> None:
             if args.csv is not None:
                 refuse_unwritable(args.csv)
             if args.pages:
-                refuse_unwritable(predictions.page_path(args.output))
+                refuse_unwritable(prediction_output.page_path(args.output))
     workers = distributed.cores_of_rank() if args.workers is None else args.workers
     with make_bar("photos", len(paths)) as bar:
         found = predict_photos(trained, paths, top_k=args.top_k, workers=workers, after_batch=bar.update)
     if not distributed.is_main():
         return
-    shown = found if args.csv is None else found[: predictions.ROWS]
-    print(predictions.prediction_table(shown, args.top_k))
+    shown = found if args.csv is None else found[: prediction_output.ROWS]
+    print(prediction_output.prediction_table(shown, args.top_k))
     if len(shown) < len(found):
         print(f"and {len(found) - len(shown):,} more")
     unreadable = sum(bool(one.error) for one in found)
     print(f"[INFO] {len(found):,} photos" + (f", {unreadable:,} of them unreadable" if unreadable else ""), flush=True)
     if args.csv is not None:
         labels = trained.facts["classes"] if thresholds_of(trained.facts) else None
-        predictions.write_predictions(args.csv, found, args.top_k, labels=labels)
+        prediction_output.write_predictions(args.csv, found, args.top_k, labels=labels)
         print(f"[INFO] predictions: {errors.one_line(args.csv)}", flush=True)
     if args.pages:
-        print(predictions.draw_pages(args.output, found, args.pages))
+        print(prediction_output.draw_pages(args.output, found, args.pages))
 
 
 def evaluate_split(args, trained) -> None:
     """Report on a whole split, as training does at its end on the test split; the same for any number of processes."""
     import torch
 
-    from pyimagesearch import distributed, multilabel, predictions, reporting, training
-    from pyimagesearch.files import refuse_unwritable
-    from pyimagesearch.inference import check_top_k, open_split, predictions_of, thresholds_of
-    from pyimagesearch.objectives import objective_of
-    from pyimagesearch.photo_table import truths_of
-    from pyimagesearch.progress import make_bar
+    from pyimagesearch.data.datasets import truths_of
+    from pyimagesearch.evaluation import evaluate, metrics, prediction_output
+    from pyimagesearch.evaluation.predict import check_top_k, open_split_of_model, predictions_of
+    from pyimagesearch.models.model_card import thresholds_of
+    from pyimagesearch.models.objectives import objective_of
+    from pyimagesearch.runtime import distributed
+    from pyimagesearch.runtime.files import refuse_unwritable
+    from pyimagesearch.runtime.terminal import make_bar
 
     classes, thresholds = trained.facts["classes"], thresholds_of(trained.facts)
     objective = objective_of(trained.facts)
@@ -118,22 +123,22 @@ def evaluate_split(args, trained) -> None:
         check_top_k(args.top_k, trained.facts)
         if args.csv is not None and distributed.is_main():
             refuse_unwritable(args.csv)
-    dataset, loader = open_split(trained, args.data, args.on, workers)
+    dataset, loader = open_split_of_model(trained, args.data, args.on, workers)
     with make_bar(args.on, len(dataset)) as bar:
-        probabilities, _ = training.predict(trained.model, loader, trained.device, bar.update, objective)
+        probabilities, _ = evaluate.predict_split(trained.model, loader, trained.device, bar.update, objective)
     if not distributed.is_main():
         return
     paths = [dataset.path(index) for index in range(len(dataset))]
     found = predictions_of(paths, probabilities, classes, args.top_k, thresholds)
     truths = truths_of(dataset.labels, classes)
     if thresholds:
-        print(multilabel.describe(multilabel.measure(dataset.labels, probabilities, classes, thresholds)))
+        print(metrics.label_report_table(metrics.measure_labels(dataset.labels, probabilities, classes, thresholds)))
     else:
         preds = probabilities.argmax(axis=1)
-        print(reporting.report_text(dataset.labels, preds, classes))
-        print(predictions.confusion_table(dataset.labels, preds, classes))
+        print(metrics.report_text(dataset.labels, preds, classes))
+        print(prediction_output.confusion_table(dataset.labels, preds, classes))
     if args.csv is not None:
-        predictions.write_predictions(args.csv, found, args.top_k, truths, classes if thresholds else None)
+        prediction_output.write_predictions(args.csv, found, args.top_k, truths, classes if thresholds else None)
         print(f"[INFO] predictions: {errors.one_line(args.csv)}")
     if args.top_k > 1:
         named = sum(truth in one.classes for truth, one in zip(truths, found, strict=True))
@@ -144,16 +149,17 @@ def evaluate_split(args, trained) -> None:
 
 def export_model(args) -> None:
     """Write the trained model as one file that other programs run, checked against this one."""
-    from pyimagesearch import distributed, exporting
     from pyimagesearch.food_classifier import load_classifier
-    from pyimagesearch.run import model_path, read_facts
+    from pyimagesearch.models import export
+    from pyimagesearch.models.model_card import model_path, read_model_card
+    from pyimagesearch.runtime import distributed
 
     with distributed.failing_together():
         if distributed.is_main():
-            exporting.check_possible(args.export)
-            facts = read_facts(args.output)
+            export.check_possible(args.export)
+            facts = read_model_card(args.output)
             terminal.info("exporting the model...")
-            done = exporting.export(load_classifier(model_path(args.output), facts), facts, args.export)
+            done = export.export_model(load_classifier(model_path(args.output), facts), facts, args.export)
             print(f"[INFO] {errors.one_line(args.export)}: {done}")
 
 

@@ -16,9 +16,10 @@ import os
 import shlex
 import sys
 
-from pyimagesearch import config, errors
-from pyimagesearch.errors import UserError, one_line
-from pyimagesearch.options import preparation_options
+from pyimagesearch import config
+from pyimagesearch.preparation.options import preparation_options
+from pyimagesearch.runtime import errors
+from pyimagesearch.runtime.errors import UserError, one_line
 
 
 def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, workers=None):
@@ -42,42 +43,45 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
     UserError : `rootDir` is no folder, or `classes` cannot be class folders
     OSError : `destiDir` cannot be written
     """
-    from pyimagesearch import class_names, preparing, raw_layout
+    from pyimagesearch.preparation import copying, source
+    from pyimagesearch.preparation.readers import numbered_files
 
     classes = config.CLASSES if classes is None else classes
-    class_names.check_classes(classes, "the list of classes")
-    split = raw_layout.read_split(rootDir, classes)
-    holders = [preparing.Holder(os.fspath(destiDir), verified=False)]
-    preparing.copy_split(split, destiDir, holders=holders, verify=verify, link=link, workers=workers)
-    for line in preparing.describe_rejected(split.rejected):
+    source.check_classes(classes, "the list of classes")
+    split = numbered_files.read_split(rootDir, classes)
+    holders = [copying.Holder(os.fspath(destiDir), verified=False)]
+    copying.copy_split(split, destiDir, holders=holders, verify=verify, link=link, workers=workers)
+    for line in copying.describe_rejected(split.rejected):
         print(line, file=sys.stderr)
     return split.rejected
 
 
 def main() -> int:
     args = preparation_options()  # before the imports that take a moment
-    from pyimagesearch import preparing, sources, splitting, staging, table_source, terminal
+    from pyimagesearch.preparation import copying, splitting, staging
+    from pyimagesearch.preparation.readers import csv_table, detect
+    from pyimagesearch.runtime import terminal
 
     terminal.quiet = args.quiet
     if args.check is not None:
-        from pyimagesearch.checking import check
+        from pyimagesearch.preparation.check import check
 
         return check(args.check, workers=args.workers)
     source = read_source(args)
     if args.strict:
-        sources.check_none_rejected(source)
-    tabular = isinstance(source, table_source.TableSource)
+        detect.check_none_rejected(source)
+    tabular = isinstance(source, csv_table.TableSource)
     if not tabular:
         rates = {"validation": args.val_rate, "evaluation": args.test_rate}
         former = None if args.overwrite else staging.former_drawing(args.dest)
         source = splitting.draw_missing(source, rates, args.seed, former)
-    sources.check_complete(source)
-    terminal.info(sources.describe_source(source))
+    detect.check_complete(source)
+    terminal.info(detect.describe_source(source))
 
     with staging.staged(args.dest, source, verify=not args.no_verify, overwrite=args.overwrite) as stage:
         terminal.info("copying images...")
         for split in source.splits:
-            preparing.copy_split(
+            copying.copy_split(
                 split,
                 stage.folder(split),
                 shown_as=os.path.join(args.dest, split.name),
@@ -87,15 +91,15 @@ def main() -> int:
                 workers=args.workers,
             )
         if args.strict:
-            sources.check_none_rejected(source)
-        unused = sources.check_complete(source)
+            detect.check_none_rejected(source)
+        unused = detect.check_complete(source)
         changed = stage.finish()
 
     if source.rejected:
         where = one_line(os.path.join(args.dest, staging.REJECTED_LIST))
         print(f"[INFO] left out: {len(source.rejected)}, listed in {where}")
-        print(*preparing.describe_rejected(source.rejected), sep="\n")
-    print(table_source.count_table(source) if tabular else preparing.count_table(source))
+        print(*copying.describe_rejected(source.rejected), sep="\n")
+    print(csv_table.count_rows_table(source) if tabular else copying.count_table(source))
     if unused:
         print(f"[INFO] no split has a photo of: {', '.join(unused)}")
     if not changed:
@@ -107,27 +111,29 @@ def main() -> int:
 
 def read_source(args):
     """The pyimagesearch.source_files.Source that the flags name."""
-    from pyimagesearch import sources, table_source, text_lists
+    from pyimagesearch.preparation import splitting
+    from pyimagesearch.preparation.readers import csv_table, detect, text_lists
 
     if args.images:
-        columns = table_source.Columns(args.id_column, args.label_columns, args.group_column)
+        columns = csv_table.Columns(args.id_column, args.label_columns, args.group_column)
         rates = args.val_rate or config.VAL_RATE, args.test_rate or config.TEST_RATE
-        sides = table_source.Sides(*rates, args.folds or 0, args.seed)
-        return table_source.read(args.source, args.images, columns, sides)
+        sides = splitting.SplitRates(*rates, args.folds or 0, args.seed)
+        return csv_table.read(args.source, args.images, columns, sides)
     lists = {"training": args.train_list, "validation": args.val_list, "evaluation": args.test_list}
     if args.train_list:
         return text_lists.read_lists({name: path for name, path in lists.items() if path}, args.root)
-    return sources.read_source(draw_sample(args) if args.sample else args.source, args.root)
+    return detect.read_source(draw_sample(args) if args.sample else args.source, args.root)
 
 
 def draw_sample(args) -> str:
     """Draw the built-in sample where it is not there yet; returns its folder."""
-    from pyimagesearch import sample_food, terminal
+    from pyimagesearch.preparation.sample import draw
+    from pyimagesearch.runtime import terminal
 
     if not os.path.isdir(config.SAMPLE_PATH):
         terminal.info(f"drawing the sample in {config.SAMPLE_PATH}...")
     try:
-        sample_food.draw_sample(config.SAMPLE_PATH, seed=args.seed, workers=args.workers)
+        draw.draw_sample(config.SAMPLE_PATH, seed=args.seed, workers=args.workers)
     except OSError as error:
         raise UserError(f"cannot draw the sample in {config.SAMPLE_PATH}: {error.strerror or error}") from error
     return config.SAMPLE_PATH

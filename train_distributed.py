@@ -10,36 +10,43 @@ import signal
 import sys
 import time
 
-from pyimagesearch import config, errors
-from pyimagesearch.training_options import training_options
+from pyimagesearch import config
+from pyimagesearch.runtime import errors
+from pyimagesearch.training.options import training_options
 
 
 def main() -> int:
     args = training_options()  # before the imports that take seconds
-    from pyimagesearch import distributed, folds, launcher, terminal
+    from pyimagesearch.runtime import distributed, launcher, terminal
+    from pyimagesearch.training import folds
 
     terminal.quiet = args.quiet
     if args.nproc and not distributed.launched():
         return launcher.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
     with distributed.started(args.parallel) as launch:
-        return folds.run(args, launch, train)
+        return folds.run_folds(args, launch, train)
 
 
 def train(args, launch) -> int:
     """The whole story: data, model, optimizer, epochs, report. Returns the exit status."""
     import torch
 
-    from pyimagesearch import checkpoint, distributed, label_results, optimization, training
-    from pyimagesearch.augmentation import eval_transform, train_transform
+    from pyimagesearch import create_dataloaders
     from pyimagesearch.create_dataloaders import get_dataloader, share_workers
-    from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, build_backbone
-    from pyimagesearch.objectives import build_objective
-    from pyimagesearch.photo_dataset import check_same_classes
-    from pyimagesearch.progress import BetweenSteps, Stopped, make_bar
-    from pyimagesearch.run import Run
-    from pyimagesearch.signals import StopSignals
-    from pyimagesearch.tensorboard_log import TensorBoardLog
-    from pyimagesearch.terminal import info
+    from pyimagesearch.data.datasets import check_same_classes
+    from pyimagesearch.data.transforms import eval_transform, train_transform
+    from pyimagesearch.evaluation import evaluate, label_report
+    from pyimagesearch.food_classifier import FoodClassifier, amp_dtype
+    from pyimagesearch.models import batchnorm, parallel
+    from pyimagesearch.models.objectives import build_objective
+    from pyimagesearch.models.weights import build_backbone
+    from pyimagesearch.runtime import distributed
+    from pyimagesearch.runtime.signals import StopSignals
+    from pyimagesearch.runtime.terminal import info, make_bar
+    from pyimagesearch.training import checkpoints, loop, optimizer
+    from pyimagesearch.training.run import Run
+    from pyimagesearch.training.step_hooks import StepHooks, Stopped
+    from pyimagesearch.training.tensorboard import TensorBoardLog
 
     device = launch.device
     info(f"number of GPUs found: {launch.gpus}...")
@@ -47,8 +54,8 @@ def train(args, launch) -> int:
         info("using nn.DataParallel; torchrun --standalone --nproc-per-node=gpu would be faster...")
 
     # a run that was stopped goes on with the batch that it began with, on however many devices
-    checkpoints = checkpoint.Checkpoints(os.path.join(args.output, "checkpoints"))
-    state = checkpoint.find_start(checkpoints, resume=args.resume, restart=args.restart)
+    checkpoints = checkpoints.Checkpoints(os.path.join(args.output, "checkpoints"))
+    state = checkpoints.find_start(checkpoints, resume=args.resume, restart=args.restart)
     localBatch = args.batch_size or config.LOCAL_BATCH_SIZE
     globalBatch = args.global_batch_size or localBatch * launch.devices * args.accumulate
     if state is not None and args.global_batch_size is None:
@@ -87,9 +94,9 @@ def train(args, launch) -> int:
         lambda: build_backbone(args.model, weights, image_size=args.image_size, channels=args.channels)
     )
     with distributed.failing_together():
-        baseModel = training.prepare_batchnorm(
+        baseModel = batchnorm.prepare_batchnorm(
             baseModel, launch, freeze=freeze, synchronise=args.sync_bn,
-            rows=training.fewest_rows(sampler, args.accumulate), image_size=args.image_size,
+            rows=create_dataloaders.fewest_rows(sampler, args.accumulate), image_size=args.image_size,
         )  # fmt: skip
     model = FoodClassifier(baseModel, len(trainDS.classes))
     model.amp_dtype = dtype
@@ -97,9 +104,9 @@ def train(args, launch) -> int:
         model.freeze_backbone()
     model = model.to(device, memory_format=torch.channels_last)
     if args.compile:
-        distributed.refuse_threads("--compile", launch)
+        parallel.refuse_threads("--compile", launch)
         model.compile()
-    model = distributed.wrap(model, launch)
+    model = parallel.wrap(model, launch)
 
     # the loss, and Adam or another over what trains, at a rate in proportion to the global batch
     with distributed.failing_together():
@@ -108,9 +115,9 @@ def train(args, launch) -> int:
             balanced=args.class_weights == "balanced", device=device,
         )  # fmt: skip
     lr = args.lr * globalBatch / localBatch
-    opt = optimization.build_optimizer(args.optimizer, model.parameters(), lr=lr, weight_decay=args.weight_decay)
+    opt = optimizer.build_optimizer(args.optimizer, model.parameters(), lr=lr, weight_decay=args.weight_decay)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    lrScheduler = optimization.build_scheduler(
+    lrScheduler = optimizer.build_scheduler(
         args.scheduler, opt, epochs=args.epochs, warmup=args.warmup_epochs, final=args.lr_final
     )
 
@@ -122,7 +129,7 @@ def train(args, launch) -> int:
         "freeze-backbone": args.freeze_backbone,
         "sync-bn": args.sync_bn, "amp": str(dtype), "keep": args.keep, "classes": trainDS.classes,
         "training photos (fingerprint)": trainDS.fingerprint(), "epochs": args.epochs, "run id": distributed.run_id(),
-        **optimization.identity(args), **({"fold": args.fold} if args.fold else {}),
+        **optimizer.identity(args), **({"fold": args.fold} if args.fold else {}),
     }  # fmt: skip
     log = TensorBoardLog(args.output, sampler.steps, wanted=args.tensorboard)
     run = Run(model, opt, scaler, lrScheduler, identity, args.output, log, objective.task)
@@ -131,7 +138,7 @@ def train(args, launch) -> int:
         checkpoints.clear()
     else:
         with distributed.failing_together():
-            checkpoint.check_same_run(state, identity)
+            checkpoints.check_same_run(state, identity)
         begin = run.load(state)
         firstEpoch, firstStep = state["epoch"], state["step"]
     with distributed.failing_together():
@@ -144,26 +151,26 @@ def train(args, launch) -> int:
             for e in range(firstEpoch, args.epochs):
                 epochTime = time.monotonic()
                 sampler.set_position(e, firstStep if e == firstEpoch else 0)
-                with BetweenSteps(
+                with StepHooks(
                     f"epoch {e + 1}/{args.epochs}", sampler, signals, args.checkpoint_every,
                     save=lambda step, totals, e=e: checkpoints.save(run.state(e, step, totals)), log=log,
                 ) as between:  # fmt: skip
-                    trained = training.train_epoch(
+                    trained = loop.train_epoch(
                         model, trainLoader, opt, scaler, device, objective=objective, accumulate=args.accumulate,
                         clip_norm=args.clip_norm, begin=begin, after_step=between,
                     )  # fmt: skip
                 begin, trainTime = None, time.monotonic() - epochTime
                 with make_bar("validation", len(valDS)) as bar:
-                    validated = training.evaluate(model, valLoader, device, bar.update, objective)
+                    validated = evaluate.evaluate(model, valLoader, device, bar.update, objective)
                 run.end_epoch(trained, validated, time.monotonic() - epochTime, between.photos / trainTime)
                 print(f"[INFO] EPOCH: {e + 1}/{args.epochs}")
                 print(trained.describe("Train"), validated.describe("Val"), sep="\n", flush=True)
                 checkpoints.save(run.state(e + 1))
                 between.stop_if_asked()
             checkpoints.wait()
-    except training.NonFiniteLoss as error:
+    except loop.NonFiniteLoss as error:
         with distributed.failing_together():
-            raise errors.UserError(training.explain(error, e, trainLoader, args.output)) from None
+            raise errors.UserError(loop.non_finite_message(error, e, trainLoader, args.output)) from None
     except Stopped as stopped:
         checkpoints.wait()
         print(f"[INFO] {signal.Signals(stopped.number).name}: saved in {checkpoints.folder}; go on with --resume")
@@ -173,7 +180,7 @@ def train(args, launch) -> int:
     info("evaluating network...")
     run.load_kept()
     if objective.task == "multi-label":
-        label_results.report(run, valLoader, testLoader, launch, objective, photos)
+        label_report.report(run, valLoader, testLoader, launch, objective, photos)
     else:
         report(run, testLoader, launch, objective, photos)
     return 0
@@ -184,13 +191,14 @@ def report(run, testLoader, launch, objective, photos) -> None:
 
     photos : how many each split has
     """
-    from pyimagesearch import distributed, machine, results, training
-    from pyimagesearch.progress import make_bar
+    from pyimagesearch.evaluation import evaluate, machine, report
+    from pyimagesearch.runtime import distributed
+    from pyimagesearch.runtime.terminal import make_bar
 
     with make_bar("evaluation", len(testLoader.dataset)) as bar:
-        probabilities, losses = training.predict(run.model, testLoader, launch.device, bar.update, objective)
+        probabilities, losses = evaluate.predict_split(run.model, testLoader, launch.device, bar.update, objective)
     if distributed.is_main():
-        results.report(run, testLoader.dataset, probabilities, losses, photos, machine.describe(launch))
+        report.report(run, testLoader.dataset, probabilities, losses, photos, machine.machine_facts(launch))
 
 
 if __name__ == "__main__":

@@ -29,9 +29,8 @@ def build_ours(folder: str, size: int, cache: str):
     """This project's loader, uncached or with its cache on the disk, which is filled here, before any clock starts."""
     import torch
 
-    from pyimagesearch.augmentation import train_transform
     from pyimagesearch.create_dataloaders import get_dataloader
-    from pyimagesearch.training import to_device
+    from pyimagesearch.data.transforms import to_device, train_transform
 
     _, loader = get_dataloader(folder, train_transform(size, "tutorial"), BATCH, workers=0, cache=cache)
     device = torch.device("cpu")
@@ -49,7 +48,7 @@ def build_decode(folder: str, ours: bool):
     """Every photo decoded to RGB and nothing more, by Pillow or by this project's reader."""
     from PIL import Image
 
-    from pyimagesearch.photos import photos_below, read_pixels
+    from pyimagesearch.data.decoding import photos_below, read_pixels
 
     paths = photos_below(folder)
 

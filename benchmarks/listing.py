@@ -52,8 +52,8 @@ def build_tutorial(folder: str, workers: int, reads: int, epochs: int):
 
 
 def build_ours(folder: str, workers: int, reads: int, epochs: int):
-    from pyimagesearch.augmentation import train_transform
     from pyimagesearch.create_dataloaders import get_dataloader
+    from pyimagesearch.data.transforms import train_transform
 
     def make():
         return get_dataloader(folder, train_transform(SIZE), BATCH, workers=workers)[1]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pyimagesearch.cores import available_cores
-from pyimagesearch.photos import photos_below
+from pyimagesearch.data.decoding import photos_below
+from pyimagesearch.runtime.threads import available_cores
 
 CLASSES = 11  # as Food-11
 

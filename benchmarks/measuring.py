@@ -21,8 +21,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # the benchmarks are started as scripts
 
-from pyimagesearch import files, flags  # noqa: E402
-from pyimagesearch.cores import available_cores  # noqa: E402
+from pyimagesearch.runtime import files, flags  # noqa: E402
+from pyimagesearch.runtime.threads import available_cores  # noqa: E402
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "timm")
 Round = dict[str, float]  # what one measurement found: figures by name

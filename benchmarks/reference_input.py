@@ -7,9 +7,10 @@ import measuring  # noqa: F401  finds the packages of the repository
 import tutorial
 
 import train_distributed
-from pyimagesearch import augmentation, errors
+from pyimagesearch.data import transforms
+from pyimagesearch.runtime import errors
 
 if __name__ == "__main__":
-    augmentation.train_transform = lambda size, *_, **__: tutorial.train_transforms(size)
-    augmentation.eval_transform = lambda size, *_, **__: tutorial.eval_transforms(size)
+    transforms.train_transform = lambda size, *_, **__: tutorial.train_transforms(size)
+    transforms.eval_transform = lambda size, *_, **__: tutorial.eval_transforms(size)
     errors.run(train_distributed.main)

@@ -52,7 +52,7 @@ def draw(path: str, summary: dict, counts: list[int], gpus: int) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    from pyimagesearch.files import atomic_write
+    from pyimagesearch.runtime.files import atomic_write
 
     colours = {"ddp": "#0072B2", "ddp-sync-bn": "#D55E00", "dp": "#222222"}
     markers = {"ddp": "o", "ddp-sync-bn": "s", "dp": "^"}

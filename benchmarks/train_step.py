@@ -19,9 +19,9 @@ def build_tutorial(size: int):
     import torch
     import tutorial
 
-    training = tutorial.Training(CLASSES)
-    training.model.train()
-    return _measuring(training.step, size, tutorial.DEVICE, torch.contiguous_format)
+    loop = tutorial.Training(CLASSES)
+    loop.model.train()
+    return _measuring(loop.step, size, tutorial.DEVICE, torch.contiguous_format)
 
 
 def build_ours(size: int, freeze: bool = False, compiled: bool = False):
@@ -29,22 +29,25 @@ def build_ours(size: int, freeze: bool = False, compiled: bool = False):
     weights) or compiled."""
     import torch
 
-    from pyimagesearch import distributed, optimization, training
-    from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, build_backbone, freeze_batchnorm
+    from pyimagesearch.food_classifier import FoodClassifier, amp_dtype
+    from pyimagesearch.models.batchnorm import freeze_batchnorm
+    from pyimagesearch.models.weights import build_backbone
+    from pyimagesearch.runtime import distributed
+    from pyimagesearch.training import loop, optimizer
 
     launch = distributed.start("none")
     base = build_backbone("densenet121", "none", image_size=size)
     model = FoodClassifier(freeze_batchnorm(base) if freeze else base, CLASSES)
     model.amp_dtype = amp_dtype("auto", launch.device)
     model = model.to(launch.device, memory_format=torch.channels_last).train()
-    optimizer = optimization.build_optimizer("adam", model.parameters(), lr=1e-4, weight_decay=0.0)
+    optimizer = optimizer.build_optimizer("adam", model.parameters(), lr=1e-4, weight_decay=0.0)
     scaler = torch.amp.GradScaler(launch.device.type, enabled=model.amp_dtype == torch.float16)
     if compiled:
         model.compile()
-    running = training.RunningTotals(launch.device)
+    running = loop.RunningTotals(launch.device)
 
     def step(images, labels):
-        loss, correct = training.train_step(model, images, labels, len(labels), optimizer, scaler)
+        loss, correct = loop.train_step(model, images, labels, len(labels), optimizer, scaler)
         running.add(0, loss, correct, len(labels))
 
     return _measuring(step, size, launch.device)
@@ -72,9 +75,9 @@ def build_bare(size: int):
 def build_timm(size: int):
     import timm_train
 
-    training = timm_train.Training(CLASSES)
-    training.model.train()
-    return _measuring(training.step, size, timm_train.DEVICE)
+    loop = timm_train.Training(CLASSES)
+    loop.model.train()
+    return _measuring(loop.step, size, timm_train.DEVICE)
 
 
 def contender(name: str, size: int) -> measuring.Contender:

@@ -6,17 +6,14 @@ import os
 DATA_PATH = "Food-11"
 SAMPLE_PATH = "Food-11-sample"
 BASE_PATH = "dataset"
-
 # the three splits of the dataset
 TRAIN = os.path.join(BASE_PATH, "training")
 VAL = os.path.join(BASE_PATH, "validation")
 TEST = os.path.join(BASE_PATH, "evaluation")
 SPLITS = ("training", "validation", "evaluation")
-
 # the shares of each class that become validation and evaluation where a source has no such splits
 VAL_RATE = 0.2
 TEST_RATE = 0.1
-
 # the classes, in the order of the numbers that begin the file names of Food-11
 CLASSES = [
     "Bread",
@@ -31,24 +28,19 @@ CLASSES = [
     "Soup",
     "Vegetable/Fruit",
 ]
-
 # mean and standard deviation of ImageNet's pixels (RGB, on a scale of 0 to 1), and the side of the square a model sees
 MEAN = [0.485, 0.456, 0.406]
 STD = [0.229, 0.224, 0.225]
 IMAGE_SIZE = 224
-
 # the network, by torchvision's name
 MODEL = "densenet121"
-
 # one device's share of a batch in training; how many photos inference shows; and how long and how fast to train
 LOCAL_BATCH_SIZE = 128
 PRED_BATCH_SIZE = 4
 EPOCHS = 20
 LR = 0.0001
-
 # the share of the learning rate at which the cosine schedule ends
 LR_FINAL = 0.01
-
 # what training leaves behind
 OUTPUT_PATH = "output"
 PLOT_PATH = os.path.join(OUTPUT_PATH, "model_training.png")

@@ -15,15 +15,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pyimagesearch import caching, config, distributed
-from pyimagesearch.augmentation import to_grey
-from pyimagesearch.errors import UserError
-from pyimagesearch.photo_dataset import Key, PhotoDataset, Unreadable
-from pyimagesearch.photo_table import open_split
-from pyimagesearch.warping import to, warp_batch
+from pyimagesearch import config
+from pyimagesearch.data.cache import DeviceLoader, cache_path
+from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, open_split
+from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime.errors import UserError
 
 
 class GlobalBatchSampler:
@@ -75,7 +73,7 @@ class GlobalBatchSampler:
         order = self.order(epoch)
         for step in range(first, self.steps):
             batch = order[step * self.global_batch : (step + 1) * self.global_batch]
-            yield [Key(epoch, index) for index in batch[distributed.share(len(batch))].tolist()]
+            yield [Key(epoch, index) for index in batch[distributed.rank_slice(len(batch))].tolist()]
 
 
 class WholeBatchSampler:
@@ -120,54 +118,6 @@ class PhotoLoader(DataLoader):
             if isinstance(batch, Unreadable):
                 raise UserError(batch.message)
             yield batch
-
-
-class DeviceLoader:
-    """The batches of a sampler, made on the device from a cache that lies there; otherwise as a PhotoLoader.
-
-    Parameters
-    ----------
-    dataset : with a cache, and a SquareTransform
-    batch_sampler : of Keys
-    device : where the cache goes, as a whole
-
-    Raises
-    ------
-    UserError : the device has too little memory
-    """
-
-    def __init__(self, dataset: PhotoDataset, batch_sampler, device: torch.device):
-        self.dataset, self.batch_sampler, self.device = dataset, batch_sampler, device
-        cache = dataset.cache
-        flat, starts = cache.gathered()
-        if device.type == "cuda" and flat.nbytes > (free := torch.cuda.mem_get_info(device)[0]):
-            raise UserError(
-                f"{device} has {free / 1e9:.1f} GB free, and the cache {cache.path} has {flat.nbytes / 1e9:.1f} "
-                "GB; choose a smaller --cache-size, or --cache disk"
-            )
-        self._pixels = torch.from_numpy(flat).to(device)
-        self._starts, self._sizes = torch.from_numpy(starts).to(device), torch.from_numpy(cache.sizes).to(device)
-        self._labels = torch.from_numpy(dataset.labels).to(device)
-        # one number for all photos: what is made of a photo must not depend on its company; a crop is at most a third
-        # longer than the photo's shorter side
-        self._taps = math.ceil(int(cache.sizes.min(axis=1).max()) * 4 / 3 / dataset.transform.size)
-
-    def __len__(self) -> int:
-        return len(self.batch_sampler)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        dataset, transform = self.dataset, self.dataset.transform
-        for keys in self.batch_sampler:
-            indices = [key.index for key in keys]
-            windows = [
-                dataset.window(numbers, dataset.cache.full_size(index), tuple(dataset.cache.sizes[index].tolist()))
-                for numbers, index in zip(dataset.numbers(keys), indices, strict=True)
-            ]
-            rows = to(torch.tensor(indices, dtype=torch.int64), self.device)
-            images = warp_batch(
-                self._pixels, self._starts[rows], self._sizes[rows], windows, transform.size, self._taps
-            )
-            yield to_grey(images) if transform.channels == 1 else images, self._labels[rows]
 
 
 def get_dataloader(
@@ -218,7 +168,7 @@ def get_dataloader(
         dataset = open_split(rootDir, transforms, fold=fold, seed=seed, limit=limit)
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
-        dataset.cache = distributed.host_first(lambda: caching.open_cache(dataset, path, cache_size))
+        dataset.cache = distributed.host_first(lambda: cache.open_cache(dataset, path, cache_size))
     sampler = GlobalBatchSampler(len(dataset), bs, seed=seed) if shuffle else WholeBatchSampler(len(dataset), bs)
     if cache == "device":
         with distributed.failing_together():
@@ -237,12 +187,6 @@ def get_dataloader(
     return dataset, loader
 
 
-def cache_path(root, short_side: int, folder: str | None = None) -> str:
-    """Where the copies of the photos in `root` lie: dataset.cache/training-256.pixels for dataset/training."""
-    above, split = os.path.split(os.path.realpath(root))
-    return os.path.join(folder or f"{above}.cache", f"{split}-{short_side}.pixels")
-
-
 def share_workers(workers: int | None) -> tuple[int, int]:
     """(for the training loader, for an evaluation loader) of `workers` processes; None is one a core of this rank."""
     total = distributed.cores_of_rank() if workers is None else workers
@@ -258,3 +202,21 @@ def begin_worker(worker: int) -> None:
     gc.freeze()  # the garbage collector writes to what it looks at, and so would copy the parent's pages
     # libjpeg tells of each byte too many in a photo that it reads well, and not in which; errors go another way
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def micro_batches(sampler: GlobalBatchSampler, step: int, accumulate: int) -> int:
+    """The parts in which each rank takes its share of global batch `step`; as many on every rank.
+
+    A whole global batch has `accumulate` parts, the short last one as many of that size as it fills. No part is empty
+    on all ranks: BatchNorm has no statistics of nothing.
+    """
+    count, size = sampler.count(step), math.ceil(sampler.global_batch / accumulate)
+    return min(math.ceil(count / size), math.ceil(count / distributed.world_size()))
+
+
+def fewest_rows(sampler: GlobalBatchSampler, accumulate: int) -> int:
+    """The rows of the smallest part of a share that any rank's model sees at a time."""
+    return min(
+        sampler.count(step) // distributed.world_size() // micro_batches(sampler, step, accumulate)
+        for step in (0, sampler.steps - 1)
+    )

@@ -6,10 +6,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from pyimagesearch import config
-from pyimagesearch.backbones import drop_auxiliary_heads, head_name, make_backbone
-from pyimagesearch.errors import UserError
-from pyimagesearch.weights import imagenet_weights, load_backbone, read_state_dict, with_versions
+from pyimagesearch.models.backbones import drop_auxiliary_heads, head_name, make_backbone
+from pyimagesearch.models.weights import read_state_dict, with_versions
+from pyimagesearch.runtime.errors import UserError
 
 
 def autocast_forward(forward):
@@ -75,29 +74,6 @@ class FoodClassifier(nn.Module):
         return super().load_state_dict(with_versions(self, state_dict), *args, **settings)
 
 
-class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """nn.BatchNorm2d that stays as it is: no gradient, and no new statistics whatever `train()` is called on."""
-
-    def __init__(self, like: nn.BatchNorm2d):
-        super().__init__(like.num_features, like.eps, like.momentum, like.affine, like.track_running_stats)
-        self.load_state_dict(like.state_dict())
-        self.requires_grad_(False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
-        return super().train(False)
-
-
-def freeze_batchnorm(model: nn.Module) -> nn.Module:
-    """Replace every nn.BatchNorm2d in `model` by a FrozenBatchNorm2d of the same weights, under the same name."""
-    for name, child in model.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(model, name, FrozenBatchNorm2d(child).to(child.weight.device))
-        else:
-            freeze_batchnorm(child)
-    return model
-
-
 def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
     """The dtype of autocast on `device`, None for float32, for "fp16", "bf16", "off", or "auto".
 
@@ -119,29 +95,6 @@ def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
 def _cpu_multiplies_bfloat16() -> bool:
     questions = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
     return any(question() for question in questions if question is not None)
-
-
-def build_backbone(
-    name: str = config.MODEL, weights: str = "imagenet", *, image_size: int = config.IMAGE_SIZE, channels: int = 3
-) -> nn.Module:
-    """The network `name` of torchvision, to be a FoodClassifier's.
-
-    Parameters
-    ----------
-    weights : "imagenet" (torchvision's best, downloaded once, then from its cache), "none", or the path of a file
-    image_size, channels : see make_backbone
-
-    Raises
-    ------
-    UserError : there is no such network, or not for such images; the download fails; the file has no weights, or none
-        that fit
-    """
-    backbone = make_backbone(name, image_size, channels)
-    if weights == "imagenet":
-        load_backbone(backbone, name, imagenet_weights(name), "torchvision's ImageNet weights")
-    elif weights != "none":
-        load_backbone(backbone, name, read_state_dict(weights), weights)
-    return backbone
 
 
 def load_classifier(path: str, facts: dict) -> FoodClassifier:

@@ -3,15 +3,13 @@
 import os
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.photos import REPOSITORY, draw_photo
+from helpers.sources import make_source, runner
 from PIL import Image
-from preparation import make_source, runner
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser):
@@ -36,16 +34,6 @@ def imagenet() -> dict:
     torch.manual_seed(7)
     state = models.densenet121(weights=None).state_dict()
     return {name: value + 1 if value.ndim == 1 else value for name, value in state.items()}
-
-
-def draw_photo(path: Path, size: tuple[int, int] = (40, 32), colour: tuple[int, int, int] | None = None) -> Path:
-    """A noisy photo, unlike any of another name; of `colour` where one is given."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(zlib.crc32(os.fsencode("/".join(path.parts[-3:]))))
-    noise = rng.integers(0, 256, (size[1], size[0], 3))
-    pixels = noise if colour is None else np.clip(np.array(colour) + (noise - 128) // 4, 0, 255)
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-    return path
 
 
 @pytest.fixture

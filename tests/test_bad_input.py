@@ -18,17 +18,20 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, draw_photo
+from helpers.photos import REPOSITORY, draw_photo
+from helpers.sources import SCRIPT, make_source, photo, rejected, tree
 from PIL import Image, ImageCms
-from preparation import SCRIPT, make_source, photo, rejected, tree
 from torchvision import models
 
 import distributed_inference
 import train_distributed
-from pyimagesearch import errors, files, flags, options, terminal, training_options
+from pyimagesearch.data.decoding import describe_fault, photo_size, read_photo, read_pixels
+from pyimagesearch.evaluation import options as inference_options
 from pyimagesearch.food_classifier import FoodClassifier
-from pyimagesearch.photos import describe_fault, photo_size, read_photo, read_pixels
-from pyimagesearch.preparing import why_unreadable
+from pyimagesearch.preparation import options as preparation_options
+from pyimagesearch.preparation.copying import why_unreadable
+from pyimagesearch.runtime import errors, files, flags, terminal
+from pyimagesearch.training import options as training_options
 
 # --- what a decoder meets ---------------------------------------------------------------------------------------------
 
@@ -386,9 +389,9 @@ def test_a_list_of_classes_makes_these_folders_or_is_one_line(tmp_path, run, sou
 # --- every flag ------------------------------------------------------------------------------------------------------
 
 OPTIONS = {
-    "prepare": options.preparation_options,
+    "prepare": preparation_options.preparation_options,
     "train": training_options.training_options,
-    "infer": options.inference_options,
+    "infer": inference_options.inference_options,
 }
 NO_NUMBER = ("", " ", "many", "-1", "nan", "inf", "1e999", "0x10", "1,5", "1\n2", "9" * 5000)
 
@@ -482,7 +485,7 @@ def test_training_from_a_place_that_cannot_be_is_one_line(small, tmp_path, monke
 @pytest.mark.parametrize("value", ["file", "file/deeper", "x" * 300, "/proc/self/none"])
 def test_training_to_a_place_that_cannot_be_is_one_line_and_no_time_lost(small, tmp_path, monkeypatch, capsys, value):
     (tmp_path / "file").write_text("mine")
-    monkeypatch.setattr("pyimagesearch.training.train_epoch", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("pyimagesearch.training.loop.train_epoch", lambda *_, **__: pytest.fail("trained"))
     one_line_of(ended(train_distributed.main, monkeypatch, capsys, "--data", small, *SMALL, "--output", value))
     assert (tmp_path / "file").read_text() == "mine"
 

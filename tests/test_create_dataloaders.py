@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from torchvision import datasets, transforms
 
-from pyimagesearch import create_dataloaders, distributed
-from pyimagesearch.augmentation import eval_transform, train_transform
+from pyimagesearch import create_dataloaders
 from pyimagesearch.create_dataloaders import GlobalBatchSampler, WholeBatchSampler, get_dataloader, share_workers
-from pyimagesearch.errors import UserError
-from pyimagesearch.photo_dataset import Key, PhotoFolder, check_same_classes
+from pyimagesearch.data.datasets import Key, PhotoFolder, check_same_classes
+from pyimagesearch.data.transforms import eval_transform, train_transform
+from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime.errors import UserError
 
 WORLDS = (1, 2, 3, 5)
 
@@ -315,7 +316,7 @@ def test_a_program_that_still_has_a_loader_at_its_end_ends(photos, tmp_path, sta
     program = tmp_path / "program.py"
     program.write_text(
         "import sys, torch.multiprocessing\n"
-        "from pyimagesearch.augmentation import eval_transform\n"
+        "from pyimagesearch.data.transforms import eval_transform\n"
         "from pyimagesearch.create_dataloaders import get_dataloader\n"
         "if __name__ == '__main__':\n"
         "    torch.multiprocessing.set_start_method(sys.argv[2])\n"

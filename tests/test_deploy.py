@@ -23,7 +23,7 @@ def test_kubernetes_knows_every_field_of_the_train_job():
 
 
 def test_the_files_name_scripts_and_flags_that_exist():
-    from pyimagesearch.training_options import training_options
+    from pyimagesearch.training.options import training_options
 
     for name in ("slurm.sbatch", "kubernetes.yaml", "Dockerfile"):
         assert "train_distributed.py" in (DEPLOY / name).read_text()

@@ -8,14 +8,10 @@ import torch
 from torch import nn
 from torchvision import models
 
-from pyimagesearch.errors import UserError
-from pyimagesearch.food_classifier import (
-    FoodClassifier,
-    amp_dtype,
-    build_backbone,
-    freeze_batchnorm,
-    load_classifier,
-)
+from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, load_classifier
+from pyimagesearch.models.batchnorm import freeze_batchnorm
+from pyimagesearch.models.weights import build_backbone
+from pyimagesearch.runtime.errors import UserError
 
 CPU = torch.device("cpu")
 FACTS = {"architecture": "densenet121", "classes": ["a", "b", "c"], "image_size": 64}

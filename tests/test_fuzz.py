@@ -15,14 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.sources import tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from preparation import tree
 
 import prepare_dataset
-from pyimagesearch import config, errors, photos
-from pyimagesearch.preparing import why_unreadable
+from pyimagesearch import config
+from pyimagesearch.data import decoding
+from pyimagesearch.preparation.copying import why_unreadable
+from pyimagesearch.runtime import errors
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 TESTS = 2  # that share --fuzz-minutes
@@ -219,23 +221,23 @@ def check_photo(kind, size, seed, changes):
         began = time.monotonic()
         fault = why_unreadable(path)
         if fault is None:
-            photo = photos.read_photo(path)
+            photo = decoding.read_photo(path)
             assert photo.mode == "RGB"
-            assert photo.size == photos.photo_size(path)
-            assert photos.read_pixels(path).shape == (photo.height, photo.width, 3)
+            assert photo.size == decoding.photo_size(path)
+            assert decoding.read_pixels(path).shape == (photo.height, photo.width, 3)
             if not changes:
                 assert photo.size == size
         else:
             assert changes, "an undamaged photo is refused"
             assert fault and fault.isprintable()
             with pytest.raises(Exception) as caught:
-                photos.read_photo(path)
-            assert photos.describe_fault(caught.value) == fault
+                decoding.read_photo(path)
+            assert decoding.describe_fault(caught.value) == fault
         assert time.monotonic() - began < 20
 
 
 def test_of_any_damage_to_a_photo_the_decoders_say_the_same(fuzz, monkeypatch):
-    monkeypatch.setattr(photos, "MAX_PIXELS", 10**6)  # or a flipped bit of a size makes an example last a second
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 10**6)  # or a flipped bit of a size makes an example last a second
     fuzz(
         check_photo, 4000, kind=mode_of_format, size=size, seed=st.integers(0, 9),
         changes=st.lists(change, max_size=2),

@@ -6,9 +6,10 @@ import shlex
 
 import pytest
 
-from pyimagesearch import flags
-from pyimagesearch.options import inference_options, preparation_options
-from pyimagesearch.training_options import training_options
+from pyimagesearch.evaluation.options import inference_options
+from pyimagesearch.preparation.options import preparation_options
+from pyimagesearch.runtime import flags
+from pyimagesearch.training.options import training_options
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

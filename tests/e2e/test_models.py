@@ -3,7 +3,7 @@
 import json
 
 import torch
-from kill_and_resume import draw_dataset, identical
+from helpers.kill_and_resume import draw_dataset, identical
 from test_scripts import run
 from torchvision import models
 

@@ -7,18 +7,15 @@ import re
 import shlex
 import shutil
 import statistics
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 import torch
-from kill_and_resume import REPOSITORY
+from helpers.kill_and_resume import REPOSITORY
+from helpers.shapes import LABELS, draw_shapes
 from test_scripts import run
 from torchvision import models
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from shapes import LABELS, draw_shapes
 
 COLOURS = {"daisy": (240, 240, 230), "roses": (200, 30, 60), "tulips": (240, 170, 40)}
 SMALL = {"--nproc": "2", "--image-size": "32", "--workers": "0"}

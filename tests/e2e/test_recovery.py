@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kill_and_resume import REPOSITORY, draw_dataset, identical, train_with_kills
+from helpers.kill_and_resume import REPOSITORY, draw_dataset, identical, train_with_kills
 
 FLAGS = ["--weights", "none", "--image-size", "32", "--batch-size", "8", "--workers", "1"]
 # float32, and BatchNorm that is the same in each process: runs on other numbers of processes are equal up to rounding

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kill_and_resume import REPOSITORY, draw_dataset, identical
+from helpers.kill_and_resume import REPOSITORY, draw_dataset, identical
 from PIL import Image
 
 SMALL = ["--weights", "none", "--image-size", "32", "--batch-size", "8", "--epochs", "1"]
@@ -155,7 +155,7 @@ def test_from_a_notebook_predictions_are_those_of_the_script(trained, data, tmp_
     run("distributed_inference.py", "--output", trained[0], "--images", data / "evaluation", "--pages", "0",
         "--csv", tmp_path / "said.csv")  # fmt: skip
     script = (
-        f"from pyimagesearch.inference import predict\n"
+        f"from pyimagesearch.evaluation.predict import predict\n"
         f"for one in predict({[str(data / 'evaluation')]!r}, {str(trained[0])!r}):\n"
         f"    print(one.path, one.prediction, f'{{one.confidence:.6f}}', one.error, sep=',')"
     )

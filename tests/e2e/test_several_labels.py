@@ -8,11 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from kill_and_resume import REPOSITORY, identical
+from helpers.kill_and_resume import REPOSITORY, identical
+from helpers.shapes import LABELS, draw_shapes
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from shapes import LABELS, draw_shapes
 
 # SGD, since Adam makes whole steps of gradients that are rounding, which differs with the number of processes
 FLAGS = [

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from kill_and_resume import REPOSITORY, draw_dataset, identical
+from helpers.kill_and_resume import REPOSITORY, draw_dataset, identical
 
 FLAGS = ["--weights", "none", "--image-size", "32", "--global-batch-size", "8", "--amp", "off", "--freeze-bn"]
 HOSTS = {"fc-h1": "10.77.0.1", "fc-h2": "10.77.0.2"}

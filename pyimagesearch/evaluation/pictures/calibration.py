@@ -1,0 +1,95 @@
+"""How well confidences agree with how often the model is right: a number and a picture."""
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pyimagesearch.evaluation.pictures.style import BLUE, GREY, INK, PALE, new_figure, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+BINS = 15
+
+
+class Bins(NamedTuple):
+    """Photos by their confidence: bin m of BINS holds those above (m - 1) / BINS and up to m / BINS.
+
+    counts : int64 of shape (BINS,)
+    confidence, accuracy : float64 of shape (BINS,): the mean in a bin, NaN in an empty one
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def calibration_bins(confidences, right) -> Bins:
+    """Sort photos into BINS bins of equal width.
+
+    Parameters
+    ----------
+    confidences : shape (N,): the probability of the predicted class, between 0 and 1; one that is NaN counts as 0
+    right : bool of shape (N,): whether the prediction was right
+    """
+    confidences = np.nan_to_num(np.asarray(confidences, dtype=np.float64))
+    bins = np.digitize(confidences, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = (np.bincount(bins, weights=values, minlength=BINS) for values in (confidences, np.asarray(right)))
+    confidence, accuracy = (np.where(counts, total / np.maximum(counts, 1), np.nan) for total in sums)
+    return Bins(counts, confidence, accuracy)
+
+
+def expected_calibration_error(bins: Bins) -> float:
+    """The mean over photos of |accuracy - confidence| of their bin, between 0 and 1; NaN of no photo.
+
+    As in Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks, 2017, equation 3, with its 15 bins.
+    """
+    gaps = np.abs(bins.accuracy - bins.confidence)
+    return float(np.nansum(bins.counts * gaps) / bins.counts.sum()) if bins.counts.any() else float("nan")
+
+
+def plot_calibration(path: str | os.PathLike, bins: Bins) -> None:
+    """Draw the reliability diagram: a bin's accuracy above its confidence, and below how many photos it has.
+
+    A bar spans the 95 % interval (Wilson) within which that many photos leave the accuracy.
+
+    path : where the PNG is to be
+    """
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    figure = new_figure(5.6, 5.8, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    above.plot([0, 1], [0, 1], ":", color=GREY, label="confidence and accuracy agree")
+    _draw_accuracies(above, bins)
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of right predictions")
+    above.set_title(f"Expected calibration error {expected_calibration_error(bins):.1%}", loc="left", weight="bold")
+    above.legend(loc="upper left", frameon=False)
+    centres = (np.arange(BINS) + 0.5) / BINS
+    below.bar(centres, bins.counts, 0.94 / BINS, color=BLUE)
+    below.set(xlabel="confidence", ylabel="photos")
+    below.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True, min_n_ticks=1))
+    for axes in (above, below):
+        axes.set_axisbelow(True)
+        axes.grid(color=PALE, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    above.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    below.xaxis.set_major_formatter(PercentFormatter(1, 0))
+    save(figure, path)
+
+
+def _draw_accuracies(axes: "Axes", bins: Bins) -> None:
+    some = bins.counts > 0
+    counts, confidence, accuracy = (values[some] for values in bins)
+    low, high = wilson_interval(accuracy, counts)
+    axes.vlines(confidence, low, high, color=INK, linewidth=1.2, zorder=3)
+    label = "the model, with 95% intervals"
+    axes.plot(confidence, accuracy, "o-", color=BLUE, markersize=7, markeredgecolor="white", label=label, zorder=4)
+
+
+def wilson_interval(shares: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % intervals of shares that were found among so many (Wilson, 1927): their lower and upper ends."""
+    z = 1.959964
+    middle = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
+    half = z / (1 + z**2 / counts) * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2))
+    return middle - half, middle + half

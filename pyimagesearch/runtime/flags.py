@@ -1,0 +1,76 @@
+"""What the flags of the scripts have in common: one line of complaint, kinds of value, flags of several."""
+
+import argparse
+import math
+import sys
+from typing import NoReturn
+
+from pyimagesearch import config
+from pyimagesearch.runtime.errors import one_line
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, without the whole usage before it; exit status 2."""
+
+    def __init__(self, **settings):
+        super().__init__(
+            allow_abbrev=False, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings
+        )
+
+    def parse_args(self, *arguments) -> argparse.Namespace:
+        """As argparse does; an empty text, which is what a shell makes of a variable that is not set, is refused."""
+        args = super().parse_args(*arguments)
+        for action in self._actions:
+            value = getattr(args, action.dest, None)
+            if value == "" or (isinstance(value, list) and "" in value):
+                self.error(f"argument {'/'.join(action.option_strings)}: it is empty; name something, or leave it out")
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {one_line(message)} (see --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def number(kind: type, least: float, most: float = math.inf, *, above: bool = False):
+    """An argparse type: an int or a float from `least` (or above it) to `most`."""
+    largest = min(most, 2**31 - 1) if kind is int else most
+
+    def parse(text: str):
+        bounds = f"{'above' if above else 'of at least'} {least}" + (f" and at most {most}" if most < math.inf else "")
+        name = "a whole number" if kind is int else "a number"
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (least < value if above else least <= value) or not value <= largest or value in (math.inf, math.nan):
+            raise argparse.ArgumentTypeError(f"expected {name} {bounds}, found {text[:40]!r}")
+        return value
+
+    return parse
+
+
+def add_places(group) -> None:
+    group.add_argument(
+        "--data", default=config.BASE_PATH, metavar="DIR", help="the prepared dataset (default %(default)s)"
+    )
+    group.add_argument(
+        "--output", default=config.OUTPUT_PATH, metavar="DIR", help="the model and its report (default %(default)s)"
+    )
+
+
+def add_workers(group) -> None:
+    group.add_argument(
+        "--workers", type=number(int, 0, 1024), metavar="N",
+        help="processes that read photos, for each process that computes (default: one a core it may use)",
+    )  # fmt: skip
+
+
+def add_quiet(group, left: str) -> None:
+    group.add_argument("--quiet", action="store_true", help=f"no bars, and on standard output no more than {left}")
+
+
+def add_amp(group) -> None:
+    group.add_argument(
+        "--amp", choices=("auto", "fp16", "bf16", "off"), default="auto",
+        help="mixed precision; auto: fp16 on GPUs, bf16 on CPUs that have it in hardware (default %(default)s)",
+    )  # fmt: skip

@@ -1,1 +1,0 @@
-"""The artwork of the built-in sample: a brush, the table, and the eleven kinds of food."""

@@ -1,0 +1,138 @@
+"""Cross-validation: a training for each fold, each from fresh weights in a folder of its own, and what they give."""
+
+import argparse
+import csv
+import gc
+import json
+import os
+import statistics
+from collections.abc import Callable, Sequence
+
+from pyimagesearch.data.labels_csv import LABELS_CSV, read_label_table
+from pyimagesearch.evaluation.metrics import KINDS, REPORT_JSON
+from pyimagesearch.runtime import distributed, launcher, terminal
+from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.runtime.files import atomic_write
+from pyimagesearch.training import checkpoints
+
+SUMMARY = "folds.csv"
+
+
+def run_folds(args: argparse.Namespace, launch: distributed.Launch, train: Callable) -> int:
+    """Call `train(args, launch)` for what --fold asks for: the dataset's three splits, one fold, or one after another.
+
+    Returns
+    -------
+    the exit status: of the first training that does not end with 0, else 0
+
+    Raises
+    ------
+    UserError : the dataset has no such fold, or trained folds would be lost
+    """
+    if args.fold is None:
+        return train(args, launch)
+    with distributed.failing_together():
+        folds = wanted_folds(args.data, args.fold)
+    if args.fold == "all":
+        _check_start(args, folds)
+    for fold in folds:
+        print(f"[INFO] fold {fold}" + (f" of {len(folds)}..." if args.fold == "all" else "..."), flush=True)
+        status = train(
+            argparse.Namespace(**{**vars(args), "fold": fold, "output": fold_folder(args.output, fold)}), launch
+        )
+        if status:
+            return status
+        gc.collect()  # what the fold had on the device goes before the next one comes
+    if args.fold == "all" and distributed.is_main():
+        rows = summarise([fold_folder(args.output, fold) for fold in folds])
+        path = os.path.join(args.output, SUMMARY)
+        write_summary(path, rows)
+        print(folds_table(rows))
+        print(f"[INFO] mean and sample standard deviation (n - 1) of {len(folds)} folds: {path}")
+    return 0
+
+
+def fold_folder(output: str, fold: int) -> str:
+    """Where the training of `fold`, counted from 1, leaves what it makes."""
+    return os.path.join(output, f"fold-{fold}")
+
+
+def wanted_folds(data: str, fold: int | str) -> list[int]:
+    """The folds that --fold means, one or "all", counted from 1.
+
+    Raises
+    ------
+    UserError : the dataset `data` has no folds, or not this one
+    """
+    count = read_label_table(data).folds if os.path.exists(os.path.join(data, LABELS_CSV)) else 0
+    if not count:
+        raise UserError(f"{data} has no folds; leave --fold out, or prepare a table of labels with --folds")
+    if fold == "all":
+        return list(range(1, count + 1))
+    if fold > count:
+        raise UserError(f"{data} has no fold {fold}; it has 1 to {count}")
+    return [fold]
+
+
+def _check_start(args: argparse.Namespace, folds: Sequence[int]) -> None:
+    """Refuse to begin all folds again where some are not finished; with --restart, throw all of them away."""
+    every = [checkpoints.Checkpoints(os.path.join(fold_folder(args.output, fold), "checkpoints")) for fold in folds]
+    if args.restart and not launcher.restart_count():
+        for checkpoints in every:
+            checkpoints.clear()
+    if args.resume or args.restart:
+        return
+    # a checkpoint at a time in memory: each holds a model and its optimizer
+    begun = [(state["epoch"], state["identity"]) for checkpoints in every if (state := checkpoints.newest())]
+    finished = [identity for epochs, identity in begun if epochs >= identity["epochs"]]
+    with distributed.failing_together():
+        if begun and len(finished) < len(folds) and not distributed.restarted(begun[0][1]["run id"]):
+            raise UserError(
+                f"{args.output} holds {len(finished)} finished folds of {len(folds)}; go on with --resume, throw them "
+                "away with --restart, or write to another --output"
+            )
+
+
+# --- what the folds give ---------------------------------------------------------------------------------------------
+
+
+def summarise(folders: Sequence[str]) -> list[tuple[str, str, str, list[float | None]]]:
+    """Each figure of the folds' reports: split, label or average, kind, and the values, None where a fold has none."""
+    reports = []
+    for path in folders:
+        with open(os.path.join(path, REPORT_JSON), encoding="utf-8") as file:
+            reports.append(json.load(file))
+    rows = []
+    for split in ("validation", "evaluation"):
+        figures = [{"macro": report[split]["macro"], "micro": report[split]["micro"]} for report in reports]
+        figures = [both | report[split]["labels"] for both, report in zip(figures, reports, strict=True)]
+        for name in figures[0]:
+            rows += [(split, name, kind, [one[name][kind] for one in figures]) for kind in KINDS]
+    return rows
+
+
+def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation (n - 1) of the values that are there; None of too few."""
+    known = [value for value in values if value is not None]
+    return (statistics.fmean(known) if known else None, statistics.stdev(known) if len(known) > 1 else None)
+
+
+def write_summary(path: str | os.PathLike, rows: Sequence[tuple]) -> None:
+    """Write what `summarise` gave as CSV: a row a figure, a column a fold, then mean and sample standard deviation."""
+    with atomic_write(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        folds = [f"fold-{fold + 1}" for fold in range(len(rows[0][3]))]
+        writer.writerow(["split", "label", "figure", *folds, "mean", "sd"])
+        for *which, values in rows:
+            writer.writerow([*which, *("" if value is None else value for value in (*values, *mean_and_sd(values)))])
+
+
+def folds_table(rows: Sequence[tuple]) -> str:
+    """The ROC AUCs and the averages of what `summarise` gave, as a table."""
+    folds = [f"fold {fold + 1}" for fold in range(len(rows[0][3]))]
+    table = [["", *folds, "mean", "sd"]]
+    for split, name, kind, values in rows:
+        if kind == "roc_auc" or name == "macro":
+            cells = ("-" if value is None else f"{value:.4f}" for value in (*values, *mean_and_sd(values)))
+            table.append([f"{split} {kind.replace('_', ' ').replace('roc auc', 'ROC AUC')}, {name}", *cells])
+    return terminal.table(table)

@@ -1,0 +1,207 @@
+"""Curves, flags and pictures for TensorBoard, in OUTPUT/tensorboard.
+
+The horizontal axis of all is the steps of the run, so that one number says what a run that is resumed must take back:
+what was logged after the checkpoint from which it goes on.
+"""
+
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pyimagesearch.data.datasets import PhotoDataset
+from pyimagesearch.data.transforms import denormalize, to_device
+from pyimagesearch.evaluation.evaluate import Totals
+from pyimagesearch.evaluation.metrics import confusion_counts
+from pyimagesearch.evaluation.pictures.confusion_matrix import plot_confusion_matrix
+from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
+from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime.errors import UserError, one_line, system_message
+
+EVERY_STEPS = 10
+SHOWN = 16
+FLUSH_EVERY_S = 10
+NAMES = {
+    "acc": "accuracy",
+    "auc": "ROC AUC",
+    "ap": "average precision",
+    "lr": "learning rate",
+    "images_per_s": "images per second",
+}
+SPLITS = {"train": "train", "val": "validation", "test": "test"}
+
+
+class TensorBoardLog:
+    """What a run tells TensorBoard. Every rank calls the same methods, rank 0 writes; none does where it is not wanted.
+
+    Parameters
+    ----------
+    output : the folder of the run
+    steps : of an epoch
+    wanted : whether anything is logged
+
+    Attributes
+    ----------
+    logged : the sums of the epoch when a step was last logged; part of a checkpoint
+    """
+
+    def __init__(self, output: str = "", steps: int = 0, *, wanted: bool = False):
+        self.folder, self.steps, self.wanted = os.path.join(output, "tensorboard"), steps, wanted
+        self.logged = Totals(0, 0, 0)
+        self._writer = self._failure = None
+
+    def open(self, done: int, flags: Mapping[str, object]) -> None:
+        """Go on after `done` steps of the run. With 0 it begins: `flags` are logged, what another run left goes.
+
+        Raises
+        ------
+        UserError : TensorBoard is not installed, or the folder cannot be written
+        """
+        if not distributed.is_main():
+            return
+        try:
+            if done == 0:
+                self._clear()
+            if self.wanted:
+                from torch.utils.tensorboard import SummaryWriter
+
+                _hush_the_writers_thread()
+                # readers leave out what comes before a purge and has its step or a later one
+                self._writer = SummaryWriter(
+                    self.folder, purge_step=done + 1 if done else None, flush_secs=FLUSH_EVERY_S
+                )
+        except ImportError:
+            raise UserError("--tensorboard needs a package: pip install tensorboard, or leave the flag out") from None
+        except OSError as error:
+            raise UserError(f"cannot write to {self.folder}: {system_message(error)}; name another --output") from None
+        if self._writer is not None and done == 0:
+            rows = "\n".join(f"| {name} | `{one_line(str(value))}` |" for name, value in flags.items())
+            self._writer.add_text("flags", f"| flag | value |\n|---|---|\n{rows}", 0)
+            charts = {chart: ["Multiline", [f"{chart}/train", f"{chart}/validation"]] for chart in ("loss", "accuracy")}
+            self._writer.add_custom_scalars({"training and validation": charts})
+
+    def _clear(self) -> None:
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else []:
+            if name.startswith("events.out.tfevents."):
+                os.unlink(os.path.join(self.folder, name))
+
+    def due(self, done: int) -> bool:
+        """Whether to log the step after which `done` of the epoch are done."""
+        return self.wanted and done % EVERY_STEPS == 0
+
+    def add_step(self, epoch: int, done: int, totals: Totals) -> None:
+        """Log the means since the last such step, given the sums of the epoch, which is counted from 0."""
+        loss, correct, count = (
+            getattr(totals, name) - getattr(self.logged, name) for name in ("loss", "correct", "count")
+        )
+        self.logged = totals
+        means = {"within the epoch/loss": loss / count, "within the epoch/accuracy": correct / count}
+        self._add_scalars(epoch * self.steps + done, means)
+
+    def add_epoch(self, row: Mapping[str, float]) -> None:
+        """Log a row of the history; see reporting.HISTORY_COLUMNS."""
+        self.logged = Totals(0, 0, 0)
+        curves = {tag(name): value for name, value in row.items() if name not in ("epoch", "seconds")}
+        self._add_scalars(row["epoch"] * self.steps, curves)
+
+    def add_report(self, epochs: int, dataset: PhotoDataset, probabilities: np.ndarray, **metrics: float) -> None:
+        """Log what came of the run on the test split: metrics and, of one class a photo, pictures; and close.
+
+        They stand one step after the last, so that a run that is resumed after its end takes them back too.
+
+        epochs : of the run; probabilities : float of shape (photos, classes), in the order of `dataset`
+
+        Raises
+        ------
+        UserError : it could not be written
+        """
+        if self._writer is None:
+            return
+        try:
+            self._write_report(epochs * self.steps + 1, dataset, probabilities, metrics)
+            self._writer.close()
+        except OSError as error:
+            raise self._explain(error) from None
+
+    def _write_report(self, step: int, dataset: PhotoDataset, probabilities: np.ndarray, metrics: dict) -> None:
+        for name, value in metrics.items():
+            if value is not None:
+                self._writer.add_scalar(tag(name), value, step)
+        if dataset.labels.ndim > 1:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "picture.png")
+            predictions = probabilities.argmax(1)
+            plot_confusion_matrix(
+                path, confusion_counts(dataset.labels, predictions, len(dataset.classes)), dataset.classes
+            )
+            self._add_picture("test/confusion matrix", path, step)
+            chosen = np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset))).astype(int)
+            photos = torch.stack([dataset[index][0] for index in chosen.tolist()])
+            images, _ = to_device(photos, torch.empty(0), torch.device("cpu"))
+            plot_predictions(
+                path,
+                list(denormalize(images)),
+                [dataset.classes[label] for label in dataset.labels[chosen]],
+                [dataset.classes[label] for label in predictions[chosen]],
+                probabilities[chosen].max(1).tolist(),
+            )
+            self._add_picture("test/predictions", path, step)
+
+    def _add_picture(self, name: str, path: str, step: int) -> None:
+        with Image.open(path) as picture:
+            self._writer.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+
+    def _add_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        if self._writer is None or self._failure is not None:
+            return
+        try:
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, step)
+        except OSError as error:  # of the thread that writes; told by flush, where all ranks are
+            self._failure = error
+
+    def flush(self) -> None:
+        """Return when all is written. A checkpoint is saved after that, so that it is never ahead of the curves.
+
+        Raises
+        ------
+        UserError : it could not be written
+        """
+        if not self.wanted:
+            return
+        with distributed.failing_together():
+            try:
+                if self._failure is None and self._writer is not None:
+                    self._writer.flush()
+            except OSError as error:
+                self._failure = error
+            if self._failure is not None:
+                raise self._explain(self._failure)
+
+    def _explain(self, error: OSError) -> UserError:
+        return UserError(
+            f"cannot write to {self.folder} ({system_message(error)}); make room, or mend what it says, and go on with "
+            "--resume"
+        )
+
+
+def _hush_the_writers_thread() -> None:
+    """What the thread that writes ends with comes again from the next call of the writer, and is told there."""
+    hook = threading.excepthook
+
+    def tell(args) -> None:
+        if not (isinstance(args.exc_value, OSError) and type(args.thread).__name__ == "_AsyncWriterThread"):
+            hook(args)
+
+    threading.excepthook = tell
+
+
+def tag(name: str) -> str:
+    """The curve of a column of the history: "loss/validation" for "val_loss"."""
+    split, _, rest = name.partition("_")
+    return f"{NAMES.get(rest, rest)}/{SPLITS[split]}" if split in SPLITS else NAMES.get(name, name)

@@ -1,0 +1,65 @@
+"""The table of a multi-label dataset, as it is written, read and checked."""
+
+import numpy as np
+import pytest
+
+from pyimagesearch.data.labels_csv import LabelTable, read_label_table
+from pyimagesearch.runtime.errors import UserError
+
+
+def table(splits: list[str], groups: list[str] | None = None) -> LabelTable:
+    count = len(splits)
+    images = [f"deep/photo {n}, of ;;;; many.jpg" for n in range(count)]
+    values = np.arange(2 * count, dtype=np.uint8).reshape(-1, 2) % 2
+    return LabelTable(["tube;;;;", 'the "line", bent'], images, groups or images, splits, values)
+
+
+SPLITS = ["training", "evaluation", "validation", "training"]
+FOLDS = ["fold-2", "evaluation", "fold-1", "fold-3", "fold-2"]
+
+
+@pytest.mark.parametrize("splits", [SPLITS, FOLDS])
+def test_what_is_written_is_read(splits, tmp_path):
+    written = table(splits)
+    (tmp_path / "labels.csv").write_text(written.text())
+    read = read_label_table(tmp_path)
+    assert np.array_equal(read.values, written.values) and read.values.dtype == np.uint8
+    for name in ("labels", "images", "groups", "splits"):
+        assert getattr(read, name) == getattr(written, name)
+
+
+def test_the_rows_of_splits():
+    assert table(SPLITS).folds == 0
+    rows = {split: table(SPLITS).rows(split).tolist() for split in ("training", "validation", "evaluation")}
+    assert rows == {"training": [0, 3], "validation": [2], "evaluation": [1]}
+
+
+def test_of_fold_k_validation_is_fold_k_and_training_the_others():
+    folds = table(FOLDS)
+    assert folds.folds == 3
+    assert folds.rows("training", 2).tolist() == [2, 3]
+    assert folds.rows("validation", 2).tolist() == [0, 4]
+    assert folds.rows("evaluation", 2).tolist() == [1]
+    assert sorted(row for fold in (1, 2, 3) for row in folds.rows("validation", fold)) == [0, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "cannot read"),
+        ("image,group,split\na.jpg,p,training\n", "then one a label"),
+        ("image,patient,split,tube\na.jpg,p,training,0\n", "has the columns image, patient, split, tube"),
+        ("image,group,split,tube\na.jpg,p,training,2\n", "line 2: expected"),
+        ("image,group,split,tube\na.jpg,p,training\n", "line 2: expected"),
+        ("image,group,split,tube\na.jpg,p,train,0\n", "line 2: no split 'train'"),
+        ("image,group,split,tube\na,p,training,0\nb,q,validation,0\n", "evaluation is amiss"),
+        ("image,group,split,tube\na,p,fold-1,0\nb,q,fold-3,0\nc,r,evaluation,0\n", "fold-2 is amiss"),
+        ("image,group,split,tube\na,p,fold-1,0\nb,q,training,0\nc,r,evaluation,0\n", "training is amiss"),
+        ("image,group,split,tube\na,p,training,0\nb,q,validation,0\nc,p,evaluation,0\n", "the group 'p' in two splits"),
+    ],
+)
+def test_a_table_that_someone_changed_is_refused(text, said, tmp_path):
+    if text is not None:
+        (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_label_table(tmp_path)

@@ -1,0 +1,175 @@
+"""From pixels to the tensor a model sees, and back; and randomness that follows from a key alone."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import functional as TF
+
+from pyimagesearch import config
+from pyimagesearch.data.crops import NUMBERS
+from pyimagesearch.data.keyed_randomness import key_of, keyed_numbers, keyed_randomness
+from pyimagesearch.data.transforms import AUGMENTS, denormalize, eval_transform, normalize, to_grey, train_transform
+
+EVERY_VALUE = np.arange(256, dtype=np.uint8)
+
+
+def draws() -> tuple:
+    """One number from each of the generators that transforms use."""
+    return torch.rand(()).item(), np.random.random(), random.random()
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8))
+
+
+# --- the transforms --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "make", [lambda s, c: eval_transform(s, c), *(lambda s, c, a=a: train_transform(s, a, c) for a in AUGMENTS)]
+)
+@pytest.mark.parametrize("size", [(300, 200), (17, 90), (1, 1), (1, 2000)])
+def test_a_photo_of_any_size_becomes_a_square_of_pixels(make, size, channels):
+    tensor = make(48, channels)(Image.new("RGB", size, "white"))
+    assert tensor.shape == (channels, 48, 48)
+    assert tensor.dtype == torch.uint8
+    assert tensor.max() == 255
+
+
+def test_an_image_and_its_array_become_the_same():
+    photo = noise(60, 40)
+    for transform in (eval_transform(32), train_transform(32)):
+        with keyed_randomness(1):
+            one = transform(photo)
+        with keyed_randomness(1):
+            assert torch.equal(one, transform(np.asarray(photo)))
+
+
+def test_evaluation_squeezes_the_whole_photo_as_torchvision_does():
+    for size in ((60, 40), (500, 375), (20, 10), (20, 100)):
+        photo = noise(*size)
+        expected = TF.pil_to_tensor(transforms.Resize((32, 32))(photo)).int()
+        assert (eval_transform(32)(photo).int() - expected).abs().max() <= 1
+
+
+def test_light_augmentation_never_turns_a_photo():
+    white = Image.new("RGB", (50, 40), "white")
+    assert all((train_transform(32, "light")(white) == 255).all() for _ in range(50))
+    assert any((train_transform(32, "tutorial")(white) == 0).any() for _ in range(50))
+
+
+def test_grey_is_the_lightness_that_pillow_computes():
+    photo = noise(32, 32)
+    expected = torch.from_numpy(np.array(photo.convert("L"))).int()
+    assert (eval_transform(32, 1)(photo)[0].int() - expected).abs().max() <= 1
+    assert (to_grey(eval_transform(32)(photo)[None])[0, 0].int() - expected).abs().max() <= 1
+
+
+# --- normalised, and back --------------------------------------------------------------------------------------------
+
+
+def test_normalize_is_what_torchvision_does():
+    pixels = torch.from_numpy(np.array(noise(20, 10))).permute(2, 0, 1)
+    expected = TF.normalize(pixels / 255, config.MEAN, config.STD)
+    assert torch.allclose(normalize(pixels[None])[0], expected, atol=1e-6)
+
+
+def test_one_channel_is_normalised_by_the_mean_over_colours():
+    grey = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 2)
+    expected = (np.array([0, 1]) - np.mean(config.MEAN)) / np.mean(config.STD)
+    assert normalize(grey).flatten().tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_denormalize_gives_back_every_value_of_every_channel(channels):
+    pixels = np.stack([np.roll(EVERY_VALUE, shift) for shift in (0, 85, 170)][:channels]).reshape(channels, 16, 16)
+    back = denormalize(normalize(torch.from_numpy(pixels)))
+    assert back.dtype == np.uint8
+    assert back.shape == (16, 16, 3)
+    assert np.array_equal(back, np.broadcast_to(pixels, (3, 16, 16)).transpose(1, 2, 0))
+
+
+def test_denormalize_takes_a_batch_and_any_float():
+    photo = noise(8, 8)
+    batch = normalize(torch.stack([eval_transform(8)(photo)] * 2))
+    assert np.array_equal(denormalize(batch), np.stack([np.asarray(photo)] * 2))
+    assert denormalize(batch.half()).shape == (2, 8, 8, 3)
+    assert denormalize(batch.requires_grad_()).shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize("value, pixel", [(1e3, 255), (-1e3, 0), (2.65, 255), (-2.2, 0)])
+def test_denormalize_clips_where_uint8_would_wrap_round(value, pixel):
+    assert np.unique(denormalize(torch.full((3, 2, 2), value))).tolist() == [pixel]
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def numbers_of(seed: int, epoch: int, indices) -> np.ndarray:
+    indices = np.asarray(indices, np.int64)
+    return keyed_numbers(seed, np.full_like(indices, epoch), indices)
+
+
+def test_the_numbers_of_a_photo_do_not_depend_on_the_others_in_its_batch():
+    together = numbers_of(3, 1, [5, 2, 9])
+    assert together.shape == (3, NUMBERS)
+    assert np.array_equal(together[1], numbers_of(3, 1, [2])[0])
+    assert numbers_of(3, 1, []).shape == (0, NUMBERS)
+
+
+def test_another_seed_epoch_or_photo_gives_other_numbers():
+    streams = [numbers_of(seed, epoch, range(50)) for seed in range(3) for epoch in range(3)]
+    assert len({row.tobytes() for stream in streams for row in stream}) == 9 * 50
+
+
+def test_the_numbers_are_uniform_and_independent():
+    numbers = numbers_of(0, 0, range(20_000))
+    assert numbers.min() >= 0 and numbers.max() < 1
+    # five standard deviations of the mean of 20,000, of a correlation of as many
+    assert np.abs(numbers.mean(axis=0) - 0.5).max() < 5 * np.sqrt(1 / 12 / 20_000)
+    correlations = np.corrcoef(numbers, rowvar=False) - np.eye(NUMBERS)
+    assert np.abs(correlations).max() < 5 / np.sqrt(20_000)
+    neighbours = np.corrcoef(numbers[:-1, 0], numbers[1:, 0])[0, 1]
+    assert abs(neighbours) < 5 / np.sqrt(20_000)
+
+
+def test_the_same_key_gives_the_same_numbers_whatever_was_drawn_before():
+    seen = []
+    for before in range(3):
+        [draws() for _ in range(before)]
+        with keyed_randomness(1, 2, 3):
+            seen.append(draws())
+    assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.mark.parametrize("other", [(2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1), (2, 1, 3)])
+def test_another_key_gives_other_numbers_from_every_generator(other):
+    with keyed_randomness(1, 2, 3):
+        one = draws()
+    with keyed_randomness(*other):
+        two = draws()
+    assert all(a != b for a, b in zip(one, two, strict=True))
+
+
+def test_the_global_generators_go_on_where_they_were_also_after_an_exception():
+    for generator in (torch.manual_seed, np.random.seed, random.seed):
+        generator(5)
+    expected = [draws(), draws()]
+    for generator in (torch.manual_seed, np.random.seed, random.seed):
+        generator(5)
+    first = draws()
+    with pytest.raises(ValueError), keyed_randomness(1):
+        draws()
+        raise ValueError
+    assert [first, draws()] == expected
+
+
+def test_keys_do_not_collide_over_epochs_and_photos():
+    keys = {key_of(seed, epoch, index) for seed in range(4) for epoch in range(20) for index in range(200)}
+    assert len(keys) == 4 * 20 * 200
+    assert all(0 <= key < 2**64 for key in keys)

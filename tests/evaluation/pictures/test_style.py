@@ -1,0 +1,122 @@
+"""What holds for all pictures: readable whatever the classes are called, the same bytes again, whole or not at all."""
+
+import logging
+import os
+
+import numpy as np
+import pytest
+from helpers.pictures import ODD_NAMES, assert_nothing_is_cut_off, draw_one, history_of, run_python, where
+
+from pyimagesearch.evaluation import html_report, metrics
+from pyimagesearch.evaluation.pictures import style
+from pyimagesearch.evaluation.pictures.calibration import calibration_bins, plot_calibration
+from pyimagesearch.evaluation.pictures.class_bars import plot_bars
+from pyimagesearch.evaluation.pictures.confusion_matrix import plot_confusion_matrix
+from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
+from pyimagesearch.evaluation.pictures.training_curves import plot_history
+from pyimagesearch.training import run
+
+# matplotlib before 3.11 calls what new releases of pyparsing deprecate
+pytestmark = pytest.mark.filterwarnings("error", "ignore:.* deprecated:DeprecationWarning")
+
+
+PICTURES = {
+    "curves": lambda path, names: plot_history(path, history_of(len(names))),
+    "matrix": lambda path, names: plot_confusion_matrix(path, np.eye(len(names), dtype=np.int64), names),
+    "bars": lambda path, names: plot_bars(
+        path, names, np.arange(len(names)), {"recall": np.linspace(0, 1, len(names))}
+    ),
+    "calibration": lambda path, names: plot_calibration(path, calibration_bins([0.2, 0.9], [False, True])),
+    "predictions": lambda path, names: plot_predictions(
+        path, [np.zeros((8, 8, 3), np.uint8)] * len(names), names, names, [1] * len(names)
+    ),
+}
+
+
+def test_the_import_is_cheap_and_drawing_leaves_pyplot_alone(tmp_path):
+    done = run_python(
+        "import sys\n"
+        "from pyimagesearch.evaluation import html_report\n"
+        "from pyimagesearch.evaluation.pictures import calibration, class_bars, confusion_matrix\n"
+        "from pyimagesearch.evaluation.pictures import prediction_grid, training_curves\n"
+        "assert not {'matplotlib', 'scipy', 'sklearn', 'torch'} & set(sys.modules), 'imported too early'\n"
+        f"confusion_matrix.plot_confusion_matrix({str(tmp_path / 'matrix.png')!r}, confusion_matrix.np.eye(3), ['a', 'b', 'c'])\n"
+        "assert 'matplotlib.pyplot' not in sys.modules and 'sklearn' not in sys.modules, 'imported for nothing'\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_nothing_is_zero_percent_and_only_all_is_hundred():
+    shares = (0, 0.001, 0.005, 0.5, 0.989, 0.999, 1)
+    assert [style.percent(share) for share in shares] == ["0%", "<1%", "<1%", "50%", "99%", ">99%", "100%"]
+
+
+@pytest.mark.parametrize("draw", ["matrix", "bars", "predictions"])
+def test_odd_names_are_drawn_without_a_word_on_the_terminal(tmp_path, draw, capfd, caplog):
+    with caplog.at_level(logging.WARNING):
+        PICTURES[draw](tmp_path / "odd.png", ODD_NAMES)
+    assert_nothing_is_cut_off(tmp_path / "odd.png")
+    assert capfd.readouterr() == ("", "") and caplog.records == []
+
+
+@pytest.mark.parametrize("draw", PICTURES)
+def test_the_same_figures_give_the_same_bytes(tmp_path, draw):
+    for name in ("first.png", "second.png"):
+        PICTURES[draw](tmp_path / name, ["a", "b", "c"])
+    first, second = ((tmp_path / name).read_bytes() for name in ("first.png", "second.png"))
+    assert first == second and b"matplotlib" not in first.lower()
+
+
+def test_an_installed_font_with_the_characters_is_used(tmp_path, monkeypatch):
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+    from matplotlib import font_manager
+
+    character = "\U0001f35e"  # a loaf, which this test's font draws as a full square
+    pen = TTGlyphPen(None)
+    for step, point in ((pen.moveTo, (0, 0)), (pen.lineTo, (0, 900)), (pen.lineTo, (900, 900)), (pen.lineTo, (900, 0))):
+        step(point)
+    pen.closePath()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "loaf"])
+    font.setupCharacterMap({ord(character): "loaf", ord("\n"): "loaf"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "loaf": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (1000, 0), "loaf": (1000, 0)})
+    font.setupHorizontalHeader(ascent=900, descent=-100)
+    font.setupNameTable({"familyName": "A Test Of Loaves Sans", "styleName": "Regular"})
+    font.setupOS2(usWeightClass=400)
+    font.setupPost()
+    font.save(tmp_path / "loaf.ttf")
+
+    draw_one(tmp_path / "escaped.png", None, character * 5)
+    draw_one(tmp_path / "line_escaped.png", None, "two\nlines")
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+    font_manager.fontManager.addfont(tmp_path / "loaf.ttf")
+    draw_one(tmp_path / "drawn.png", None, character * 5)
+    draw_one(tmp_path / "line_drawn.png", None, "two\nlines")
+    ink = [len(where(tmp_path / name, style.INK)[0]) for name in ("escaped.png", "drawn.png")]
+    assert ink[1] > 2 * ink[0]  # five full squares have more ink than any row of letters and digits
+    assert (tmp_path / "line_escaped.png").read_bytes() == (tmp_path / "line_drawn.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        *((f"{name}.png", lambda path, draw=draw: draw(path, ["a"])) for name, draw in PICTURES.items()),
+        ("history.csv", lambda path: run.write_history(path, history_of(2))),
+        ("classification_report.txt", lambda path: metrics.write_report(path.parent, [0], [0], ["a"])),
+        ("report.html", lambda path: html_report.write_page(path, "a", "b", [], [])),
+    ],
+)
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, name, write):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / name).write_text("old")
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            write(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "old"
+    write(tmp_path / name)
+    assert (tmp_path / name).read_bytes() != b"old"

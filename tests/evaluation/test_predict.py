@@ -1,0 +1,204 @@
+"""What is said of photos: the likeliest classes of each, in the order of the paths, or why nothing can be said."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import models
+
+from pyimagesearch.data.datasets import PhotoFolder
+from pyimagesearch.evaluation.predict import (
+    check_classes,
+    check_top_k,
+    list_photos,
+    load_trained,
+    open_split_of_model,
+    predict,
+    predict_photos,
+    predictions_of,
+)
+from pyimagesearch.food_classifier import FoodClassifier
+from pyimagesearch.models.model_card import thresholds_of
+from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime.errors import UserError
+
+CLASSES = ["Blue", "Green", "Red"]
+CPU = torch.device("cpu")
+LAUNCH = distributed.Launch("none", CPU, 0, 1)
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """The folder of a model of CLASSES that was never trained; its classifier is loud, so that answers differ."""
+    folder = tmp_path_factory.mktemp("output")
+    torch.manual_seed(0)
+    model = FoodClassifier(models.densenet121(weights=None), len(CLASSES))
+    with torch.no_grad():
+        model.classifier.weight.mul_(30)
+    torch.save(model.state_dict(), folder / "food_classifier.pth")
+    facts = {"architecture": "densenet121", "classes": CLASSES, "image_size": 32, "training": {"batch size": 4}}
+    (folder / "food_classifier.json").write_text(json.dumps(facts))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(output):
+    return load_trained(output, LAUNCH, "off")
+
+
+@pytest.fixture
+def colours(tmp_path, photo):
+    """Seven photos of different colours."""
+    rng = np.random.default_rng(0)
+    return [str(photo(tmp_path / f"{n}.png", colour=tuple(rng.integers(0, 256, 3).tolist()))) for n in range(7)]
+
+
+# --- which photos ----------------------------------------------------------------------------------------------------
+
+
+def test_photos_come_in_the_order_in_which_they_were_named_and_those_of_a_folder_sorted(tmp_path, photo):
+    for name in ("b.jpg", "folder/z.png", "folder/a/y.JPG", "folder/a/.hidden.png", "a.png"):
+        photo(tmp_path / name)
+    (tmp_path / "folder" / "notes.txt").write_text("no photo")
+    named = [tmp_path / "b.jpg", tmp_path / "folder", str(tmp_path / "a.png")]
+    found = [path[len(str(tmp_path)) + 1 :] for path in list_photos(named)]
+    assert found == ["b.jpg", "folder/z.png", "folder/a/y.JPG", "a.png"]
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"there is no .*gone\.jpg"):
+        list_photos([tmp_path / "gone.jpg"])
+    with pytest.raises(UserError, match="no photo in"):
+        list_photos([tmp_path])
+
+
+# --- what is said of them --------------------------------------------------------------------------------------------
+
+
+def test_the_likeliest_classes_come_best_first_with_their_probabilities(tmp_path, photo, output):
+    (one,) = predict([photo(tmp_path / "a.png")], output, top_k=3)
+    assert sorted(one.classes) == CLASSES
+    assert list(one.confidences) == sorted(one.confidences, reverse=True)
+    assert sum(one.confidences) == pytest.approx(1)
+    assert (one.prediction, one.confidence, one.error) == (one.classes[0], one.confidences[0], "")
+
+
+def test_fewer_classes_are_the_first_of_more(colours, trained):
+    one, three = (predict_photos(trained, colours, top_k=k) for k in (1, 3))
+    assert [item.classes for item in one] == [item.classes[:1] for item in three]
+    assert len({item.classes for item in three}) > 1  # the photos differ to the model
+
+
+@pytest.mark.parametrize("settings", [{"batch": 2}, {"batch": 1}, {"workers": 2, "batch": 3}])
+def test_batches_and_workers_change_nothing(colours, trained, settings):
+    usual, other = predict_photos(trained, colours, top_k=2), predict_photos(trained, colours, top_k=2, **settings)
+    assert [item.path for item in other] == colours
+    assert [item.classes for item in other] == [item.classes for item in usual]
+    confidences = np.array([[item.confidences for item in items] for items in (usual, other)])
+    assert np.allclose(*confidences, atol=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_cannot_be_read_has_its_reason_and_the_others_their_answers(tmp_path, photo, trained, workers):
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    Image.new("1", (12_000, 8_000)).save(tmp_path / "bomb.png")
+    names = ["a.png", "broken.jpg", "bomb.png", "gone.png", "b.png"]
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name)
+    found = predict_photos(trained, [str(tmp_path / name) for name in names], workers=workers)
+    assert [item.path.rpartition("/")[2] for item in found] == names
+    assert [item.error for item in found] == [
+        "", "not an image", "cannot be read: 12000 x 8000 pixels, more than the 89,478,485 that are read",
+        "cannot be read: No such file or directory", "",
+    ]  # fmt: skip
+    assert [bool(item.prediction) for item in found] == [True, False, False, False, True]
+    assert [math.isnan(item.confidence) for item in found] == [False, True, True, True, False]
+
+
+def test_one_path_need_not_be_in_a_list(tmp_path, photo, output):
+    path = photo(tmp_path / "a.png")
+    assert predict(path, output) == predict(str(path), output) == predict([path], output)
+
+
+@pytest.mark.parametrize("top_k", [0, 4])
+def test_more_classes_than_there_are_cannot_be_named(tmp_path, photo, output, top_k):
+    with pytest.raises(UserError, match="the model knows 3"):
+        predict([photo(tmp_path / "a.png")], output, top_k=top_k)
+
+
+def test_without_a_model_predicting_says_to_train_first(tmp_path, photo):
+    with pytest.raises(UserError, match=r"train_distributed\.py first"):
+        predict([photo(tmp_path / "a.png")], str(tmp_path))
+
+
+def test_an_answer_that_is_no_number_is_an_error_and_no_prediction(tmp_path, photo, trained):
+    model = FoodClassifier(models.densenet121(weights=None), len(CLASSES)).eval()
+    model.classifier.bias.data[1] = math.nan
+    (one,) = predict_photos(dataclasses.replace(trained, model=model), [str(photo(tmp_path / "a.png"))])
+    assert "not a finite number" in one.error
+    assert one.classes == ()
+
+
+def test_of_equally_likely_classes_the_first_is_named():
+    (one,) = predictions_of(["a.png"], np.array([[0.2, 0.4, 0.4]], np.float32), CLASSES, 2)
+    assert one.classes == ("Green", "Red")
+
+
+@pytest.mark.parametrize(
+    ("trained_in", "asked", "expected"),
+    [("None", "auto", None), ("None", "bf16", torch.bfloat16), ("torch.bfloat16", "off", None)],
+)
+def test_precision_is_that_of_training_unless_another_is_asked_for(output, tmp_path, trained_in, asked, expected):
+    facts = {**json.loads(Path(output, "food_classifier.json").read_text()), "training": {"amp": trained_in}}
+    (tmp_path / "food_classifier.json").write_text(json.dumps(facts))
+    (tmp_path / "food_classifier.pth").symlink_to(f"{output}/food_classifier.pth")
+    assert load_trained(str(tmp_path), LAUNCH, asked).model.amp_dtype == expected
+
+
+# --- a whole split ---------------------------------------------------------------------------------------------------
+
+
+def test_a_split_comes_in_the_batches_of_training(dataset, trained):
+    data = dataset(evaluation=3, validation=1)
+    test_set, loader = open_split_of_model(trained, str(data), "test", workers=0)
+    assert [len(labels) for _, labels in loader] == [4, 4, 1]
+    assert test_set.root.endswith("evaluation")
+    assert len(open_split_of_model(trained, str(data), "validation", workers=0)[0]) == 3
+
+
+def test_classes_that_are_not_the_models_are_named(photos):
+    split = PhotoFolder(photos({"Blue": 1, "Green": 1, "Violet": 1, "Yellow": 1}), None)
+    with pytest.raises(
+        UserError, match=r"'Violet' is unknown to the model, and 2 more \(4 classes there, 3 in the model\)"
+    ):
+        check_classes(split, CLASSES)
+    with pytest.raises(UserError, match="there is no folder for 'Black'"):
+        check_classes(split, ["Black", *split.classes])
+
+
+# --- several labels a photo ------------------------------------------------------------------------------------------
+
+
+def test_a_photo_has_the_labels_whose_probability_reaches_their_threshold_in_the_models_order():
+    shares = np.array([[0.5, 0.9, 0.25], [0.4, 0.1, 0.2], [math.nan, 0.1, 0.2]])
+    one, none, broken = predictions_of(["a", "b", "c"], shares, CLASSES, 1, [0.5, 0.95, 0.25])
+    assert (one.classes, one.confidences, one.probabilities) == (("Blue", "Red"), (0.5, 0.25), (0.5, 0.9, 0.25))
+    assert one.said == "Blue (50.0%); Red (25.0%)"
+    assert (none.classes, none.said, none.error) == ((), "no label", "")
+    assert "not a finite number" in broken.error
+
+
+def test_thresholds_are_those_of_the_model_and_one_half_before_its_run_is_finished():
+    assert thresholds_of({"classes": CLASSES}) is None
+    assert thresholds_of({"classes": CLASSES, "task": "multi-label"}) == [0.5, 0.5, 0.5]
+    assert thresholds_of({"classes": CLASSES, "task": "multi-label", "thresholds": [0.1, 0.2, 0.3]}) == [0.1, 0.2, 0.3]
+
+
+def test_several_likeliest_classes_are_not_for_several_labels():
+    with pytest.raises(UserError, match="--top-k goes with one class a photo"):
+        check_top_k(2, {"classes": CLASSES, "task": "multi-label"})

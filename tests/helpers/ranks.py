@@ -1,0 +1,152 @@
+"""What test_distributed.py starts under torchrun: `ranks.py CASE DATA OUTPUT`, in each rank.
+
+Each case trains or evaluates a small network through the package's own functions and leaves what the test compares.
+"""
+
+import json
+import os
+import sys
+
+import numpy as np
+import torch
+from torch import nn
+
+from pyimagesearch.create_dataloaders import get_dataloader
+from pyimagesearch.data.transforms import eval_transform, train_transform
+from pyimagesearch.evaluation import evaluate
+from pyimagesearch.food_classifier import FoodClassifier
+from pyimagesearch.models import parallel
+from pyimagesearch.models.objectives import CrossEntropy
+from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime.errors import UserError, run
+from pyimagesearch.training import loop
+
+GLOBAL_BATCH, EPOCHS = 8, 3
+
+
+class SmallNet(nn.Module):
+    """Two convolutions with BatchNorm, and the `.classifier` that FoodClassifier takes the place of.
+
+    As in torchvision, a convolution before BatchNorm has no bias: its gradient is zero but for rounding, and Adam would
+    make whole steps of that.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        )  # fmt: skip
+        self.classifier = nn.Linear(16, 7)
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean(dim=(2, 3)))
+
+
+class Watched:
+    """A loader that notes which photos this rank got."""
+
+    def __init__(self, loader):
+        self.loader, self.batch_sampler, self.dataset, self.seen = loader, loader.batch_sampler, loader.dataset, []
+
+    def __iter__(self):
+        for (images, labels), keys in zip(self.loader, list(self.batch_sampler), strict=True):
+            self.seen.append([key.index for key in keys])
+            yield images, labels
+
+
+def train(data: str, output: str, launch: distributed.Launch, batchnorm: str, name: str = "", **options) -> None:
+    """`name` is of the files; `options` are train_epoch's, and `objective` a function of the dataset."""
+    name = name or batchnorm
+    torch.manual_seed(0)
+    train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
+    _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
+    base = batchnorm.prepare_batchnorm(
+        SmallNet(), launch, freeze=batchnorm != "sync", synchronise=batchnorm == "sync", rows=2, image_size=64
+    )
+    model = FoodClassifier(base, len(train_set.classes))
+    if batchnorm == "frozen backbone":
+        model.freeze_backbone()
+    model = parallel.wrap(model, launch)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    if "objective" in options:
+        options["objective"] = options["objective"](train_set)
+    losses, confusion = [], []
+    for epoch in range(EPOCHS):
+        loader.batch_sampler.set_position(epoch)
+        trained = loop.train_epoch(model, loader, optimizer, scaler, launch.device, **options)
+        probabilities, sample_losses = evaluate.predict_split(model, val_loader, launch.device)
+        counts = torch.zeros(len(train_set.classes), len(train_set.classes), dtype=torch.int64)
+        pairs = torch.tensor(val_loader.dataset.labels), torch.from_numpy(probabilities.argmax(1))
+        counts.index_put_(pairs, torch.tensor(1), accumulate=True)
+        losses += [trained.mean_loss, float(sample_losses.mean())]
+        confusion.append(counts.tolist())
+        assert trained.count == len(train_set)
+    if distributed.is_main():
+        torch.save(parallel.unwrap(model).state_dict(), f"{output}/{name}.pth")
+        with open(f"{output}/{name}.json", "w") as file:
+            json.dump({"losses": losses, "confusion": confusion}, file)
+
+
+def frozen_and_synchronised(data, output, launch):
+    train(data, output, launch, "frozen")
+    train(data, output, launch, "sync")
+    train(data, output, launch, "frozen backbone")
+
+
+def weighted(dataset) -> CrossEntropy:
+    """Classes 0, 1, 2 count 1, 2 and 4: as unequal as shares are, so that no mean comes out right by chance."""
+    return CrossEntropy(label_smoothing=0.1, class_weights=np.array([1.0, 2.0, 4.0]))
+
+
+def accumulated(data, output, launch):
+    """The same in as many parts as there are ranks, by several recipes; the last global batch has one photo."""
+    parts = distributed.world_size()
+    train(data, output, launch, "frozen", "accumulated", accumulate=parts)
+    train(data, output, launch, "frozen", "weighted", accumulate=parts, objective=weighted, clip_norm=0.5)
+    train(data, output, launch, "sync", "sync in parts", accumulate=3)
+
+
+def samples(data, output, launch):
+    """Which photos each rank got in each step of two epochs, and the counts that it was told."""
+    _, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=1)
+    sampler = loader.batch_sampler
+    for epoch in (0, 1):
+        shares = [[key.index for key in keys] for keys in sampler]
+        with open(f"{output}/epoch{epoch}-rank{distributed.rank()}.json", "w") as file:
+            json.dump(shares, file)
+
+
+def unreadable(data, output, launch):
+    """Train where a photo that one rank gets is broken."""
+    train(data, output, launch, "frozen")
+
+
+def not_finite(data, output, launch):
+    """A loss of infinity on the last rank alone, in step 2 of the first epoch."""
+    _, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
+    running = loop.RunningTotals(launch.device)
+    last = distributed.rank() == distributed.world_size() - 1
+    for step in range(4):
+        loss = torch.tensor(float("inf") if last and step == 2 else 1.0)
+        running.add(step, loss, torch.tensor(1), 1)
+    try:
+        running.read()
+    except loop.NonFiniteLoss as error:
+        with distributed.failing_together():
+            raise UserError(loop.non_finite_message(error, 0, loader, output)) from None
+
+
+def main() -> None:
+    case, data, output = sys.argv[1:]
+    torch.set_num_threads(1)
+    os.makedirs(output, exist_ok=True)
+    with distributed.started("ddp") as launch:
+        CASES[case](data, output, launch)
+
+
+CASES = {f.__name__: f for f in (frozen_and_synchronised, accumulated, samples, unreadable, not_finite)}
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,318 @@
+"""Weights from torchvision, from files of the usual kinds, and from other people's: what fits is loaded, and told."""
+
+import os
+import pickle
+import re
+import urllib.error
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from pyimagesearch.food_classifier import FoodClassifier
+from pyimagesearch.models.backbones import head_name, make_backbone
+from pyimagesearch.models.weights import build_backbone, read_state_dict
+from pyimagesearch.runtime.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def shufflenet() -> dict:
+    """The same of a small network, whose maps in evaluation are not all alike."""
+    torch.manual_seed(7)
+    model = models.shufflenet_v2_x0_5(weights=None)
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None  # the mean of what it sees
+            nn.init.uniform_(norm.weight)
+    model(torch.rand(8, 3, 64, 64))
+    return model.state_dict()
+
+
+def saved(path, value) -> str:
+    torch.save(value, path)
+    return os.fspath(path)
+
+
+def same(one: dict, two: dict) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def of_backbone(state: dict, head: str = "classifier.") -> dict:
+    """`state` without the head, which is left, and without what nothing reads."""
+    return {name: value for name, value in state.items() if not name.startswith(head) and not name.endswith("_tracked")}
+
+
+def legacy(state: dict) -> dict:
+    """`state` as torchvision's own file has it: norm.1 for norm1, and no num_batches_tracked."""
+    return {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name): value
+        for name, value in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def prefixed(state: dict, prefix: str) -> dict:
+    return {prefix + name: value for name, value in state.items()}
+
+
+# --- torchvision's own -----------------------------------------------------------------------------------------------
+
+
+def test_weights_none_starts_from_what_the_seed_gives():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(build_backbone(weights="none").state_dict())
+    assert same(*states)
+
+
+@pytest.mark.parametrize("name", ["as_saved", "legacy"])
+def test_imagenet_weights_come_from_torchvisions_cache(tmp_path, monkeypatch, imagenet, name):
+    state = imagenet if name == "as_saved" else legacy(imagenet)
+    torch.save(state, cache_of(tmp_path, monkeypatch))
+    assert same(of_backbone(build_backbone().state_dict()), of_backbone(imagenet))
+
+
+def cache_of(tmp_path, monkeypatch, name: str = "densenet121"):
+    """Where torchvision looks for the file before it asks the network."""
+    monkeypatch.setenv("TORCH_HOME", os.fspath(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    path = tmp_path / "hub" / "checkpoints" / os.path.basename(models.get_model_weights(name).DEFAULT.url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.mark.parametrize("name", ["googlenet", "mnasnet0_5", "maxvit_t"])
+def test_imagenet_weights_of_awkward_families_load_whole(tmp_path, monkeypatch, capsys, name):
+    torch.manual_seed(7)
+    pretrained = models.get_model(name, weights=None, **({"init_weights": False} if name == "googlenet" else {}))
+    torch.save(pretrained.state_dict(), cache_of(tmp_path, monkeypatch, name))
+    backbone = build_backbone(name, image_size=448 if name == "maxvit_t" else 64)
+    head = head_name(backbone)
+    expected = {key: value for key, value in pretrained.state_dict().items() if not key.startswith(("aux", head))}
+    assert same({key: value for key, value in backbone.state_dict().items() if not key.startswith(head)}, expected)
+    found, wanted = re.search(r"loaded (\d+) of the backbone's (\d+)", capsys.readouterr().out).groups()
+    assert found == wanted
+
+
+@pytest.mark.parametrize("error", [urllib.error.URLError("no route to host"), TimeoutError("timed out")])
+def test_no_network_and_no_cache_is_one_line_that_names_both_ways_out(tmp_path, monkeypatch, error):
+    def refuse(*_, **__):
+        raise error
+
+    cache = cache_of(tmp_path, monkeypatch)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(UserError) as caught:
+        build_backbone()
+    text = str(caught.value)
+    assert all(part in text for part in (models.DenseNet121_Weights.DEFAULT.url, str(cache), "--weights none"))
+    assert str(getattr(error, "reason", error)) in text and len(text.splitlines()) == 1
+
+
+def test_a_silent_network_is_given_up_within_seconds_and_other_sockets_are_left_alone(tmp_path, monkeypatch):
+    import socket
+
+    seen = []
+    cache_of(tmp_path, monkeypatch)
+    monkeypatch.setattr(
+        torch.hub, "download_url_to_file", lambda *_, **__: seen.append(socket.getdefaulttimeout()) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        build_backbone()
+    assert seen[0] is not None and seen[0] <= 15
+    assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"half a download", b"PK\x03\x04half"])
+def test_a_damaged_cache_is_named(tmp_path, monkeypatch, content):
+    cache = cache_of(tmp_path, monkeypatch)
+    cache.write_bytes(content)
+    with pytest.raises(UserError, match=f"{re.escape(str(cache))} is damaged; delete it"):
+        build_backbone()
+
+
+# --- files that fit --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["as_saved", "legacy"])
+def test_a_file_of_torchvisions_weights_loads_whole_but_for_the_classifier(tmp_path, imagenet, capsys, name):
+    state = imagenet if name == "as_saved" else legacy(imagenet)
+    backbone = build_backbone(weights=saved(tmp_path / "densenet.pth", state))
+    assert same(of_backbone(backbone.state_dict()), of_backbone(imagenet))
+    assert not torch.equal(backbone.classifier.bias, imagenet["classifier.bias"])
+    told = capsys.readouterr().out
+    assert "loaded 604 of the backbone's 604 tensors from " in told
+    assert "left 2 that are not in it (classifier.weight, classifier.bias)..." in told
+    assert len(told.splitlines()) == 1
+
+
+CONTAINERS = {
+    "DataParallel": lambda state: prefixed(state, "module."),
+    "torch.compile": lambda state: prefixed(state, "_orig_mod."),
+    "DataParallel of torch.compile of parts": lambda state: prefixed(state, "module.baseModel._orig_mod."),
+    "torch.compile of parts": lambda state: {
+        re.sub(r"^(stage\d)\.", r"\1._orig_mod.", name): value for name, value in state.items()
+    },
+    "state_dict": lambda state: {"epoch": 3, "state_dict": state},
+    "model": lambda state: {"model": state, "optimizer": {"state": {}, "param_groups": []}},
+    "model_state_dict": lambda state: {"model_state_dict": prefixed(state, "module."), "loss": 0.1},
+    "net": lambda state: {"net": state, "acc": 93.1, "epoch": 7},
+    "Lightning": lambda state: {
+        "state_dict": {**prefixed(state, "model."), "loss.weight": torch.ones(1000)},
+        "pytorch-lightning_version": "2.4.0", "hyper_parameters": {"lr": 0.1}, "optimizer_states": [{}],
+    },
+    "Parameters": lambda state: OrderedDict((name, nn.Parameter(value, False)) for name, value in state.items()),
+    "float16": lambda state: {key: item.half() if item.is_floating_point() else item for key, item in state.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_checkpoints_of_the_usual_kinds_load_whole(tmp_path, shufflenet, capsys, kind):
+    backbone = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "a.pth", CONTAINERS[kind](shufflenet)))
+    for name, value in of_backbone(shufflenet, "fc.").items():
+        torch.testing.assert_close(backbone.state_dict()[name], value, rtol=1e-3 if kind == "float16" else 0, atol=1e-4)
+    assert "loaded 280 of the backbone's 280 tensors" in capsys.readouterr().out
+
+
+def test_safetensors_load_too(tmp_path, shufflenet, capsys):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(shufflenet, tmp_path / "a.safetensors")
+    backbone = build_backbone("shufflenet_v2_x0_5", os.fspath(tmp_path / "a.safetensors"))
+    assert same(of_backbone(backbone.state_dict(), "fc."), of_backbone(shufflenet, "fc."))
+    (tmp_path / "a.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"a\.safetensors is not a whole file of safetensors"):
+        read_state_dict(os.fspath(tmp_path / "a.safetensors"))
+    with pytest.raises(UserError, match=r"cannot read the weights .*No such file"):
+        read_state_dict(os.fspath(tmp_path / "none.safetensors"))
+
+
+def test_without_the_package_a_file_of_safetensors_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    with pytest.raises(UserError, match="pip install safetensors"):
+        read_state_dict(os.fspath(tmp_path / "a.safetensors"))
+
+
+@pytest.mark.parametrize("kind", ["trained model", "checkpoint"])
+def test_a_trained_classifier_of_other_classes_lends_its_backbone(tmp_path, shufflenet, capsys, kind):
+    base = models.shufflenet_v2_x0_5(weights=None)
+    base.load_state_dict(shufflenet)
+    trained = FoodClassifier(base, 5).state_dict()
+    state = trained if kind == "trained model" else {"epoch": 2, "model": trained, "identity": {"classes": ["a"]}}
+    backbone = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "food_classifier.pth", state))
+    assert same(of_backbone(backbone.state_dict(), "fc."), of_backbone(shufflenet, "fc."))
+    assert backbone.fc.out_features == 1000
+    assert "left 2 that are not in it (classifier.weight, classifier.bias)..." in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_left_and_told_by_kind(tmp_path, shufflenet, capsys):
+    changed = {"projection.weight": torch.ones(3), "conv5.1.weight": torch.ones(7), "conv1.0.bias": torch.ones(24)}
+    state = {**shufflenet, **changed}
+    del state["conv5.0.weight"]
+    backbone = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "a.pth", state))
+    told = capsys.readouterr().out
+    assert "loaded 278 of the backbone's 280 tensors" in told
+    assert "left 4 that are not in it (fc.weight, fc.bias, ...)" in told
+    assert "left 1 of another shape (conv5.1.weight: (7,) for (1024,))" in told
+    assert torch.equal(backbone.conv1[0].weight, shufflenet["conv1.0.weight"])
+
+
+# --- files to be fitted ----------------------------------------------------------------------------------------------
+
+
+def test_weights_of_colours_answer_to_grey_as_they_did_to_grey_in_colours(tmp_path, shufflenet, capsys):
+    path = saved(tmp_path / "a.pth", shufflenet)
+    colours, grey = (build_backbone("shufflenet_v2_x0_5", path, channels=count).eval() for count in (3, 1))
+    assert "fitted conv1.0.weight to 1 colour;" in capsys.readouterr().out
+    photo = torch.rand(1, 1, 64, 64)
+    for model in (colours, grey):
+        model.fc = nn.Identity()
+    with torch.inference_mode():
+        assert grey(photo).std() > 0.1
+        torch.testing.assert_close(grey(photo), colours(photo.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
+    back = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "grey.pth", grey.state_dict())).eval()
+    assert "fitted conv1.0.weight to 3 colours" in capsys.readouterr().out
+    back.fc = nn.Identity()
+    with torch.inference_mode():
+        torch.testing.assert_close(back(photo.expand(-1, 3, -1, -1)), grey(photo), rtol=1e-3, atol=1e-4)
+
+
+def test_positions_of_a_vision_transformer_are_interpolated_to_another_image_size(tmp_path, capsys):
+    state = make_backbone("vit_b_32", 64).state_dict()
+    grid = torch.arange(4.0).reshape(1, 2, 2, 1).expand(-1, -1, -1, 768)
+    state["encoder.pos_embedding"] = torch.cat([torch.full((1, 1, 768), 9.0), grid.reshape(1, 4, 768)], dim=1)
+    path = saved(tmp_path / "vit.pth", {"model": state})
+    positions = build_backbone("vit_b_32", path, image_size=96).encoder.pos_embedding
+    assert "fitted encoder.pos_embedding to 96 pixels" in capsys.readouterr().out
+    assert positions.shape == (1, 10, 768)
+    assert positions[0, 0, 0] == 9
+    assert positions[0, 1:, 0].tolist() == pytest.approx([0, 0.5, 1, 1, 1.5, 2, 2, 2.5, 3])
+
+
+# --- files that are refused ------------------------------------------------------------------------------------------
+
+
+class Trap:
+    """Unpickled as Python would, this makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("how", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_nothing_in_a_file_of_weights_is_executed(tmp_path, how):
+    trap = tmp_path / "trapped"
+    how({"features.conv0.weight": Trap(os.fspath(trap))}, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights\.pth is not a whole file of weights"):
+        build_backbone(weights=os.fspath(tmp_path / "weights.pth"))
+    assert not trap.exists()
+
+
+def test_the_object_that_would_be_executed_is_named(tmp_path):
+    path = saved(tmp_path / "weights.pth", {"state_dict": {"a": torch.ones(1)}, "hyper_parameters": pytest.approx(3)})
+    with pytest.raises(UserError, match=r"is not .* weights alone \(it asks for _pytest\.\S+, and nothing"):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_truncated_file_of_weights_is_named(tmp_path, zipped):
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.rand(50), "b": torch.rand(50)}, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, max(1, len(whole) // 40)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"weights\.pth is not a whole file of weights"):
+            read_state_dict(os.fspath(path))
+
+
+@pytest.mark.parametrize("content", [b".", b"\x80\x02.", b"<html>404</html>", b"version https://git-lfs", b"\x00" * 99])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_file_that_is_something_else_is_named(tmp_path, content):
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"weights\.pth is not a whole file of weights"):
+        read_state_dict(os.fspath(tmp_path / "weights.pth"))
+
+
+@pytest.mark.parametrize(
+    "value", [[1, 2], {}, {"epoch": 3}, {0: torch.ones(1)}, torch.ones(3), {"model": {}}, {"state_dict": [1]}]
+)
+def test_a_file_without_a_state_dict_is_named(tmp_path, value):
+    with pytest.raises(UserError, match=r"weights\.pth holds no state_dict"):
+        read_state_dict(saved(tmp_path / "weights.pth", value))
+
+
+@pytest.mark.parametrize("place, reason", [("nowhere.pth", "No such file"), (".", "Is a directory")])
+def test_a_missing_file_of_weights_is_named(tmp_path, place, reason):
+    with pytest.raises(UserError, match=f"cannot read the weights .*{reason}"):
+        build_backbone(weights=os.fspath(tmp_path / place))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    path = saved(tmp_path / "resnet.pth", {"layer1.weight": torch.ones(3), "features.conv0.weight": torch.ones(3)})
+    with pytest.raises(UserError, match=r"none of the 2 tensors in .*resnet\.pth fits densenet121"):
+        build_backbone(weights=path)

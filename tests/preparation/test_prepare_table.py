@@ -1,0 +1,145 @@
+"""What prepare_dataset.py makes of a CSV file and a folder of photos, and how it keeps what is there."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers.sources import SCRIPT, rejected, tree
+from PIL import Image
+
+from pyimagesearch.data.labels_csv import read_label_table
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Six photos of six patients, and the rows of their table."""
+    (tmp_path / "photos").mkdir()
+    for n in range(6):
+        Image.new("RGB", (16, 16), (40 * n, 0, 0)).save(tmp_path / "photos" / f"{n}.png")
+    return [[f"{n}", f"p{n}", n % 2, int(n > 2)] for n in range(6)]
+
+
+@pytest.fixture
+def run(tmp_path, rows):
+    """run(*flags) writes `rows` as the table and prepares it; a mistake is one line and changes nothing."""
+
+    def run(*flags, status=0, table="train.csv"):
+        with open(tmp_path / table, "w", newline="") as file:
+            csv.writer(file).writerows([["id", "patient", "tube", "line"], *rows])
+        command = [sys.executable, SCRIPT, "--source", table, "--images", "photos", "--id-column", "id"]
+        command += ["--group-column", "patient", "--dest", "dataset", *flags]
+        ended = subprocess.run(list(map(os.fspath, command)), cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert ended.returncode == status, ended.stderr
+        assert not status or (ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1), ended.stderr
+        return ended
+
+    return run
+
+
+def test_the_dataset_is_the_photos_and_one_table(run, tmp_path):
+    told = run().stdout
+    dataset = tmp_path / "dataset"
+    assert sorted(os.listdir(dataset)) == ["images", "labels.csv", "prepared.json", "rejected.csv"]
+    assert sorted(os.listdir(dataset / "images")) == [f"{n}.png" for n in range(6)]
+    table = read_label_table(dataset)
+    assert (table.labels, table.images) == (["tube", "line"], [f"{n}.png" for n in range(6)])
+    assert table.values.tolist() == [[n % 2, int(n > 2)] for n in range(6)]
+    assert {side: table.splits.count(side) for side in table.sides} == {
+        "training": 4, "validation": 1, "evaluation": 1,
+    }  # fmt: skip
+    assert "checked: none of the 6 groups of patient is on two sides" in told
+    assert [line.split() for line in told.splitlines() if line.startswith(("photos", "groups"))] == [
+        ["photos", "4", "1", "1"], ["groups", "4", "1", "1"],
+    ]  # fmt: skip
+    assert told.endswith("next: python train_distributed.py\n")
+    assert json.loads((dataset / "prepared.json").read_text())["kind"] == "a table of labels"
+
+
+def test_folds_take_the_place_of_training_and_validation(run, tmp_path):
+    told = run("--folds", "3").stdout
+    splits = read_label_table(tmp_path / "dataset").splits
+    assert sorted(map(splits.count, ("fold-1", "fold-2", "fold-3", "evaluation"))) == [1, 1, 2, 2]
+    assert told.endswith("next: python train_distributed.py --fold all\n")
+
+
+def test_rows_and_photos_that_cannot_be_used_are_listed_and_take_no_side(run, rows, tmp_path):
+    rows += [["7", "p7", 1, 1], ["5", "p5", "nan", 1], ["8", "p8", 1, 1]]
+    (tmp_path / "photos" / "8.png").write_bytes(b"no photo")
+    told = run("--label-columns", "tube", "line").stdout
+    assert rejected(tmp_path / "dataset") == {
+        "7": "train.csv, line 8: no photo of that name",
+        "5": "train.csv, line 9: tube is 'nan', expected 0 or 1",
+        "8.png": "not an image",
+    }
+    assert "left out: 3, listed in dataset/rejected.csv" in told
+    assert len(read_label_table(tmp_path / "dataset").images) == 6
+    run("--label-columns", "tube", "line", "--strict", "--overwrite", status=2)
+
+
+def test_prepared_again_nothing_changes(run, tmp_path):
+    run()
+    before = tree(tmp_path / "dataset")
+    assert "nothing new" in run().stdout
+    assert tree(tmp_path / "dataset") == before
+
+
+def test_new_rows_and_mended_labels_come_in_and_no_photo_is_copied_again(run, rows, tmp_path):
+    run()
+    before = tree(tmp_path / "dataset" / "images")
+    Image.new("RGB", (16, 16)).save(tmp_path / "photos" / "new.png")
+    rows[0][2] = 1
+    rows.append(["new", "p0", 0, 0])
+    run()
+    after = tree(tmp_path / "dataset" / "images")
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 7
+    table = read_label_table(tmp_path / "dataset")
+    assert table.values[[0, 6]].tolist() == [[1, 0], [0, 0]]
+    assert table.splits[0] == table.splits[6]
+
+
+def test_other_sides_or_a_row_that_is_gone_need_overwrite(run, rows, tmp_path):
+    run()
+    before = tree(tmp_path / "dataset")
+    assert "was made with other seed (0 there, 1 here)" in run("--seed", "1", status=2).stderr
+    assert "was made with other folds (0 there, 2 here)" in run("--folds", "2", status=2).stderr
+    rows.pop()
+    assert "holds a file that train.csv does not provide: images/5.png" in run(status=2).stderr
+    assert tree(tmp_path / "dataset") == before
+    run("--folds", "2", "--overwrite")
+    assert len(read_label_table(tmp_path / "dataset").images) == 5
+
+
+def test_a_table_within_the_dataset_is_not_overwritten(run, tmp_path):
+    (tmp_path / "dataset").mkdir()
+    assert "lies in the dataset" in run("--overwrite", status=2, table="dataset/train.csv").stderr
+    assert (tmp_path / "dataset" / "train.csv").exists()
+
+
+def test_fewer_patients_than_sides_are_told_before_anything_is_made(run, rows, tmp_path):
+    for row in rows:
+        row[1] = f"p{int(row[0]) % 3}"
+    assert "has usable photos of 3 groups; expected at least 4" in run("--folds", "3", status=2).stderr
+    assert not (tmp_path / "dataset").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--source", "train.csv"], "--images, and --id-column"),
+        (["--source", "train.csv", "--images", "photos"], "--images, and --id-column"),
+        (["--source", "photos", "--folds", "3"], "--folds goes with a CSV file"),
+        (["--sample", "--group-column", "patient"], "--group-column goes with a CSV file"),
+        (["--check", "--images", "photos"], "leave --images out"),
+        (["--source", "a.csv", "--images", "b", "--id-column", "c", "--root", "d"], "--root goes with text lists"),
+        (["--source", "a.csv", "--images", "b", "--id-column", "c", "--folds", "2", "--val-rate", "0.1"], "--val-rate"),
+        (["--source", "a.csv", "--images", "b", "--id-column", "c", "--folds", "1"], "of at least 2, found '1'"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_told(flags, said, tmp_path):
+    ended = subprocess.run([sys.executable, SCRIPT, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert said in ended.stderr and ended.stderr.count("\n") == 1

@@ -1,0 +1,76 @@
+"""A person's mistake is told on one line of stderr, with the exit status that a shell expects."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pyimagesearch.runtime import errors
+from pyimagesearch.runtime.errors import UserError, one_line
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(errors.__file__)))
+
+
+def exit_of(main) -> int:
+    with pytest.raises(SystemExit) as caught:
+        errors.run(main)
+    return caught.value.code
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("returned, status", [(None, None), (0, 0), (3, 3), (143, 143)])
+def test_the_exit_status_is_what_main_returns(returned, status):
+    assert exit_of(lambda: returned) == status
+
+
+def test_a_user_error_is_one_line_and_status_2(capsys):
+    assert exit_of(raising(UserError("no folder\nhere"))) == 2
+    assert capsys.readouterr() == ("", "error: no folder\\nhere\n")
+
+
+def test_ctrl_c_is_status_130_without_a_traceback(capsys):
+    assert exit_of(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_what_the_system_refuses_is_one_line_and_status_2(capsys, tmp_path):
+    assert exit_of(lambda: os.listdir(tmp_path / "none")) == 2
+    assert capsys.readouterr().err == f"error: No such file or directory: {tmp_path / 'none'}\n"
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        errors.run(lambda: 1 / 0)
+
+
+def test_a_reader_that_has_left_is_no_error():
+    code = "from pyimagesearch.runtime import errors; errors.run(lambda: print('x\\n' * 100_000))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, stdout=writing, stderr=subprocess.PIPE, timeout=60
+    )
+    os.close(writing)
+    assert (out.returncode, out.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    "text, line",
+    [
+        ("plain, with spaces and 'quotes'", "plain, with spaces and 'quotes'"),
+        ("Käse 面包 🍞", "Käse 面包 🍞"),
+        ("two\nlines\r\tand a tab", r"two\nlines\r\tand a tab"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("undecodable \udcff", r"undecodable \udcff"),
+        (OSError("an error"), "an error"),
+    ],
+)
+def test_text_for_a_terminal_has_no_control_characters(text, line):
+    assert one_line(text) == line

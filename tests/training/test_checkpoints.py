@@ -1,0 +1,191 @@
+"""What is saved of a run comes back whole, or is passed over by name."""
+
+import os
+import pickle
+import subprocess
+
+import pytest
+import torch
+
+from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.training.checkpoints import Checkpoints, check_same_run, find_start
+
+
+def state(epoch, step=0, best=0, value=0.0, size=1000):
+    identity = {"seed": 0, "epochs": 5, "run id": "", "classes": ["a", "b"]}
+    weights = {"weight": torch.full((size,), value)}
+    return {"epoch": epoch, "step": step, "best_epoch": best, "model": weights, "identity": identity}
+
+
+def save(checkpoints, *states):
+    for item in states:
+        checkpoints.save(item)
+    checkpoints.wait()
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, state(1, 7, value=3.5))
+    back = checkpoints.newest()
+    assert (back["epoch"], back["step"]) == (1, 7)
+    assert torch.equal(back["model"]["weight"], torch.full((1000,), 3.5))
+
+
+def test_training_may_go_on_while_a_checkpoint_is_written(tmp_path):
+    checkpoints, item = Checkpoints(tmp_path), state(1, value=1.0, size=3_000_000)
+    checkpoints.save(item)
+    item["model"]["weight"].fill_(2.0)
+    checkpoints.wait()
+    assert torch.equal(checkpoints.newest()["model"]["weight"], torch.ones(3_000_000))
+
+
+def test_the_newest_two_and_the_best_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, *(state(epoch, best=min(epoch, 2)) for epoch in range(1, 7)), state(6, 10, best=2))
+    assert checkpoints.names() == [
+        "checkpoint-0002-000000.pt", "checkpoint-0006-000000.pt", "checkpoint-0006-000010.pt"
+    ]  # fmt: skip
+
+
+def test_the_newest_is_the_newest_by_number_and_not_by_name(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, state(9999), state(10000))
+    assert checkpoints.newest()["epoch"] == 10000
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, (f"touch {os.environ['EVIL_MARK']}",)
+
+
+def truncated(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def poisoned(path):
+    path.write_bytes(pickle.dumps(Evil()))
+
+
+def poisoned_by_torch(path):
+    torch.save({"epoch": 2, "step": 0, "identity": Evil()}, path)
+
+
+def something_else(path):
+    torch.save({"weight": torch.ones(3)}, path)
+
+
+@pytest.mark.parametrize("damage", [truncated, emptied, poisoned, poisoned_by_torch, something_else])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(damage, tmp_path, monkeypatch, capsys):
+    mark = tmp_path / "executed"
+    monkeypatch.setenv("EVIL_MARK", str(mark))
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    save(checkpoints, state(1, value=1.0), state(2, value=2.0))
+    damage(tmp_path / "checkpoints" / "checkpoint-0002-000000.pt")
+    assert checkpoints.newest()["epoch"] == 1
+    assert "checkpoint-0002-000000.pt" in capsys.readouterr().out
+    assert not mark.exists()
+
+
+def test_no_checkpoint_that_can_be_loaded_is_an_error_and_not_a_fresh_start(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, state(1))
+    truncated(tmp_path / "checkpoint-0001-000000.pt")
+    with pytest.raises(UserError, match="--restart"):
+        checkpoints.newest()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path]).returncode:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    try:
+        checkpoints = Checkpoints(tmp_path)
+        save(checkpoints, state(1, value=1.0, size=150_000))
+        with pytest.raises(UserError, match="No space left"):
+            save(checkpoints, state(2, value=2.0, size=150_000))
+        assert os.listdir(tmp_path) == ["checkpoint-0001-000000.pt"]
+        assert checkpoints.newest()["model"]["weight"][0] == 1.0
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_what_a_killed_run_left_of_a_file_is_removed_by_the_next_save(tmp_path):
+    (tmp_path / ".0123.tmp").write_bytes(b"half")
+    save(Checkpoints(tmp_path), state(1))
+    assert os.listdir(tmp_path) == ["checkpoint-0001-000000.pt"]
+
+
+def test_an_unfinished_run_is_neither_lost_nor_resumed_without_being_asked(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, state(3))
+    with pytest.raises(UserError, match=r"3 of 5 epochs.*--resume.*--restart"):
+        find_start(checkpoints, resume=False, restart=False)
+    assert find_start(checkpoints, resume=True, restart=False)["epoch"] == 3
+    assert find_start(checkpoints, resume=False, restart=True) is None
+
+
+@pytest.mark.parametrize("flag", ["resume", "restart", None])
+def test_an_output_that_is_a_file_is_told_before_training(flag, tmp_path):
+    (tmp_path / "output").write_text("mine")
+    flags = {"resume": flag == "resume", "restart": flag == "restart"}
+    with pytest.raises(UserError, match="name another --output"):
+        find_start(Checkpoints(tmp_path / "output" / "checkpoints"), **flags)
+    assert (tmp_path / "output").read_text() == "mine"
+
+
+def test_a_finished_run_gives_way_to_the_next(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, state(5))
+    assert find_start(checkpoints, resume=False, restart=False) is None
+
+
+def test_resume_begins_where_there_is_nothing_to_resume(tmp_path):
+    assert find_start(Checkpoints(tmp_path / "none"), resume=True, restart=False) is None
+
+
+@pytest.mark.parametrize(
+    ("restarts", "job", "goes_on"),
+    [("3", "this job", True), ("3", "another job", False), ("0", "this job", False)],
+)
+def test_a_run_that_torchrun_restarts_goes_on_by_itself(restarts, job, goes_on, tmp_path, monkeypatch):
+    checkpoints, item = Checkpoints(tmp_path), state(3)
+    item["identity"]["run id"] = "this job"
+    save(checkpoints, item)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", restarts)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", job)
+    if goes_on:
+        assert find_start(checkpoints, resume=False, restart=False)["epoch"] == 3
+    else:
+        with pytest.raises(UserError):
+            find_start(checkpoints, resume=False, restart=False)
+
+
+def test_flags_that_would_make_another_run_are_named():
+    saved = state(1)
+    check_same_run(saved, {**saved["identity"], "epochs": 9, "run id": "other"})
+    with pytest.raises(UserError, match="seed is 1 and was 0"):
+        check_same_run(saved, {**saved["identity"], "seed": 1})
+
+
+def test_a_flag_that_the_run_which_was_saved_did_not_have_is_named():
+    saved = state(1)
+    check_same_run(saved, {**saved["identity"], "clip-norm": None})
+    with pytest.raises(UserError, match="optimizer is adam and was not there yet"):
+        check_same_run(saved, {**saved["identity"], "optimizer": "adam"})
+
+
+def test_a_job_that_was_begun_with_restart_goes_on_when_torchrun_restarts_it(tmp_path, monkeypatch):
+    checkpoints, item = Checkpoints(tmp_path), state(3)
+    item["identity"]["run id"] = "this job"
+    save(checkpoints, item)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this job")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert find_start(checkpoints, resume=False, restart=True) is None
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert find_start(checkpoints, resume=False, restart=True)["epoch"] == 3

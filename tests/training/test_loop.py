@@ -1,0 +1,416 @@
+"""One epoch of training, one pass of evaluation: means over photos, gradients of means, and no waiting in a step."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.transforms import functional as TF
+
+from pyimagesearch import config, create_dataloaders
+from pyimagesearch.create_dataloaders import GlobalBatchSampler, get_dataloader
+from pyimagesearch.data import transforms
+from pyimagesearch.data.transforms import eval_transform, train_transform
+from pyimagesearch.evaluation import evaluate
+from pyimagesearch.evaluation.evaluate import Totals
+from pyimagesearch.models import parallel
+from pyimagesearch.models.batchnorm import FrozenBatchNorm2d, prepare_batchnorm
+from pyimagesearch.models.objectives import CrossEntropy, balanced_weights
+from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.training import loop
+from pyimagesearch.training.loop import NonFiniteLoss, RunningTotals
+
+CPU = torch.device("cpu")
+ONE = distributed.Launch("none", CPU, 0, 1)
+SIZE = 8
+
+
+class Net(nn.Module):
+    """A linear classifier of small images."""
+
+    def __init__(self, classes: int = 2, dropout: float = 0.0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.weight = nn.Parameter(torch.randn(classes, 3 * SIZE * SIZE, generator=generator) / 10)
+        self.dropout = dropout
+
+    def forward(self, images):
+        return F.linear(F.dropout(images.flatten(1), self.dropout, self.training), self.weight)
+
+
+class NotANumberFrom(Net):
+    """From its forward pass `step` on, counted from 0, its logits are not numbers."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.step, self.passes = step, 0
+
+    def forward(self, images):
+        self.passes += 1
+        return super().forward(images) * (math.nan if self.passes > self.step else 1)
+
+
+def batch(rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(rows)
+    images = torch.randn(rows, 3, SIZE, SIZE, generator=generator)
+    return images, torch.randint(0, 2, (rows,), generator=generator)
+
+
+def no_scaler():
+    return torch.amp.GradScaler("cpu", enabled=False)
+
+
+def sgd(model, lr: float = 1.0):
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+def train(model, loader, lr: float = 0.0, **options) -> Totals:
+    return loop.train_epoch(model, loader, sgd(model, lr), no_scaler(), CPU, **options)
+
+
+# --- a step ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_goes_along_the_gradient_of_the_mean_loss():
+    images, labels = batch(5)
+    model, reference = Net(), Net()
+    F.cross_entropy(reference(images), labels, reduction="mean").backward()
+    loss_sum, correct = loop.train_step(model, images, labels, 5, sgd(model), no_scaler())
+    logits = reference(images)
+    assert torch.allclose(model.weight, reference.weight - reference.weight.grad, atol=1e-6)
+    assert torch.allclose(loss_sum, F.cross_entropy(logits, labels, reduction="sum"))
+    assert correct == (logits.argmax(1) == labels).sum()
+    assert model.weight.grad is None
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_the_ranks_steps_average_to_that_gradient_with_unequal_and_empty_shares(monkeypatch, world):
+    images, labels = batch(4)
+    monkeypatch.setattr(distributed, "world_size", lambda: world)
+    steps = []
+    for rank in range(world):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        mine = distributed.rank_slice(4)
+        model = Net()
+        loop.train_step(model, images[mine], labels[mine], 4, sgd(model), no_scaler())
+        steps.append(Net().weight - model.weight)
+    reference = Net()
+    F.cross_entropy(reference(images), labels).backward()
+    assert torch.allclose(torch.stack(steps).mean(0), reference.weight.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 5])
+def test_a_share_taken_in_parts_gives_the_gradient_of_the_whole(parts):
+    images, labels = batch(5)
+    whole, accumulated = Net(), Net()
+    results = [
+        loop.train_step(model, images, labels, 5, sgd(model), no_scaler(), parts=n)
+        for model, n in ((whole, 1), (accumulated, parts))
+    ]
+    assert not torch.equal(whole.weight, Net().weight)
+    assert torch.allclose(accumulated.weight, whole.weight, atol=1e-6)
+    assert torch.allclose(results[1][0], results[0][0]) and torch.equal(results[1][1], results[0][1])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("size, batch_size, accumulate", [(23, 8, 1), (23, 8, 2), (23, 8, 3), (25, 8, 8), (7, 7, 4)])
+def test_no_part_is_empty_on_all_ranks_or_larger_than_the_memory_that_it_saves(
+    monkeypatch, world, size, batch_size, accumulate
+):
+    monkeypatch.setattr(distributed, "world_size", lambda: world)
+    sampler, fewest = GlobalBatchSampler(size, batch_size), []
+    for step in range(sampler.steps):
+        parts = create_dataloaders.micro_batches(sampler, step, accumulate)
+        shares = [
+            (rank + 1) * sampler.count(step) // world - rank * sampler.count(step) // world for rank in range(world)
+        ]
+        rows = [[len(part) for part in torch.empty(share).tensor_split(parts)] for share in shares]
+        assert all(sum(together) > 0 for together in zip(*rows, strict=True))
+        assert max(map(max, rows)) <= math.ceil(math.ceil(batch_size / accumulate) / world) + (world > 1)
+        fewest.append(min(map(min, rows)))
+    assert create_dataloaders.fewest_rows(sampler, accumulate) == min(fewest)
+
+
+def test_a_longer_gradient_is_scaled_down_to_the_norm_and_a_shorter_one_is_left():
+    images, labels = batch(5)
+    free = Net()
+    loop.train_step(free, images, labels, 5, sgd(free), no_scaler())
+    gradient = (Net().weight - free.weight).detach()
+    for norm, expected in ((gradient.norm() / 2, gradient / 2), (gradient.norm() * 2, gradient)):
+        model = Net()
+        loop.train_step(model, images, labels, 5, sgd(model), no_scaler(), parts=2, clip_norm=float(norm))
+        assert torch.allclose(Net().weight - model.weight, expected, atol=1e-6)
+
+
+def test_the_gradient_is_clipped_as_it_is_without_the_loss_scale_of_float16():
+    images, labels = batch(5)
+    models = Net(), Net()
+    for model, scaler in zip(models, (no_scaler(), torch.amp.GradScaler("cpu", init_scale=1024.0)), strict=True):
+        loop.train_step(model, images, labels, 5, sgd(model), scaler, clip_norm=0.1)
+    assert torch.allclose(models[1].weight, models[0].weight, atol=1e-6)
+
+
+def test_class_weights_and_smoothing_train_along_torchs_weighted_mean_and_leave_evaluation(photos):
+    root = photos({"a": 6, "b": 2})
+    data, loader = get_dataloader(root, eval_transform(SIZE), 8, workers=0)
+    labels = torch.from_numpy(data.labels)
+    images, _ = transforms.to_device(torch.stack([image for image, _ in data]), labels, CPU)
+    objective = CrossEntropy(class_weights=balanced_weights(data.labels, 2), label_smoothing=0.1)
+    model, reference = Net(), Net()
+    weight = torch.tensor(objective.class_weights, dtype=torch.float32)
+    F.cross_entropy(reference(images), labels, weight=weight, label_smoothing=0.1).backward()
+    train(model, loader, 1.0, objective=objective)
+    assert torch.allclose(model.weight, reference.weight - reference.weight.grad, atol=1e-6)
+    _, in_order = get_dataloader(root, eval_transform(SIZE), 3, shuffle=False, workers=0)
+    plain = evaluate.evaluate(model, in_order, CPU)
+    assert evaluate.evaluate(model, in_order, CPU, objective=objective) == plain
+
+
+def test_a_step_waits_for_nothing():
+    """On the meta device a tensor has no value: to read one there, as .item(), .cpu() or `if` do, is an error."""
+    model = Net().to("meta")
+    images, labels = torch.empty(4, 3, SIZE, SIZE, device="meta"), torch.empty(4, dtype=torch.int64, device="meta")
+    running = RunningTotals(torch.device("meta"))
+    for step in range(2):
+        on_device = transforms.to_device(images, labels, torch.device("meta"))
+        loss_sum, correct = loop.train_step(model, *on_device, 4, sgd(model), no_scaler(), parts=2, clip_norm=1.0)
+        running.add(step, loss_sum, correct, 4)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        running.read()
+
+
+def test_images_reach_the_device_in_the_layout_that_convolutions_like():
+    images, labels = transforms.to_device(*batch(2), CPU)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, batch(2)[0]) and torch.equal(labels, batch(2)[1])
+
+
+def test_pixels_are_normalised_on_the_device_and_what_is_normalised_already_is_left():
+    pixels = torch.randint(0, 256, (2, 3, SIZE, SIZE), dtype=torch.uint8)
+    expected = TF.normalize(pixels / 255, config.MEAN, config.STD)
+    images, _ = transforms.to_device(pixels, torch.zeros(2), CPU)
+    assert images.dtype == torch.float32
+    assert torch.allclose(images, expected, atol=1e-6)
+    assert torch.equal(transforms.to_device(expected, torch.zeros(2), CPU)[0], expected)
+
+
+def as_the_model_sees(data, indices) -> tuple[torch.Tensor, torch.Tensor]:
+    """The photos of these indices in one batch, normalised, and their labels."""
+    indices = [int(index) for index in indices]
+    return transforms.to_device(
+        torch.stack([data[index][0] for index in indices]), torch.from_numpy(data.labels[indices]), CPU
+    )
+
+
+# --- an epoch --------------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_photos_also_with_a_short_last_batch(photos):
+    data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), 3, workers=0)
+    images, labels = as_the_model_sees(data, range(len(data)))
+    logits = Net()(images)
+    totals = train(Net(), loader)
+    assert totals.mean_loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
+    assert totals.accuracy == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert totals.count == 7
+
+
+def test_the_short_last_batchs_step_goes_along_the_mean_over_its_own_photos(photos):
+    data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), 5, workers=0)
+    last = loader.batch_sampler.batch(0, 1)
+    images, labels = as_the_model_sees(data, last)
+    model, reference = Net(), Net()
+    F.cross_entropy(reference(images), labels, reduction="mean").backward()
+    loader.batch_sampler.set_position(0, 1)
+    train(model, loader, lr=1.0)
+    assert torch.allclose(model.weight, reference.weight - reference.weight.grad, atol=1e-6)
+
+
+def test_an_epoch_begun_elsewhere_counts_what_was_summed_there(photos):
+    root = photos({"a": 4, "b": 3})
+    _, loader = get_dataloader(root, eval_transform(SIZE), 3, workers=0)
+    whole = train(Net(), loader)
+    _, loader = get_dataloader(root, eval_transform(SIZE), 3, workers=0)
+    seen = []
+    train(Net(), loader, after_step=lambda done, running: seen.append((done, running.read())))
+    loader.batch_sampler.set_position(0, 2)
+    rest = train(Net(), loader, begin=seen[1][1])
+    assert [done for done, _ in seen] == [1, 2, 3]
+    assert rest == whole
+
+
+def test_dropout_draws_the_same_in_a_run_that_goes_on_and_anew_in_each_step(photos):
+    root = photos({"a": 4, "b": 4})
+
+    def weights(positions) -> list[torch.Tensor]:
+        model, found = Net(dropout=0.5), []
+        _, loader = get_dataloader(root, eval_transform(SIZE), 4, workers=0)
+        for epoch, step in positions:
+            torch.rand(step + 1)
+            loader.batch_sampler.set_position(epoch, step)
+            train(model, loader, 0.1, after_step=lambda *_: found.append(model.weight.detach().clone()))
+        return found
+
+    whole = weights([(0, 0)])
+    model = Net(dropout=0.5)
+    model.weight.data.copy_(whole[0])
+    _, loader = get_dataloader(root, eval_transform(SIZE), 4, workers=0)
+    loader.batch_sampler.set_position(0, 1)
+    train(model, loader, 0.1)
+    assert torch.equal(model.weight, whole[1])
+    assert not torch.equal(weights([(0, 0)])[0], weights([(1, 0)])[0])
+
+
+def test_two_runs_of_a_seed_give_the_same_weights_bit_for_bit(photos):
+    root = photos({"a": 5, "b": 4})
+    results = []
+    for workers in (0, 1):
+        model = Net(dropout=0.2)
+        _, loader = get_dataloader(root, train_transform(SIZE), 4, seed=5, workers=workers)
+        for _ in range(2):
+            train(model, loader, 0.1)
+        results.append(model.weight)
+    assert torch.equal(*results)
+
+
+def test_training_trains_and_evaluation_does_not(photos):
+    root = photos({"a": 3})
+    model = Net()
+    _, loader = get_dataloader(root, eval_transform(SIZE), 2, workers=0)
+    _, in_order = get_dataloader(root, eval_transform(SIZE), 2, shuffle=False, workers=0)
+    evaluate.evaluate(model, in_order, CPU)
+    assert not model.training and torch.equal(model.weight, Net().weight)
+    train(model, loader, 0.1)
+    assert model.training and not torch.equal(model.weight, Net().weight)
+
+
+# --- a loss that is not finite ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_first_step_with_a_loss_that_is_no_number_is_named(photos, first):
+    _, loader = get_dataloader(photos({"a": 4, "b": 4}), eval_transform(SIZE), 2, workers=0)
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(NotANumberFrom(first), loader)
+    assert caught.value.step == first
+    assert f"step {first + 1}" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_sums_tell_the_first_bad_step_when_they_are_read(value):
+    running = RunningTotals(CPU)
+    for step, loss in enumerate([1.0, value, 1.0, value]):
+        running.add(step, torch.tensor(loss), torch.tensor(1), 2)
+    with pytest.raises(NonFiniteLoss) as caught:
+        running.read()
+    assert caught.value.step == 1
+
+
+def test_the_photos_of_the_bad_batch_are_listed(photos, tmp_path):
+    data, loader = get_dataloader(photos({"a": 4, "b": 4}), eval_transform(SIZE), 5, seed=2, workers=0)
+    text = loop.non_finite_message(NonFiniteLoss(1), 3, loader, str(tmp_path))
+    expected = [data.path(index) for index in loader.batch_sampler.order(3)[5:]]
+    assert (tmp_path / "non_finite_batch.txt").read_text().splitlines() == expected
+    assert all(part in text for part in ("epoch 4, step 2", "3 photos", *expected, "--lr", "--amp off"))
+    assert len(text.splitlines()) == 1
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+def test_sums_are_exact_where_float32_would_stop_counting():
+    running = RunningTotals(CPU, Totals(0.5, 2**24, 2**25))
+    for step in range(3):
+        running.add(step, torch.tensor(0.25), torch.tensor(1), 1)
+    assert running.read() == Totals(1.25, 2**24 + 3, 2**25 + 3)
+
+
+def test_no_photo_is_no_division_by_zero():
+    assert (Totals(0.0, 0, 0).mean_loss, Totals(0.0, 0, 0).accuracy) == (0, 0)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_probabilities_come_in_the_order_of_the_dataset_for_any_batch_size(photos, size):
+    data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), size, shuffle=False, workers=0)
+    rows = []
+    probabilities, losses = evaluate.predict_split(Net(), loader, CPU, rows.append)
+    images, labels = as_the_model_sees(data, range(len(data)))
+    with torch.no_grad():
+        logits = Net()(images)
+    assert (probabilities.dtype, losses.dtype) == (np.float32, np.float64)
+    assert np.allclose(probabilities, logits.softmax(1), atol=1e-6)
+    assert np.allclose(losses, F.cross_entropy(logits, labels, reduction="none"), atol=1e-6)
+    assert sum(rows) == 7
+
+
+@pytest.mark.parametrize("size", [2, 7])
+def test_evaluation_sums_over_photos(photos, size):
+    data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), size, shuffle=False, workers=0)
+    totals = evaluate.evaluate(Net(), loader, CPU)
+    images, labels = as_the_model_sees(data, range(len(data)))
+    logits = Net()(images)
+    assert totals.loss == pytest.approx(F.cross_entropy(logits, labels, reduction="sum").item(), rel=1e-6)
+    assert totals.correct == (logits.argmax(1) == labels).sum()
+    assert totals.count == 7
+
+
+# --- BatchNorm -------------------------------------------------------------------------------------------------------
+
+
+def convolution() -> nn.Module:
+    """A network that makes a map of a 32nd of the image."""
+    return nn.Sequential(nn.Conv2d(3, 4, 32, stride=32), nn.BatchNorm2d(4))
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_batchnorm_is_frozen_when_asked_and_else_as_it_is(freeze):
+    model = prepare_batchnorm(convolution(), ONE, freeze=freeze, synchronise=False, rows=2, image_size=32)
+    assert isinstance(model[1], FrozenBatchNorm2d) is freeze
+
+
+def test_frozen_and_synchronised_at_once_is_refused():
+    with pytest.raises(UserError, match="--sync-bn would do nothing"):
+        prepare_batchnorm(convolution(), ONE, freeze=True, synchronise=True, rows=2, image_size=32)
+
+
+def test_synchronising_over_the_threads_of_dataparallel_is_refused():
+    two_gpus = distributed.Launch("dp", CPU, 2, 2)
+    with pytest.raises(UserError, match="torchrun"):
+        prepare_batchnorm(convolution(), two_gpus, freeze=False, synchronise=True, rows=2, image_size=32)
+
+
+@pytest.mark.parametrize("rows, image_size, right", [(1, 32, False), (0, 224, False), (2, 32, True), (1, 64, True)])
+def test_a_batch_too_small_for_statistics_is_refused_before_training(rows, image_size, right):
+    settings = {"synchronise": False, "rows": rows, "image_size": image_size}
+    prepare_batchnorm(convolution(), ONE, freeze=True, **settings)
+    if right:
+        prepare_batchnorm(convolution(), ONE, freeze=False, **settings)
+        return
+    with pytest.raises(UserError, match="the last batch of an epoch leaves a process"):
+        prepare_batchnorm(convolution(), ONE, freeze=False, **settings)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_network_without_batchnorm_is_left_as_it_is(freeze):
+    model = nn.Sequential(nn.Conv2d(3, 4, 32, stride=32), nn.Linear(1, 1))
+    assert prepare_batchnorm(model, ONE, freeze=freeze, synchronise=True, rows=0, image_size=32) is model
+    assert len(model) == 2 and all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_images_too_small_for_the_network_are_refused_before_training():
+    with pytest.raises(UserError, match="16 x 16 pixels are too small for Sequential"):
+        prepare_batchnorm(convolution(), ONE, freeze=True, synchronise=False, rows=2, image_size=16)
+
+
+@pytest.mark.parametrize("flag", ["--compile", "--sync-bn"])
+def test_what_threads_cannot_share_is_refused_where_they_share_the_model(flag):
+    threads = distributed.Launch("dp", CPU, gpus=2, devices=2)
+    with pytest.raises(UserError, match=f"{flag} needs a process a GPU"):
+        parallel.refuse_threads(flag, threads)
+    parallel.refuse_threads(flag, ONE)

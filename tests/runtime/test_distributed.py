@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.photos import REPOSITORY
 from PIL import Image
 
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
-REPOSITORY = RANKS.parent.parent
+
 GLOBAL_BATCH = 8
 
 

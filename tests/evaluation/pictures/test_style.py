@@ -40,7 +40,8 @@ def test_the_import_is_cheap_and_drawing_leaves_pyplot_alone(tmp_path):
         "from pyimagesearch.evaluation.pictures import calibration, class_bars, confusion_matrix\n"
         "from pyimagesearch.evaluation.pictures import prediction_grid, training_curves\n"
         "assert not {'matplotlib', 'scipy', 'sklearn', 'torch'} & set(sys.modules), 'imported too early'\n"
-        f"confusion_matrix.plot_confusion_matrix({str(tmp_path / 'matrix.png')!r}, confusion_matrix.np.eye(3), ['a', 'b', 'c'])\n"
+        f"draw, path = confusion_matrix.plot_confusion_matrix, {str(tmp_path / 'matrix.png')!r}\n"
+        "draw(path, confusion_matrix.np.eye(3), ['a', 'b', 'c'])\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'sklearn' not in sys.modules, 'imported for nothing'\n"
     )
     assert done.returncode == 0, done.stderr

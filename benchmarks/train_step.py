@@ -33,14 +33,15 @@ def build_ours(size: int, freeze: bool = False, compiled: bool = False):
     from pyimagesearch.models.batchnorm import freeze_batchnorm
     from pyimagesearch.models.weights import build_backbone
     from pyimagesearch.runtime import distributed
-    from pyimagesearch.training import loop, optimizer
+    from pyimagesearch.training import loop
+    from pyimagesearch.training.optimizer import build_optimizer
 
     launch = distributed.start("none")
     base = build_backbone("densenet121", "none", image_size=size)
     model = FoodClassifier(freeze_batchnorm(base) if freeze else base, CLASSES)
     model.amp_dtype = amp_dtype("auto", launch.device)
     model = model.to(launch.device, memory_format=torch.channels_last).train()
-    optimizer = optimizer.build_optimizer("adam", model.parameters(), lr=1e-4, weight_decay=0.0)
+    optimizer = build_optimizer("adam", model.parameters(), lr=1e-4, weight_decay=0.0)
     scaler = torch.amp.GradScaler(launch.device.type, enabled=model.amp_dtype == torch.float16)
     if compiled:
         model.compile()

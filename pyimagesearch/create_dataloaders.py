@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from pyimagesearch import config
-from pyimagesearch.data.cache import DeviceLoader, cache_path
+from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
 from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, open_split
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
@@ -168,7 +168,7 @@ def get_dataloader(
         dataset = open_split(rootDir, transforms, fold=fold, seed=seed, limit=limit)
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
-        dataset.cache = distributed.host_first(lambda: cache.open_cache(dataset, path, cache_size))
+        dataset.cache = distributed.host_first(lambda: open_cache(dataset, path, cache_size))
     sampler = GlobalBatchSampler(len(dataset), bs, seed=seed) if shuffle else WholeBatchSampler(len(dataset), bs)
     if cache == "device":
         with distributed.failing_together():

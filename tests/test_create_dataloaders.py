@@ -50,7 +50,7 @@ def as_rank(monkeypatch):
     def become(rank: int, world: int) -> None:
         monkeypatch.setattr(distributed, "rank", lambda: rank)
         monkeypatch.setattr(distributed, "world_size", lambda: world)
-        monkeypatch.setattr(distributed, "agree", lambda *numbers: list(numbers))
+        monkeypatch.setattr(distributed, "all_reduce_max", lambda *numbers: list(numbers))
 
     return become
 

@@ -13,7 +13,7 @@ from pyimagesearch.evaluation.metrics import KINDS, REPORT_JSON
 from pyimagesearch.runtime import distributed, launcher, terminal
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.files import atomic_write
-from pyimagesearch.training import checkpoints
+from pyimagesearch.training.checkpoints import Checkpoints
 
 SUMMARY = "folds.csv"
 
@@ -76,7 +76,7 @@ def wanted_folds(data: str, fold: int | str) -> list[int]:
 
 def _check_start(args: argparse.Namespace, folds: Sequence[int]) -> None:
     """Refuse to begin all folds again where some are not finished; with --restart, throw all of them away."""
-    every = [checkpoints.Checkpoints(os.path.join(fold_folder(args.output, fold), "checkpoints")) for fold in folds]
+    every = [Checkpoints(os.path.join(fold_folder(args.output, fold), "checkpoints")) for fold in folds]
     if args.restart and not launcher.restart_count():
         for checkpoints in every:
             checkpoints.clear()

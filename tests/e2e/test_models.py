@@ -4,7 +4,7 @@ import json
 
 import torch
 from helpers.kill_and_resume import draw_dataset, identical
-from test_scripts import run
+from helpers.scripts import run
 from torchvision import models
 
 from pyimagesearch.food_classifier import load_classifier

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.kill_and_resume import REPOSITORY
+from helpers.scripts import run
 from helpers.shapes import LABELS, draw_shapes
-from test_scripts import run
 from torchvision import models
 
 COLOURS = {"daisy": (240, 240, 230), "roses": (200, 30, 60), "tulips": (240, 170, 40)}

@@ -3,12 +3,11 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers.kill_and_resume import REPOSITORY, identical
+from helpers.kill_and_resume import identical
+from helpers.scripts import run
 from helpers.shapes import LABELS, draw_shapes
 from PIL import Image
 
@@ -28,16 +27,6 @@ FLAGS = [
 ]
 FLAGS += ["--augment", "light", "--global-batch-size", "7", "--optimizer", "sgd", "--lr", "0.05", "--epochs", "2"]
 FLAGS += ["--workers", "0"]
-
-
-def run(script: str, *arguments, status: int = 0, processes: int = 0) -> tuple[str, str]:
-    """The script's standard output and error; it must end with `status`."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes else []
-    command = [sys.executable, *torchrun, REPOSITORY / script, *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from pyimagesearch.create_dataloaders import get_dataloader
 from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.evaluation import evaluate, metrics
 from pyimagesearch.food_classifier import FoodClassifier
-from pyimagesearch.models import batchnorm, parallel
+from pyimagesearch.models import parallel
+from pyimagesearch.models.batchnorm import prepare_batchnorm
 from pyimagesearch.models.objectives import BinaryCrossEntropy
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import run
@@ -35,9 +36,7 @@ def main() -> None:
                 get_dataloader(f"{data}/{split}", eval_transform(32), 5, shuffle=False, **shared)
                 for split in ("validation", "evaluation")
             )
-            base = batchnorm.prepare_batchnorm(
-                SmallNet(), launch, freeze=False, synchronise=True, rows=2, image_size=64
-            )
+            base = prepare_batchnorm(SmallNet(), launch, freeze=False, synchronise=True, rows=2, image_size=64)
             model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch)
             optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
             scaler = torch.amp.GradScaler("cpu", enabled=False)

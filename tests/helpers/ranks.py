@@ -16,6 +16,7 @@ from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.evaluation import evaluate
 from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.models import parallel
+from pyimagesearch.models.batchnorm import prepare_batchnorm
 from pyimagesearch.models.objectives import CrossEntropy
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, run
@@ -61,7 +62,7 @@ def train(data: str, output: str, launch: distributed.Launch, batchnorm: str, na
     torch.manual_seed(0)
     train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
     _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
-    base = batchnorm.prepare_batchnorm(
+    base = prepare_batchnorm(
         SmallNet(), launch, freeze=batchnorm != "sync", synchronise=batchnorm == "sync", rows=2, image_size=64
     )
     model = FoodClassifier(base, len(train_set.classes))

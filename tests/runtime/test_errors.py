@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from helpers.photos import REPOSITORY
 
 from pyimagesearch.runtime import errors
 from pyimagesearch.runtime.errors import UserError, one_line
-
-REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(errors.__file__)))
 
 
 def exit_of(main) -> int:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.photos import REPOSITORY
 
 from pyimagesearch.runtime import files
 from pyimagesearch.runtime.errors import UserError
@@ -62,8 +63,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
         "import os, sys\nfrom pyimagesearch.runtime.files import atomic_write\n"
         "with atomic_write(sys.argv[1], 'w') as file:\n    file.write('half'); file.flush(); os._exit(9)"
     )
-    repository = os.path.dirname(os.path.dirname(os.path.abspath(files.__file__)))
-    assert subprocess.run([sys.executable, "-c", code, path], cwd=repository, timeout=60).returncode == 9
+    assert subprocess.run([sys.executable, "-c", code, path], cwd=REPOSITORY, timeout=60).returncode == 9
     assert path.read_text() == "old"
 
 

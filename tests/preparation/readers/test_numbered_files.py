@@ -98,7 +98,7 @@ def test_of_two_photos_with_one_destination_the_later_is_rejected(source):
 @pytest.mark.parametrize(("platform", "rejected"), [("linux", []), ("darwin", ["0_1.jpg"]), ("win32", ["0_1.jpg"])])
 def test_names_that_differ_in_case_are_one_where_file_systems_say_so(source, monkeypatch, platform, rejected):
     photo(source / "training" / "0_1.JPG")
-    monkeypatch.setattr(source.sys, "platform", platform)
+    monkeypatch.setattr("pyimagesearch.preparation.source.sys.platform", platform)
     assert list(reasons(numbered_files.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"]))) == rejected
 
 

@@ -56,6 +56,7 @@ class PhotoDataset(Dataset):
 
     def __init__(self, root, names: Sequence[str], labels: np.ndarray, classes: list[str], transform, *, seed: int = 0):
         self.root, self.transform, self.seed = os.fspath(root), transform, seed
+        self.title = os.path.basename(self.root)
         self.classes, self.labels = classes, labels
         self.class_to_idx = {name: index for index, name in enumerate(classes)}
         self.cache, self.rows = None, slice(None)
@@ -264,7 +265,7 @@ class PhotoTable(PhotoDataset):
         if limit is not None:
             rows = rows[_first_of_each(table.values[rows], limit)]
         super().__init__(root, [table.images[row] for row in rows], labels[rows], table.labels, transform, seed=seed)
-        self.rows = rows
+        self.rows, self.title = rows, split
         self._whole = PhotoDataset(root, table.images, labels, table.labels, transform, seed=seed)
 
     @property

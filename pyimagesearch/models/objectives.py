@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyimagesearch.evaluation.metrics import macro_auc
 from pyimagesearch.runtime.errors import UserError
 
 
@@ -54,13 +53,9 @@ class CrossEntropy:
         """Float of the shape of `logits`; each row sums to 1."""
         return logits.softmax(1)
 
-    def right(self, probabilities: Tensor, labels: Tensor) -> Tensor:
+    def correct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         """How right each answer is, 0 to 1, of shape (rows,): here bool, whether the likeliest class is the label."""
         return probabilities.argmax(1) == labels
-
-    def auc(self, probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-        """What the best epoch is chosen by before accuracy; None where there is no such thing, as here."""
-        return None
 
 
 class BinaryCrossEntropy:
@@ -85,13 +80,9 @@ class BinaryCrossEntropy:
         """Float of the shape of `logits`, each between 0 and 1."""
         return logits.sigmoid()
 
-    def right(self, probabilities: Tensor, labels: Tensor) -> Tensor:
+    def correct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         """The share of a photo's labels that are right when one half decides, float64 of shape (rows,)."""
         return ((probabilities >= 0.5) == (labels >= 0.5)).double().mean(1)
-
-    def auc(self, probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-        """The macro ROC AUC, see multilabel.macro_auc. Both of shape (photos, classes)."""
-        return macro_auc(labels, probabilities)
 
 
 CROSS_ENTROPY = CrossEntropy()

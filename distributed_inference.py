@@ -1,4 +1,4 @@
-"""Predict what photos show with the trained classifier.
+"""Predict what photos show, with the trained classifier.
 
 python distributed_inference.py                                          # a few of the test split: results.png
 python distributed_inference.py --seed 1 --count 12
@@ -18,8 +18,9 @@ from pyimagesearch.runtime import errors, terminal
 def main() -> None:
     args = inference_options()  # before the imports that take seconds
     terminal.quiet = args.quiet
-    from pyimagesearch.evaluation.predict import load_trained
+    from pyimagesearch.evaluation.predict import check_top_k, load_trained
     from pyimagesearch.runtime import distributed
+    from pyimagesearch.runtime.files import refuse_unwritable
 
     with distributed.started() as launch:
         if args.export is not None:
@@ -27,11 +28,15 @@ def main() -> None:
             return
         terminal.info(f"number of GPUs found: {launch.gpus}...")
         trained = load_trained(args.output, launch, args.amp)
-        args.workers = distributed.cores_of_rank() if args.workers is None else args.workers
+        with distributed.failing_together():
+            check_top_k(args.top_k, trained.card)
+            if args.csv is not None and distributed.is_main():
+                refuse_unwritable(args.csv)
+        workers = distributed.cores_of_rank() if args.workers is None else args.workers
         if args.images:
-            predict_images(args, trained)
+            predict_images(args, trained, workers)
         elif args.on:
-            evaluate_split(args, trained)
+            evaluate_split(args, trained, workers)
         elif distributed.is_main():
             show_random_photos(args, trained, launch)
 
@@ -46,50 +51,41 @@ def show_random_photos(args, trained, launch) -> None:
     draw_results(os.path.join(args.output, "results.png"), predictions, truths, images)
 
 
-def predict_images(args, trained) -> None:
-    """Predict the photos that were named; all ranks share the work, and rank 0 prints and writes."""
+def predict_images(args, trained, workers: int) -> None:
+    """Predict the photos that were named; all ranks share the work, rank 0 prints and writes."""
     from pyimagesearch.evaluation import prediction_output
-    from pyimagesearch.evaluation.predict import check_top_k, list_photos, predict_photos
+    from pyimagesearch.evaluation.predict import list_photos, predict_photos
     from pyimagesearch.models.model_card import thresholds_of
     from pyimagesearch.runtime import distributed
     from pyimagesearch.runtime.files import refuse_unwritable
 
     with distributed.failing_together():
-        check_top_k(args.top_k, trained.card)
         paths = list_photos(args.images)
-        if distributed.is_main():
-            for path in ([args.csv] if args.csv else []) + (
-                [prediction_output.page_path(args.output)] if args.pages else []
-            ):
-                refuse_unwritable(path)
+        if args.pages and distributed.is_main():
+            refuse_unwritable(prediction_output.page_path(args.output))
     with terminal.make_bar("photos", len(paths)) as bar:
-        predictions = predict_photos(trained, paths, top_k=args.top_k, workers=args.workers, after_batch=bar.update)
+        predictions = predict_photos(trained, paths, top_k=args.top_k, workers=workers, bar=bar)
     if not distributed.is_main():
         return
     prediction_output.print_predictions(predictions, args.top_k, args.csv)
     if args.csv is not None:
-        labels = trained.card["classes"] if thresholds_of(trained.card) else None
+        labels = trained.card["classes"] if thresholds_of(trained.card) else ()
         prediction_output.write_predictions(args.csv, predictions, args.top_k, labels=labels)
         print(f"[INFO] predictions: {errors.one_line(args.csv)}", flush=True)
     if args.pages:
         print(prediction_output.draw_pages(args.output, predictions, args.pages))
 
 
-def evaluate_split(args, trained) -> None:
+def evaluate_split(args, trained, workers: int) -> None:
     """Print the report on a whole split, as at the end of training; the same for any number of processes."""
     from pyimagesearch.data.datasets import truths_of
     from pyimagesearch.evaluation import evaluate, metrics, prediction_output
-    from pyimagesearch.evaluation.predict import check_top_k, open_split_of_model, predictions_of
+    from pyimagesearch.evaluation.predict import open_split_of_model, predictions_of
     from pyimagesearch.models.model_card import thresholds_of
     from pyimagesearch.models.objectives import objective_of
     from pyimagesearch.runtime import distributed
-    from pyimagesearch.runtime.files import refuse_unwritable
 
-    with distributed.failing_together():
-        check_top_k(args.top_k, trained.card)
-        if args.csv is not None and distributed.is_main():
-            refuse_unwritable(args.csv)
-    dataset, loader = open_split_of_model(trained, args.data, args.on, args.workers)
+    dataset, loader = open_split_of_model(trained, args.data, args.on, workers)
     probabilities, _ = evaluate.predict_split(trained.model, loader, objective_of(trained.card))
     if not distributed.is_main():
         return
@@ -98,19 +94,18 @@ def evaluate_split(args, trained) -> None:
     if thresholds is None:
         print(prediction_output.confusion_table(labels, probabilities.argmax(axis=1), classes))
     paths = [dataset.path(index) for index in range(len(dataset))]
-    predictions = predictions_of(paths, probabilities, trained.card, args.top_k)
-    truths = truths_of(labels, classes)
+    predictions, truths = predictions_of(paths, probabilities, trained.card, args.top_k), truths_of(labels, classes)
     if args.csv is not None:
-        prediction_output.write_predictions(args.csv, predictions, args.top_k, truths, classes if thresholds else None)
+        prediction_output.write_predictions(args.csv, predictions, args.top_k, truths, classes if thresholds else ())
         print(f"[INFO] predictions: {errors.one_line(args.csv)}")
     if args.top_k > 1:
         named = sum(truth in one.classes for truth, one in zip(truths, predictions, strict=True))
-        print(f"[INFO] {args.on} accuracy of the {args.top_k} likeliest classes {named / len(dataset):.4f}")
+        print(f"[INFO] {args.on} accuracy of the {args.top_k} most probable classes {named / len(dataset):.4f}")
     print(f"[INFO] {args.on} accuracy {metrics.accuracy(labels, probabilities):.4f} of {len(dataset):,} photos")
 
 
 def export_trained(args) -> None:
-    """Write the trained model as one file for other programs, checked against this one."""
+    """Write the trained model as one file for other programs, compared with this one."""
     from pyimagesearch.food_classifier import load_classifier
     from pyimagesearch.models import export
     from pyimagesearch.models.model_card import model_path, read_model_card

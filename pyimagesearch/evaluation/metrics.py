@@ -143,24 +143,18 @@ def measure_labels(
     with numbers of the keys KINDS and "positives", and for each label "threshold".
     """
     decided = probabilities >= np.asarray(thresholds)
-    known = measurable(truths)
-    names = [one_line(label) for label in labels]
-    rows = {
-        name: {
-            **_ranking_metrics(truths[:, n], probabilities[:, n], decided[:, n]),
-            "threshold": thresholds[n],
-            "positives": int(truths[:, n].sum()),
-        }
-        for n, name in enumerate(names)
-    }
-    measured = [rows[name] for name, is_known in zip(names, known, strict=True) if is_known]
+    rows = {}
+    for label, *column, threshold in zip(labels, truths.T, probabilities.T, decided.T, thresholds, strict=True):
+        counted = {"threshold": threshold, "positives": int(column[0].sum())}
+        rows[one_line(label)] = _ranking_metrics(*column) | counted
+    measured = [row for row in rows.values() if row["roc_auc"] is not None]
     macro = {kind: float(np.mean([row[kind] for row in measured])) if measured else None for kind in KINDS}
     positives = {"positives": int(truths.sum())}
     return {
         "labels": rows,
         "macro": macro | positives,
         "micro": _ranking_metrics(truths.ravel(), probabilities.ravel(), decided.ravel()) | positives,
-        "one class only": [name for name, is_known in zip(names, known, strict=True) if not is_known],
+        "one class only": [name for name, row in rows.items() if row["roc_auc"] is None],
         "photos": len(truths),
     }
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -139,35 +139,26 @@ class PhotoList(Dataset):
 
 
 def predict_photos(
-    trained: Trained,
-    paths: Sequence[str],
-    *,
-    top_k: int = 1,
-    batch: int = BATCH,
-    workers: int = 0,
-    after_batch: Callable[[int], None] = lambda rows: None,
+    trained: Trained, paths: Sequence[str], *, top_k: int = 1, batch: int = BATCH, workers: int = 0, bar=None
 ) -> list[Prediction]:
     """One Prediction per photo, in the order of `paths`, on every rank and the same for any number of ranks.
 
     batch, workers : photos per batch, and processes that read them, for each rank
-    after_batch : called with the number of photos that all ranks together have just predicted
+    bar : a progress bar, see terminal.make_bar
     """
     dataset = PhotoList(paths, transform_of(trained.card))
     sampler = WholeBatchSampler(len(dataset), batch)
     loader = PhotoLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=min(workers, len(sampler)),
-        worker_init_fn=begin_worker,
+        dataset, batch_sampler=sampler, num_workers=min(workers, len(sampler)), worker_init_fn=begin_worker,
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
-    )
+    )  # fmt: skip
     mine = []
     for (images, faults), indices, rows in zip(loader, sampler.batches, sampler.turns, strict=False):
         predicted = predict_batch(trained, [paths[index] for index in indices], images, top_k)
-        mine += [
-            Prediction(one.path, error=fault) if fault else one for one, fault in zip(predicted, faults, strict=True)
-        ]
-        after_batch(rows)
+        pairs = zip(predicted, faults, strict=True)
+        mine += [Prediction(one.path, error=fault) if fault else one for one, fault in pairs]
+        if bar is not None:
+            bar.update(rows)
     everywhere = {}
     for indices, predicted in distributed.gather_objects((sampler.indices, mine)):
         everywhere.update(zip(indices, predicted, strict=True))
@@ -183,26 +174,23 @@ def predict_batch(trained: Trained, paths: Sequence[str], images: Tensor, top_k:
 
 
 def predictions_of(paths: Sequence[str], probabilities: np.ndarray, card: dict, top_k: int = 1) -> list[Prediction]:
-    """One Prediction per row of `probabilities`, float of shape (photos, classes); of equals the first class comes first.
+    """One Prediction per row of `probabilities`, float of shape (photos, classes); equal classes stay in order.
 
     top_k : how many classes to name; of a model of several labels those are named that reach their threshold
     """
     classes, thresholds = card["classes"], thresholds_of(card)
-    predictions = []
+    predictions, several = [], thresholds is not None
     for path, row in zip(paths, probabilities, strict=True):
-        several = thresholds is not None
         chosen = np.flatnonzero(row >= thresholds) if several else np.argsort(-row, kind="stable")[:top_k]
-        confidences = tuple(row[chosen].tolist())
-        if not np.isfinite(row if several else row[chosen]).all():
-            predictions.append(Prediction(path, error=NOT_FINITE))
-            continue
-        names = tuple(classes[index] for index in chosen)
-        predictions.append(Prediction(path, names, confidences, probabilities=tuple(row.tolist()) if several else ()))
+        names, confidences = tuple(classes[index] for index in chosen), tuple(row[chosen].tolist())
+        one = Prediction(path, names, confidences, probabilities=tuple(row.tolist()) if several else ())
+        finite = np.isfinite(row if several else row[chosen]).all()
+        predictions.append(one if finite else Prediction(path, error=NOT_FINITE))
     return predictions
 
 
 def open_split_of_model(trained: Trained, data: str, split: str, workers: int) -> tuple[PhotoDataset, DataLoader]:
-    """A split of the dataset in the folder `data`, in the batches in which training evaluated it. Every rank calls this.
+    """A split of the dataset in the folder `data`, in the batches of training's evaluation. Every rank calls this.
 
     split : "training", "validation" or "test"
     """

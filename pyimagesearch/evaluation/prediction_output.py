@@ -24,6 +24,7 @@ PAGE = 25  # photos in a picture
 THUMBNAIL = 400  # pixels, the longer side of a photo in it
 WIDEST = 25  # classes of which a terminal can show a confusion matrix
 CONFUSIONS = 20  # that are listed if it cannot
+Names = Sequence[str]
 
 
 def print_predictions(predictions: Sequence[Prediction], top_k: int, csv_path: str | None) -> None:
@@ -42,21 +43,27 @@ def prediction_table(predictions: Sequence[Prediction], top_k: int) -> str:
     if any(one.probabilities for one in predictions):
         rows = [["path", "labels"], *([one_line(one.path), one_line(one.text)] for one in predictions)]
         return terminal.table(rows, left={0, 1})
-    rows = [["path", "prediction", "confidence"]]
-    for place in range(2, top_k + 1):
-        rows[0] += [f"prediction {place}", f"confidence {place}"]
-    for one in predictions:
-        pairs = [(one_line(name), f"{share:.1%}") for name, share in zip(one.classes, one.confidences, strict=True)]
-        rows.append([one_line(one.path), *([one.error] if one.error else [cell for pair in pairs for cell in pair])])
+    rows = [["path", *_column_names(top_k, " ")]]
+    rows += [[one_line(one.path), *([one.error] if one.error else _cells(one, ".1%"))] for one in predictions]
     return terminal.table(rows, left={0, *range(1, 2 * top_k, 2)})
+
+
+def _column_names(top_k: int, joint: str) -> list[str]:
+    numbers = ["", *(f"{joint}{place}" for place in range(2, top_k + 1))]
+    return [f"{name}{number}" for number in numbers for name in ("prediction", "confidence")]
+
+
+def _cells(one: Prediction, form: str) -> list[str]:
+    pairs = zip(one.classes, one.confidences, strict=True)
+    return [cell for name, share in pairs for cell in (one_line(name), format(share, form))]
 
 
 def write_predictions(
     path: str,
     predictions: Sequence[Prediction],
     top_k: int = 1,
-    truths: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
+    truths: Names | None = None,
+    labels: Names | None = None,
 ) -> None:
     """Write a CSV file with a row per photo, whole or not at all; an unreadable photo has an error and no class.
 
@@ -65,19 +72,16 @@ def write_predictions(
         probability
     """
     head = ["path"] if truths is None else ["path", "truth"]
-    head += ["prediction", "confidence"] if labels is None else ["labels", *labels]
-    for place in range(2, top_k + 1):
-        head += [f"prediction_{place}", f"confidence_{place}"]
+    head += _column_names(top_k, "_") if labels is None else ["labels", *labels]
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*head, "error"])
         for number, one in enumerate(predictions):
             row = [one.path] if truths is None else [one.path, truths[number]]
-            if labels is not None:
-                row += [SEPARATOR.join(one.classes), *(f"{share:.6f}" for share in one.probabilities)]
+            if labels is None:
+                row += _cells(one, ".6f")
             else:
-                for name, confidence in zip(one.classes, one.confidences, strict=True):
-                    row += [name, f"{confidence:.6f}"]
+                row += [SEPARATOR.join(one.classes), *(f"{share:.6f}" for share in one.probabilities)]
             row += [""] * (len(head) - len(row))
             writer.writerow([one_line(cell) for cell in (*row, one.error)])
 

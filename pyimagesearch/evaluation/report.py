@@ -11,7 +11,6 @@ import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -112,8 +111,7 @@ def write_report(
     draw = _draw_classes if results.thresholds is None else _draw_labels
     shown = draw(output, results, dataset)
     write_page(
-        os.path.join(output, "report.html"),
-        several_labels=results.thresholds is not None, classes=dataset.classes, total=len(dataset.labels),
+        os.path.join(output, "report.html"), classes=dataset.classes, total=len(dataset.labels),
         metrics=results.metrics, history=history, best=history[metrics.best_epoch(history) - 1],
         seconds=sum(row["seconds"] for row in history), images_per_second=images_per_second(history), photos=photos,
         splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine, **shown,
@@ -172,27 +170,14 @@ def _draw_labels(output: str, results: Results, dataset: PhotoDataset) -> dict:
     return {"by_class": (("label", *heads, *columns[3:]), rows, foot), "left_out": metrics.left_out(numbers)}
 
 
-class Mistake(NamedTuple):
-    """A photo, uint8 of shape (height, width, 3), its path, and what the model takes it for with which probability."""
-
-    photo: np.ndarray
-    path: str
-    truth: str
-    prediction: str
-    confidence: float
-
-
-def confident_mistakes(dataset: PhotoDataset, probabilities: np.ndarray) -> list[Mistake]:
-    """The wrong predictions, at most MOST_MISTAKES, the most confident first; equals stay in order."""
+def confident_mistakes(dataset: PhotoDataset, probabilities: np.ndarray) -> list[tuple]:
+    """(photo, path, truth, prediction, confidence) of the MOST_MISTAKES most confident mistakes, equals in order."""
     predictions, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions != dataset.labels)
     wrong = wrong[np.argsort(-confidences[wrong], kind="stable")][:MOST_MISTAKES]
-    mistakes = []
-    for index in wrong.tolist():
-        truth, prediction = (dataset.classes[labels[index]] for labels in (dataset.labels, predictions))
-        path = dataset.path(index)
-        mistakes.append(Mistake(_thumbnail(path), path, truth, prediction, float(confidences[index])))
-    return mistakes
+    paths = [dataset.path(index) for index in wrong.tolist()]
+    truths, taken_for = ([dataset.classes[label] for label in some[wrong]] for some in (dataset.labels, predictions))
+    return list(zip(map(_thumbnail, paths), paths, truths, taken_for, confidences[wrong].tolist(), strict=True))
 
 
 def _thumbnail(path: str) -> np.ndarray:
@@ -258,10 +243,11 @@ def closing_lines(history: History, measured: dict, photos: int, kept_epoch: int
     """
     best = metrics.best_epoch(history)
     name, column = ("ROC AUC", "val_auc") if "val_auc" in history[0] else ("accuracy", "val_acc")
+    seconds = sum(row["seconds"] for row in history)
     lines = [
         f"[INFO] test accuracy: {measured['test_acc']:.4f} of {photos:,} photos, by the model of epoch {kept_epoch}",
         f"[INFO] best epoch: {best} of {len(history)}, validation {name} {history[best - 1][column]:.4f}",
-        f"[INFO] time: {duration(sum(row['seconds'] for row in history))}",
+        f"[INFO] time: {duration(seconds)}",
         f"[INFO] images/s: {images_per_second(history):,.1f} in training",
         f"[INFO] files: {one_line(output)}; begin with {one_line(os.path.join(output, 'report.html'))}",
     ]

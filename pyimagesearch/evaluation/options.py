@@ -18,8 +18,8 @@ def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     what.add_argument(
         "--export", metavar="FILE",
-        help="no photos: write the model to FILE, .onnx or .pt2 (torch.export), from pixels to probabilities, for other "
-        "programs",
+        help="no photos: write the model, from pixels to probabilities, to FILE (.onnx, or .pt2 of torch.export) for "
+        "other programs",
     )  # fmt: skip
     places = parser.add_argument_group("places")
     add_places(places)

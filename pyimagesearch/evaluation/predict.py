@@ -87,8 +87,7 @@ def predict(
 ) -> list[Prediction]:
     """What distributed_inference.py predicts, for use in Python: one Prediction per photo, in the order of list_photos.
 
-    paths : photos, and folders of them
-    output : the folder of the trained model
+    paths : photos, and folders of them; output : the folder of the trained model
     top_k : how many classes to name for each photo
     batch, workers : photos per batch, and processes that read them; under torchrun for each rank
     """
@@ -143,8 +142,7 @@ def predict_photos(
 ) -> list[Prediction]:
     """One Prediction per photo, in the order of `paths`, on every rank and the same for any number of ranks.
 
-    batch, workers : photos per batch, and processes that read them, for each rank
-    bar : a progress bar, see terminal.make_bar
+    batch, workers : see predict; bar : a progress bar, see terminal.make_bar
     """
     dataset = PhotoList(paths, transform_of(trained.card))
     sampler = WholeBatchSampler(len(dataset), batch)
@@ -220,9 +218,7 @@ def check_classes(dataset: PhotoDataset, classes: list[str]) -> None:
     )
 
 
-def predict_random(
-    trained: Trained, data: str, count: int, seed: int | None
-) -> tuple[list[Prediction], list[str], Tensor]:
+def predict_random(trained: Trained, data: str, count: int, seed: int | None) -> tuple[list, list[str], Tensor]:
     """Predictions for `count` random photos of the test split, their true classes, and the photos, normalised."""
     fold = trained.card.get("training", {}).get("fold")
     testDS = open_split(os.path.join(data, "evaluation"), transform_of(trained.card), fold=fold)

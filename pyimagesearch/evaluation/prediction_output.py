@@ -59,29 +59,24 @@ def _cells(one: Prediction, form: str) -> list[str]:
 
 
 def write_predictions(
-    path: str,
-    predictions: Sequence[Prediction],
-    top_k: int = 1,
-    truths: Names | None = None,
-    labels: Names | None = None,
+    path: str, predictions: Sequence[Prediction], top_k: int = 1, truths: Names = (), labels: Names = ()
 ) -> None:
     """Write a CSV file with a row per photo, whole or not at all; an unreadable photo has an error and no class.
 
     truths : the true class of each photo, for a column of its own
-    labels : those of the model, if photos may have several: a column has the predicted ones, and one per label its
-        probability
+    labels : of a model of several labels: a column has the predicted ones, and one per label its probability
     """
-    head = ["path"] if truths is None else ["path", "truth"]
-    head += _column_names(top_k, "_") if labels is None else ["labels", *labels]
+    head = ["path", "truth"] if truths else ["path"]
+    head += ["labels", *labels] if labels else _column_names(top_k, "_")
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*head, "error"])
         for number, one in enumerate(predictions):
-            row = [one.path] if truths is None else [one.path, truths[number]]
-            if labels is None:
-                row += _cells(one, ".6f")
-            else:
+            row = [one.path, *truths[number : number + 1]]
+            if labels:
                 row += [SEPARATOR.join(one.classes), *(f"{share:.6f}" for share in one.probabilities)]
+            else:
+                row += _cells(one, ".6f")
             row += [""] * (len(head) - len(row))
             writer.writerow([one_line(cell) for cell in (*row, one.error)])
 
@@ -145,10 +140,7 @@ def _thumbnail(path: str) -> np.ndarray:
 
 
 def confusion_table(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> str:
-    """The confusion matrix, a row per true class, a column per predicted class.
-
-    Of more than WIDEST classes, which do not fit a terminal, the most frequent confusions.
-    """
+    """The confusion matrix, a row per true class; of more than WIDEST classes the most frequent confusions instead."""
     names = [one_line(name) for name in classes]
     counts = confusion_counts(labels, predictions, len(names))
     if len(names) <= WIDEST:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -97,9 +99,7 @@ def write_report(
 ) -> None:
     """Print the classification report; write it, all pictures and report.html into the folder `output`.
 
-    dataset : the test split
-    photos : the number of photos of each split
-    machine : what the model was trained on, see machine_facts
+    dataset : the test split; photos : the number of photos of each split; machine : see machine_facts
     """
     print(results.text)
     write_text(os.path.join(output, "classification_report.txt"), results.text)
@@ -109,12 +109,12 @@ def write_report(
             os.unlink(os.path.join(output, name))
     plot_history(os.path.join(output, os.path.basename(config.PLOT_PATH)), history)
     draw = _draw_classes if results.thresholds is None else _draw_labels
-    shown = draw(output, results, dataset)
     write_page(
         os.path.join(output, "report.html"), classes=dataset.classes, total=len(dataset.labels),
         metrics=results.metrics, history=history, best=history[metrics.best_epoch(history) - 1],
         seconds=sum(row["seconds"] for row in history), images_per_second=images_per_second(history), photos=photos,
-        splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine, **shown,
+        splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine,
+        **draw(output, results, dataset),
     )  # fmt: skip
 
 
@@ -158,11 +158,11 @@ def _draw_labels(output: str, results: Results, dataset: PhotoDataset) -> dict:
     numbers = results.numbers["evaluation"]
     labels, heads = numbers["labels"], ("ROC AUC", "average precision", "F1")
     columns = (*metrics.KINDS, "threshold", "positives")
-    series = {
+    shares = {
         head: np.array([row[kind] for row in labels.values()], dtype=np.float64)  # NaN for None
-        for head, kind in zip(heads[:2], metrics.KINDS, strict=False)
+        for head, kind in (("ROC AUC", "roc_auc"), ("average precision", "average_precision"))
     }
-    plot_bars(os.path.join(output, "labels.png"), list(labels), [row["positives"] for row in labels.values()], series)
+    plot_bars(os.path.join(output, "labels.png"), list(labels), [row["positives"] for row in labels.values()], shares)
     rows, foot = (
         [[name, *("-" if row.get(column) is None else row[column] for column in columns)] for name, row in part.items()]
         for part in (labels, {"macro average": numbers["macro"], "micro average": numbers["micro"]})
@@ -190,8 +190,6 @@ def _thumbnail(path: str) -> np.ndarray:
 
 def write_page(path: str | os.PathLike, **values) -> None:
     """Render the template report.html, one page that needs no network, no script and no other file, into `path`."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     output = os.path.dirname(path)
     present = [name for name in FILES if os.path.exists(os.path.join(output, name))]
     files = [(name, FILES[name], round(os.path.getsize(os.path.join(output, name)) / 1000)) for name in present]
@@ -230,8 +228,6 @@ def embedded_jpeg(photo: np.ndarray) -> str:
 
 
 def _data_uri(kind: str, content: bytes) -> str:
-    from markupsafe import Markup
-
     return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
 
 

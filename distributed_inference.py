@@ -24,8 +24,7 @@ def main() -> None:
 
     with distributed.started() as launch:
         if args.export is not None:
-            export_trained(args)
-            return
+            return export_trained(args)
         terminal.info(f"number of GPUs found: {launch.gpus}...")
         trained = load_trained(args.output, launch, args.amp)
         with distributed.failing_together():
@@ -47,8 +46,7 @@ def show_random_photos(args, trained, launch) -> None:
     from pyimagesearch.evaluation.prediction_output import draw_results
 
     count = args.count or config.PRED_BATCH_SIZE * launch.devices
-    predictions, truths, images = predict_random(trained, args.data, count, args.seed)
-    draw_results(os.path.join(args.output, "results.png"), predictions, truths, images)
+    draw_results(os.path.join(args.output, "results.png"), *predict_random(trained, args.data, count, args.seed))
 
 
 def predict_images(args, trained, workers: int) -> None:
@@ -71,7 +69,6 @@ def predict_images(args, trained, workers: int) -> None:
     if args.csv is not None:
         labels = trained.card["classes"] if thresholds_of(trained.card) else ()
         prediction_output.write_predictions(args.csv, predictions, args.top_k, labels=labels)
-        print(f"[INFO] predictions: {errors.one_line(args.csv)}", flush=True)
     if args.pages:
         print(prediction_output.draw_pages(args.output, predictions, args.pages))
 
@@ -97,7 +94,6 @@ def evaluate_split(args, trained, workers: int) -> None:
     predictions, truths = predictions_of(paths, probabilities, trained.card, args.top_k), truths_of(labels, classes)
     if args.csv is not None:
         prediction_output.write_predictions(args.csv, predictions, args.top_k, truths, classes if thresholds else ())
-        print(f"[INFO] predictions: {errors.one_line(args.csv)}")
     if args.top_k > 1:
         named = sum(truth in one.classes for truth, one in zip(truths, predictions, strict=True))
         print(f"[INFO] {args.on} accuracy of the {args.top_k} most probable classes {named / len(dataset):.4f}")

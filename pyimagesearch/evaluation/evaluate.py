@@ -49,7 +49,8 @@ def predict_split(model: nn.Module, loader: DataLoader, objective=CROSS_ENTROPY)
 
     loader : not shuffled; its sampler deals whole batches to the ranks
     """
-    model = parallel.for_evaluation(model).eval()
+    model = parallel.for_evaluation(model)
+    model.eval()
     device = next(model.parameters()).device
     probabilities, losses = [], []
     with make_bar(loader.dataset.title, len(loader.dataset)) as bar, distributed.failing_together():
@@ -60,7 +61,8 @@ def predict_split(model: nn.Module, loader: DataLoader, objective=CROSS_ENTROPY)
             losses.append(objective.losses(logits, labels).double())
             bar.update(rows)
     mine = [torch.cat(parts).cpu().numpy() for parts in (probabilities, losses) if parts]  # a rank may have no batch
-    everyones = [part for part in distributed.gather_objects((loader.batch_sampler.indices, *mine)) if part[0]]
+    mine.insert(0, np.array(loader.batch_sampler.indices, np.int64))
+    everyones = [part for part in distributed.gather_objects(mine) if len(part[0])]
     indices, probabilities, losses = (np.concatenate(parts) for parts in zip(*everyones, strict=True))
     order = indices.argsort()
     return probabilities[order], losses[order]

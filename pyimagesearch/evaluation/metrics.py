@@ -32,10 +32,7 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The share of photos whose most probable class is right; of several labels, of all decisions at 0.5.
-
-    labels : int64 of shape (photos,), or 0 and 1 of shape (photos, labels)
-    """
+    """The share of photos whose most probable class is right; with several labels, of decisions at 0.5 that are."""
     decided = probabilities.argmax(axis=1) if labels.ndim == 1 else probabilities >= 0.5
     return float((decided == labels).mean())
 
@@ -54,10 +51,8 @@ def classification_report(
 def class_report(targets, predictions, classes: Sequence[str]) -> tuple[str, dict]:
     """scikit-learn's classification report as text and as a dictionary: a row per class, in order, then AVERAGES.
 
-    The dictionary's keys are names, and a class may be called "accuracy", or equal another once its odd bytes are
-    escaped: " (class)" is appended to a name that is taken.
-
-    targets, predictions : integers of shape (N,), N at least 1: positions in `classes`
+    targets and predictions are positions in `classes`, of shape (N,), N at least 1. The dictionary's keys are names,
+    and a class may be called "accuracy", or equal another once its odd bytes are escaped: " (class)" is appended then.
     """
     from sklearn import metrics
 
@@ -74,12 +69,9 @@ def class_report(targets, predictions, classes: Sequence[str]) -> tuple[str, dic
 
 
 def confusion_counts(targets, predictions, classes: int) -> np.ndarray:
-    """How many photos of each class (rows) were predicted as each class (columns): int64 of shape (classes, classes).
-
-    targets, predictions : integers from 0 to classes - 1, shape (N,)
-    """
+    """How many photos of each class (rows) were predicted as each class (columns), int64."""
     # scikit-learn's confusion_matrix prints a warning if there is a single class
-    cells = np.asarray(targets) * classes + np.asarray(predictions)
+    cells = np.asarray(targets, dtype=np.int64) * classes + np.asarray(predictions, dtype=np.int64)
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 

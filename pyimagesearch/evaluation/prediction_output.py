@@ -61,7 +61,7 @@ def _cells(one: Prediction, form: str) -> list[str]:
 def write_predictions(
     path: str, predictions: Sequence[Prediction], top_k: int = 1, truths: Names = (), labels: Names = ()
 ) -> None:
-    """Write a CSV file with a row per photo, whole or not at all; an unreadable photo has an error and no class.
+    """Write a CSV file with a row per photo, whole or not at all, and print where it is.
 
     truths : the true class of each photo, for a column of its own
     labels : of a model of several labels: a column has the predicted ones, and one per label its probability
@@ -79,6 +79,7 @@ def write_predictions(
                 row += _cells(one, ".6f")
             row += [""] * (len(head) - len(row))
             writer.writerow([one_line(cell) for cell in (*row, one.error)])
+    print(f"[INFO] predictions: {one_line(path)}", flush=True)
 
 
 def draw_results(path: str, predictions: Sequence[Prediction], truths: Sequence[str], images: Tensor) -> None:

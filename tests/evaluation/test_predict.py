@@ -1,4 +1,4 @@
-"""What is said of photos: the likeliest classes of each, in the order of the paths, or why nothing can be said."""
+"""Predictions: the most probable classes of each photo, in the order of the paths, or why there are none."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""How predictions are told: a table for the terminal, a CSV file, pictures; and a split's confusions."""
+"""Predictions as a table for the terminal, a CSV file and pictures; and the confusions of a split."""
 
 import csv
 import os

@@ -168,7 +168,7 @@ def get_dataloader(
         dataset = open_split(rootDir, transforms, fold=fold, seed=seed, limit=limit)
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
-        dataset.cache = distributed.host_first(lambda: open_cache(dataset, path, cache_size))
+        dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)
     sampler = GlobalBatchSampler(len(dataset), bs, seed=seed) if shuffle else WholeBatchSampler(len(dataset), bs)
     if cache == "device":
         with distributed.failing_together():

@@ -51,8 +51,8 @@ class RunningTotals:
         ------
         NonFiniteLoss : of the first step that had one on any rank, on all of them
         """
-        sums = distributed.sum_over_ranks(self._sums).tolist()
-        bad = -distributed.max_over_ranks(-self._first_bad_step).item()
+        sums = distributed.all_reduce_sum(self._sums).tolist()
+        bad = distributed.all_reduce_min(self._first_bad_step).item()
         if bad != float("inf"):
             raise NonFiniteLoss(int(bad))
         return Totals(sums[0], sums[1], int(sums[2]))

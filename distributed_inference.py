@@ -143,7 +143,7 @@ def evaluate_split(args, trained) -> None:
     if args.top_k > 1:
         named = sum(truth in one.classes for truth, one in zip(truths, found, strict=True))
         print(f"[INFO] {args.on} accuracy of the {args.top_k} likeliest classes {named / len(found):.4f}")
-    right = objective.right(torch.from_numpy(probabilities), torch.from_numpy(dataset.labels)).double().mean()
+    right = objective.correct(torch.from_numpy(probabilities), torch.from_numpy(dataset.labels)).double().mean()
     print(f"[INFO] {args.on} accuracy {float(right):.4f} of {len(found):,} photos")
 
 

@@ -97,7 +97,7 @@ def train_step(
             loss_sum = objective.training_losses(logits, some_labels).sum()
             scaler.scale(loss_sum * (distributed.world_size() / total_weight)).backward()
         loss_sums.append(loss_sum.detach())
-        rights.append(objective.right(objective.probabilities(logits.detach()), some_labels).sum())
+        rights.append(objective.correct(objective.probabilities(logits.detach()), some_labels).sum())
     if clip_norm is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
@@ -143,7 +143,7 @@ def train_epoch(
         # dropout draws anew in each step, and alike in a run that was resumed
         torch.manual_seed(key_of(sampler.seed, epoch, step, distributed.rank()))
         images, labels = to_device(images, labels, device)
-        total_weight = objective.total_weight(loader.dataset.labels[sampler.batch(epoch, step)])
+        total_weight = objective.weight_sum(loader.dataset.labels[sampler.batch(epoch, step)])
         parts = micro_batches(sampler, step, accumulate)
         loss_sum, correct = train_step(
             model, images, labels, total_weight, optimizer, scaler, objective, parts=parts, clip_norm=clip_norm

@@ -90,7 +90,7 @@ def test_the_networks_that_the_readme_names_are_there():
 
 
 def test_a_network_of_no_such_name_is_refused_with_those_near_it():
-    with pytest.raises(UserError, match=r"no classification network 'ResNet5O'; near it: .*resnet50"):
+    with pytest.raises(UserError, match=r"no classification network 'ResNet5O'; similar: .*resnet50"):
         make_backbone("ResNet5O")
     with pytest.raises(UserError, match="no classification network 'zzz'; it has, for example, densenet121"):
         make_backbone("zzz")

@@ -18,7 +18,7 @@ WEIGHTS = np.array([0.5, 2.0, 1.25])
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_summed_and_divided_by_the_weights_it_is_torchs_mean(smoothing, weights):
     objective = CrossEntropy(label_smoothing=smoothing, class_weights=weights)
-    mean = objective.training_losses(LOGITS, LABELS).sum() / objective.total_weight(LABELS.numpy())
+    mean = objective.training_losses(LOGITS, LABELS).sum() / objective.weight_sum(LABELS.numpy())
     weight = None if weights is None else torch.tensor(weights, dtype=torch.float32)
     expected = F.cross_entropy(LOGITS, LABELS, weight=weight, label_smoothing=smoothing)
     torch.testing.assert_close(mean, expected)
@@ -33,7 +33,7 @@ def test_right_is_the_likeliest_class():
     objective = CrossEntropy()
     probabilities = objective.probabilities(LOGITS)
     assert torch.allclose(probabilities.sum(1), torch.ones(5))
-    assert torch.equal(objective.right(probabilities, LABELS), LOGITS.argmax(1) == LABELS)
+    assert torch.equal(objective.correct(probabilities, LABELS), LOGITS.argmax(1) == LABELS)
 
 
 def test_balanced_weights_are_scikit_learns_and_one_in_the_mean():
@@ -47,7 +47,7 @@ def test_several_labels_a_photo_have_torchs_bce_with_logits_as_their_mean_loss()
     labels = torch.tensor([[0.0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
     objective = BinaryCrossEntropy()
     losses = objective.training_losses(LOGITS, labels)
-    mean = losses.sum() / objective.total_weight(labels.numpy())
+    mean = losses.sum() / objective.weight_sum(labels.numpy())
     torch.testing.assert_close(mean, F.binary_cross_entropy_with_logits(LOGITS, labels))
     assert torch.equal(objective.losses(LOGITS, labels), losses)
 
@@ -56,7 +56,7 @@ def test_right_is_the_share_of_a_photos_labels_on_the_right_side_of_one_half():
     objective = BinaryCrossEntropy()
     probabilities = objective.probabilities(torch.tensor([[2.0, -1, 0, -3], [1, 1, 1, 1]]))
     labels = torch.tensor([[1.0, 0, 1, 1], [0, 0, 0, 0]])
-    assert objective.right(probabilities, labels).tolist() == [0.75, 0]
+    assert objective.correct(probabilities, labels).tolist() == [0.75, 0]
 
 
 @pytest.mark.parametrize(("flags", "said"), [((0.1, False), "--label-smoothing"), ((0.0, True), "--class-weights")])

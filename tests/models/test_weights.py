@@ -144,7 +144,7 @@ def test_a_file_of_torchvisions_weights_loads_whole_but_for_the_classifier(tmp_p
     assert not torch.equal(backbone.classifier.bias, imagenet["classifier.bias"])
     told = capsys.readouterr().out
     assert "loaded 604 of the backbone's 604 tensors from " in told
-    assert "left 2 that are not in it (classifier.weight, classifier.bias)..." in told
+    assert "skipped 2 that are not in it (classifier.weight, classifier.bias)..." in told
     assert len(told.splitlines()) == 1
 
 
@@ -203,7 +203,7 @@ def test_a_trained_classifier_of_other_classes_lends_its_backbone(tmp_path, shuf
     backbone = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "food_classifier.pth", state))
     assert same(of_backbone(backbone.state_dict(), "fc."), of_backbone(shufflenet, "fc."))
     assert backbone.fc.out_features == 1000
-    assert "left 2 that are not in it (classifier.weight, classifier.bias)..." in capsys.readouterr().out
+    assert "skipped 2 that are not in it (classifier.weight, classifier.bias)..." in capsys.readouterr().out
 
 
 def test_what_does_not_fit_is_left_and_told_by_kind(tmp_path, shufflenet, capsys):
@@ -213,8 +213,8 @@ def test_what_does_not_fit_is_left_and_told_by_kind(tmp_path, shufflenet, capsys
     backbone = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "a.pth", state))
     told = capsys.readouterr().out
     assert "loaded 278 of the backbone's 280 tensors" in told
-    assert "left 4 that are not in it (fc.weight, fc.bias, ...)" in told
-    assert "left 1 of another shape (conv5.1.weight: (7,) for (1024,))" in told
+    assert "skipped 4 that are not in it (fc.weight, fc.bias, ...)" in told
+    assert "skipped 1 of another shape (conv5.1.weight: (7,) for (1024,))" in told
     assert torch.equal(backbone.conv1[0].weight, shufflenet["conv1.0.weight"])
 
 
@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_left_and_told_by_kind(tmp_path, shufflenet, capsys
 def test_weights_of_colours_answer_to_grey_as_they_did_to_grey_in_colours(tmp_path, shufflenet, capsys):
     path = saved(tmp_path / "a.pth", shufflenet)
     colours, grey = (build_backbone("shufflenet_v2_x0_5", path, channels=count).eval() for count in (3, 1))
-    assert "fitted conv1.0.weight to 1 colour;" in capsys.readouterr().out
+    assert "converted conv1.0.weight to 1 channel;" in capsys.readouterr().out
     photo = torch.rand(1, 1, 64, 64)
     for model in (colours, grey):
         model.fc = nn.Identity()
@@ -232,7 +232,7 @@ def test_weights_of_colours_answer_to_grey_as_they_did_to_grey_in_colours(tmp_pa
         assert grey(photo).std() > 0.1
         torch.testing.assert_close(grey(photo), colours(photo.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
     back = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "grey.pth", grey.state_dict())).eval()
-    assert "fitted conv1.0.weight to 3 colours" in capsys.readouterr().out
+    assert "converted conv1.0.weight to 3 channels" in capsys.readouterr().out
     back.fc = nn.Identity()
     with torch.inference_mode():
         torch.testing.assert_close(back(photo.expand(-1, 3, -1, -1)), grey(photo), rtol=1e-3, atol=1e-4)
@@ -244,7 +244,7 @@ def test_positions_of_a_vision_transformer_are_interpolated_to_another_image_siz
     state["encoder.pos_embedding"] = torch.cat([torch.full((1, 1, 768), 9.0), grid.reshape(1, 4, 768)], dim=1)
     path = saved(tmp_path / "vit.pth", {"model": state})
     positions = build_backbone("vit_b_32", path, image_size=96).encoder.pos_embedding
-    assert "fitted encoder.pos_embedding to 96 pixels" in capsys.readouterr().out
+    assert "converted encoder.pos_embedding to 96 pixels" in capsys.readouterr().out
     assert positions.shape == (1, 10, 768)
     assert positions[0, 0, 0] == 9
     assert positions[0, 1:, 0].tolist() == pytest.approx([0, 0.5, 1, 1, 1.5, 2, 2, 2.5, 3])

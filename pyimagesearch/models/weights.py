@@ -87,7 +87,7 @@ def _read_torch(path: str) -> object:
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
         # torch's own message advises to trust the file and execute its content, so it is not shown
         found = FOREIGN_OBJECT.search(str(error))
-        foreign = f" alone (it asks for {found[1]}, and nothing in a file is executed)" if found else ""
+        foreign = f": it asks for {found[1]}, and nothing in a file is executed" if found else ""
         raise UserError(
             f"{path} is not a whole file of weights{foreign}; expected a state_dict written by torch.save"
         ) from None

@@ -275,7 +275,7 @@ def test_nothing_in_a_file_of_weights_is_executed(tmp_path, how):
 
 def test_the_object_that_would_be_executed_is_named(tmp_path):
     path = saved(tmp_path / "weights.pth", {"state_dict": {"a": torch.ones(1)}, "hyper_parameters": pytest.approx(3)})
-    with pytest.raises(UserError, match=r"is not .* weights alone \(it asks for _pytest\.\S+, and nothing"):
+    with pytest.raises(UserError, match=r"is not .* weights: it asks for _pytest\.\S+, and nothing"):
         read_state_dict(path)
 
 

@@ -1,4 +1,4 @@
-"""The cores that this process may use, whatever the machine has."""
+"""The available cores are those of this process, not of the machine."""
 
 import io
 
@@ -18,7 +18,7 @@ from pyimagesearch.runtime import threads
         ({}, 64),
     ],
 )
-def test_a_container_of_a_large_host_has_what_it_is_granted(files, expected, monkeypatch):
+def test_a_container_has_the_cores_of_its_quota(files, expected, monkeypatch):
     def open_file(path):
         if path not in files:
             raise FileNotFoundError(path)

@@ -64,7 +64,10 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
 
     Nothing in the file is executed. The prefix of torch.compile is removed from the names.
     """
-    state = _tensors_in(_read_safetensors(path) if path.endswith(".safetensors") else _read_torch(path))
+    try:
+        state = _tensors_in(_read_safetensors(path) if path.endswith(".safetensors") else _read_torch(path))
+    except OSError as error:
+        raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
     if not state:
         raise UserError(f"{path} holds no state_dict; expected a dictionary of tensors, or a checkpoint that has one")
     return {name.replace("_orig_mod.", ""): value for name, value in state.items()}
@@ -82,8 +85,8 @@ def _tensors_in(value: object) -> dict[str, Tensor]:
 def _read_torch(path: str) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise _unreadable(path, error) from None
+    except OSError:
+        raise
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
         # torch's own message advises to trust the file and execute its content, so it is not shown
         found = FOREIGN_OBJECT.search(str(error))
@@ -101,14 +104,8 @@ def _read_safetensors(path: str) -> dict[str, Tensor]:
         raise UserError(f"to read {path}, install safetensors: pip install safetensors") from None
     try:
         return load_file(path)
-    except OSError as error:
-        raise _unreadable(path, error) from None
     except SafetensorError as error:
         raise UserError(f"{path} is not a whole file of safetensors: {one_line(error)}") from None
-
-
-def _unreadable(path: str, error: OSError) -> UserError:
-    return UserError(f"cannot read the weights {path}: {error.strerror or error}")
 
 
 def with_versions(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+from functools import partial
 from typing import NoReturn
 
 from pyimagesearch import config
@@ -13,9 +14,7 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, without the usage; exit status 2."""
 
     def __init__(self, **settings):
-        super().__init__(
-            allow_abbrev=False, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings
-        )
+        super().__init__(allow_abbrev=False, formatter_class=partial(argparse.HelpFormatter, width=100), **settings)
 
     def parse_args(self, *arguments) -> argparse.Namespace:
         """As argparse; an empty value, which is what a shell makes of an unset variable, is an error."""
@@ -23,9 +22,7 @@ class Parser(argparse.ArgumentParser):
         for action in self._actions:
             value = getattr(args, action.dest, None)
             if value == "" or (isinstance(value, list) and "" in value):
-                self.error(
-                    f"argument {'/'.join(action.option_strings)}: the value is empty; give one or leave the flag out"
-                )
+                self.error(f"argument {'/'.join(action.option_strings)}: empty; give a value or leave it out")
         return args
 
     def error(self, message: str) -> NoReturn:
@@ -52,11 +49,9 @@ def number(kind: type, least: float, most: float = math.inf, *, above: bool = Fa
 
 
 def add_places(group) -> None:
+    group.add_argument("--data", default=config.BASE_PATH, metavar="DIR", help="prepared dataset (default %(default)s)")
     group.add_argument(
-        "--data", default=config.BASE_PATH, metavar="DIR", help="the prepared dataset (default %(default)s)"
-    )
-    group.add_argument(
-        "--output", default=config.OUTPUT_PATH, metavar="DIR", help="the model and its report (default %(default)s)"
+        "--output", default=config.OUTPUT_PATH, metavar="DIR", help="model and report (default %(default)s)"
     )
 
 

@@ -74,10 +74,7 @@ def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
     The last cell of a row with fewer cells may be wider than its column.
     """
     columns = max(map(len, rows))
-    widths = [
-        max(columns_of(row[column]) for row in rows if column < len(row) - (len(row) < columns))
-        for column in range(columns)
-    ]  # fmt: skip
+    widths = [max(columns_of(row[n]) for row in rows if n < len(row) - (len(row) < columns)) for n in range(columns)]
     lines = []
     for row in rows:
         spaces = [" " * (width - columns_of(cell)) for cell, width in zip(row, widths, strict=False)]
@@ -88,7 +85,5 @@ def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
 
 def columns_of(text: str) -> int:
     """The width of `text` on a terminal: 2 columns for an East Asian wide letter, 0 for a combining accent."""
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
+    widths = {"W": 2, "F": 2}
+    return sum(widths.get(unicodedata.east_asian_width(c), 1) for c in text if not unicodedata.combining(c))

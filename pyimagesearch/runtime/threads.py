@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 from typing import TypeVar
@@ -62,15 +63,10 @@ def available_cores() -> int:
 
 def _cgroup_cores(default: int) -> int:
     """The quota in cores: from cgroup v2's cpu.max ("200000 100000" is two cores), else from the two files of v1."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            return default
-    return default if quota in ("max", "-1") else max(1, round(int(quota) / int(period)))
+            quota, period = " ".join(Path("/sys/fs/cgroup", name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue
+        return default if quota in ("max", "-1") else max(1, round(int(quota) / int(period)))
+    return default

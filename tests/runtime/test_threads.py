@@ -1,7 +1,5 @@
 """The available cores are those of this process, not of the machine."""
 
-import io
-
 import pytest
 
 from pyimagesearch.runtime import threads
@@ -19,11 +17,11 @@ from pyimagesearch.runtime import threads
     ],
 )
 def test_a_container_has_the_cores_of_its_quota(files, expected, monkeypatch):
-    def open_file(path):
-        if path not in files:
+    def read_text(path):
+        if str(path) not in files:
             raise FileNotFoundError(path)
-        return io.StringIO(files[path])
+        return files[str(path)]
 
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(64), raising=False)
-    monkeypatch.setattr(threads, "open", open_file, raising=False)
+    monkeypatch.setattr(threads.Path, "read_text", read_text)
     assert threads.available_cores() == expected

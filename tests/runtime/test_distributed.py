@@ -12,6 +12,7 @@ import torch
 from helpers.photos import REPOSITORY
 from PIL import Image
 
+pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
 
 GLOBAL_BATCH = 8

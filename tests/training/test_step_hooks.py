@@ -88,6 +88,7 @@ def test_quiet_shows_no_bar_and_prints_no_line_that_only_informs(monkeypatch, ca
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.training
 def test_of_several_ranks_the_first_tells(tmp_path, run_script):
     script = tmp_path / "ranks.py"
     script.write_text(
@@ -103,6 +104,7 @@ def test_of_several_ranks_the_first_tells(tmp_path, run_script):
     assert ended.stderr.count("validation: 10 of 10 images") == 1
 
 
+@pytest.mark.training
 def test_quiet_leaves_of_the_three_scripts_what_the_readme_promises(tmp_path, run_script, dataset):
     def run(script, *arguments):
         ended = run_script(script, *arguments, "--quiet")

@@ -74,7 +74,7 @@ def test_every_flag_has_a_help_text_that_names_its_default(actions):
         assert text, action.option_strings
         if action.default not in (None, False):
             named = re.search(rf"\(default:? {re.escape(f'{action.default}')}(?![\w.])", text)
-            assert named or action.choices[0] == action.default, (action.option_strings, text)
+            assert named or (action.choices or [None])[0] == action.default, (action.option_strings, text)
 
 
 def test_each_command_has_flags_that_exist(script):

@@ -48,7 +48,10 @@ def train(args, launch) -> None:
 
     # weights, BatchNorm, the classifier, precision, compilation, DataParallel or DistributedDataParallel
     model = build_model(args, launch, trainLoader, pretrained=found is None)
-    objective = build_objective(args, trainLoader.dataset, launch.device)
+    objective = build_objective(
+        trainLoader.dataset, label_smoothing=args.label_smoothing, balanced=args.class_weights == "balanced",
+        device=launch.device,
+    )  # fmt: skip
     opt = build_optimizer(args.optimizer, model.parameters(), lr=scaled_lr(args), weight_decay=args.weight_decay)
     lrScheduler = build_scheduler(
         args.scheduler, opt, epochs=args.epochs, warmup=args.warmup_epochs, final=args.lr_final

@@ -40,7 +40,7 @@ def torchrun(processes: int, *arguments) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.run(
         [*launcher, str(RANKS), *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])},
     )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def trained(data, tmp_path_factory):
         output = folder / f"{processes}.json"
         done = subprocess.run(
             [*command, RANKS, data, output], capture_output=True, text=True, timeout=240,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[processes] = json.loads(output.read_text())

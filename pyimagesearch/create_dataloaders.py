@@ -148,8 +148,7 @@ class GlobalBatchSampler:
     def fewest_rows(self, accumulate: int) -> int:
         """The rows of the smallest part of a share that any rank's model sees at a time."""
         return min(
-            self.count(step) // distributed.world_size() // self.parts(step, accumulate)
-            for step in (0, self.steps - 1)
+            self.count(step) // distributed.world_size() // self.parts(step, accumulate) for step in (0, self.steps - 1)
         )
 
     def __len__(self) -> int:

@@ -184,9 +184,7 @@ class Run:
             (self.sampler.size, len(valLoader.dataset), len(testLoader.dataset)), strict=True,
         ))  # fmt: skip
         card = read_model_card(self.output)
-        write_report(
-            self.output, results, testLoader.dataset, self.history, card, photos, machine_facts(self.launch)
-        )
+        write_report(self.output, results, testLoader.dataset, self.history, card, photos, machine_facts(self.launch))
         self.log.add_report(len(self.history), testLoader.dataset, results.probabilities, **results.metrics)
         print(*closing_lines(self.history, results, self.kept_epoch, self.output), sep="\n")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from pyimagesearch.data.decoding import MAX_PIXELS, describe_fault, photo_size, read_enough, read_photo, read_pixels
+from pyimagesearch.data.decoding import MAX_PIXELS, describe_fault, photo_size, read_photo, read_pixels, read_reduced
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -200,7 +200,7 @@ def test_of_a_jpeg_no_more_is_decoded_than_is_enough(tmp_path, times, orientatio
     exif[274] = orientation
     path = save(tmp_path / "smooth.jpg", smooth, quality=95, exif=exif)
     asked = []
-    found, size = read_enough(path, lambda *size: asked.append(size) or times)
+    found, size = read_reduced(path, lambda *size: asked.append(size) or times)
     whole = read_photo(path)
     assert asked == [size] == [whole.size]
     assert found.shape == (size[1] // times, size[0] // times, 3)
@@ -209,5 +209,5 @@ def test_of_a_jpeg_no_more_is_decoded_than_is_enough(tmp_path, times, orientatio
 
 
 def test_of_any_other_file_all_is_decoded(tmp_path, photo):
-    pixels, size = read_enough(photo(tmp_path / "some.png", (64, 32)), lambda width, height: 4)
+    pixels, size = read_reduced(photo(tmp_path / "some.png", (64, 32)), lambda width, height: 4)
     assert pixels.shape == (32, 64, 3) and size == (64, 32)

@@ -47,14 +47,14 @@ def test_of_fold_k_validation_is_fold_k_and_training_the_others():
     ("text", "said"),
     [
         (None, "cannot read"),
-        ("image,group,split\na.jpg,p,training\n", "then one a label"),
+        ("image,group,split\na.jpg,p,training\n", "then one per label"),
         ("image,patient,split,tube\na.jpg,p,training,0\n", "has the columns image, patient, split, tube"),
         ("image,group,split,tube\na.jpg,p,training,2\n", "line 2: expected"),
         ("image,group,split,tube\na.jpg,p,training\n", "line 2: expected"),
         ("image,group,split,tube\na.jpg,p,train,0\n", "line 2: no split 'train'"),
-        ("image,group,split,tube\na,p,training,0\nb,q,validation,0\n", "evaluation is amiss"),
-        ("image,group,split,tube\na,p,fold-1,0\nb,q,fold-3,0\nc,r,evaluation,0\n", "fold-2 is amiss"),
-        ("image,group,split,tube\na,p,fold-1,0\nb,q,training,0\nc,r,evaluation,0\n", "training is amiss"),
+        ("image,group,split,tube\na,p,training,0\nb,q,validation,0\n", "evaluation is missing"),
+        ("image,group,split,tube\na,p,fold-1,0\nb,q,fold-3,0\nc,r,evaluation,0\n", "fold-2 is missing"),
+        ("image,group,split,tube\na,p,fold-1,0\nb,q,training,0\nc,r,evaluation,0\n", "training is not one of them"),
         ("image,group,split,tube\na,p,training,0\nb,q,validation,0\nc,p,evaluation,0\n", "the group 'p' in two splits"),
     ],
 )

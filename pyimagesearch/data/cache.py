@@ -30,7 +30,7 @@ SPARE = 0.02  # the share of the disk that stays free
 
 
 class PhotoCache:
-    """An open cache file of `photos` photos. The dataset has the photos `rows`, an index or a slice of arrays.
+    """An open cache file of `photos` photos, of which this cache gives the `rows`.
 
     sizes, full_sizes : int64 and int32 of shape (rows, 2), width and height of each copy and of its photo
     starts : int64 of shape (rows,), the index in `flat` of each copy's first pixel
@@ -52,7 +52,7 @@ class PhotoCache:
         return PhotoCache, (self.path, self.photos, self.rows)
 
     def gathered(self) -> tuple[np.ndarray, np.ndarray]:
-        """`flat` and `starts` of the dataset's own photos."""
+        """`flat` and `starts` of the `rows` alone."""
         if isinstance(self.rows, slice):
             return self.flat, self.starts
         counts = self.sizes.prod(axis=1)

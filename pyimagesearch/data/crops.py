@@ -70,12 +70,11 @@ def affine_matrix(window: Window, size: int) -> np.ndarray:
     """
     cosine, sine = math.cos(math.radians(window.angle)), math.sin(math.radians(window.angle))
     rotation = np.array([[cosine, -sine], [sine, cosine]])
-    middle = size / 2
     unflip = -1 if window.flip else 1
     scale = np.array([unflip * window.width / size, window.height / size])
     linear = scale[:, None] * rotation
     centre = np.array([window.left + window.width / 2, window.top + window.height / 2])
-    return np.column_stack([linear, centre - linear @ (middle, middle)])
+    return np.column_stack([linear, centre - linear @ (size / 2, size / 2)])
 
 
 def warp(pixels: np.ndarray, window: Window, out: np.ndarray) -> None:
@@ -113,7 +112,7 @@ def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _without_detail(part: np.ndarray, window: Window, size: int) -> tuple[np.ndarray, Window]:
-    """Blur and halve `part` of a photo so that it has no detail too fine for `size` pixels; and the window in it.
+    """Remove the detail of `part` that is too fine for `size` pixels; returns the new part and the window in it.
 
     Pillow's antialiasing kernel is a triangle of 2 f pixels, where f is the reduction, and so has the variance f^2 / 6;
     that of bilinear interpolation is 1 / 6. A blur of three pixels adds the difference up to f = 2; above, `part` is
@@ -127,9 +126,8 @@ def _without_detail(part: np.ndarray, window: Window, size: int) -> tuple[np.nda
     if max(sides) > 0:
         # the kernel (k, 1 - 2k, k) has the variance 2k; OpenCV takes the sigma of the Gaussian with these values
         sigmas = [math.sqrt(-0.5 / math.log(k / (1 - 2 * k))) if 0 < k < 1 / 3 else 1e3 * (k > 0) for k in sides]
-        part = cv2.GaussianBlur(
-            part, [3 if k > 0 else 1 for k in sides], sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_REPLICATE
-        )
+        kernel = [3 if k > 0 else 1 for k in sides]
+        part = cv2.GaussianBlur(part, kernel, sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_REPLICATE)
     return part, window
 
 
@@ -152,13 +150,12 @@ def warp_batch(
     """Cut `windows` out of photos that lie one after another in `pixels`, all at once, on the device of `pixels`.
 
     Where a window is larger than the square, a pixel is the mean of taps x taps bilinear samples, spaced so that they
-    blur as much as `warp` does: the two differ by interpolation only. A window n times the square needs n taps, or it
-    skips pixels.
+    blur as much as `warp` does: the two differ by interpolation only. A window of n times the square needs n taps, to
+    skip no pixel. The result is uint8 of shape (rows, 3, size, size), in the channels_last layout.
 
     pixels : uint8 of shape (pixels of all photos, 3)
     starts : int64 of shape (rows,), the index in `pixels` of the first pixel of each row's photo
-    sizes : int64 of shape (rows, 2), its width and height
-    returns : uint8 of shape (rows, 3, size, size), in the channels_last layout
+    sizes : int64 of shape (rows, 2), the width and height of that photo
     """
     device = pixels.device
     parameters = np.array([[*affine_matrix(window, size).ravel(), *window[:4]] for window in windows], np.float32)

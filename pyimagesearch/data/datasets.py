@@ -45,7 +45,7 @@ class PhotoDataset(Dataset):
     seed : of the augmentation, whose random numbers follow from (seed, epoch, index)
     title : what a progress bar calls these photos
     cache : a PhotoCache to read the pixels from; None reads the photos' own files
-    whole, rows : the dataset that this one is a part of, if any, and the index of this part in the arrays of that
+    whole, rows : the dataset that this one is a part of, if any, and the rows of that which this one has
     """
 
     def __init__(self, root, names: Sequence[str], labels: np.ndarray, classes: list[str], transform, *, seed: int = 0):
@@ -89,8 +89,6 @@ class PhotoDataset(Dataset):
     def window(self, numbers: Sequence[float], full_size: Size, pixels_size: Size) -> Window:
         """The transform's window of a photo, in pixels of its copy: every cache shows the same part of a photo."""
         window = self.transform.window(numbers, *full_size)
-        if full_size == pixels_size:
-            return window
         return window.scaled(pixels_size[0] / full_size[0], pixels_size[1] / full_size[1])
 
     def __getitem__(self, key: Key | int) -> tuple[Tensor, int | Tensor]:
@@ -146,10 +144,8 @@ class PhotoFolder(PhotoDataset):
         found = [photos_below(os.path.join(root, name))[:limit] for name in classes]
         for name, paths in zip(classes, found, strict=True):
             if not paths:
-                raise UserError(
-                    f"{os.path.join(root, name)} has no photo ({', '.join(EXTENSIONS)}); add some, or remove the "
-                    "class from every split"
-                )
+                folder, kinds = os.path.join(root, name), ", ".join(EXTENSIONS)
+                raise UserError(f"{folder} has no photo ({kinds}); add some, or remove the class from every split")
         labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
         start = len(os.path.join(root, ""))
         names = [path[start:] for paths in found for path in paths]
@@ -186,8 +182,8 @@ class PhotoTable(PhotoDataset):
 
     folder : the dataset, with the table and the folder of photos
     fold : which fold is validation, counted from 1, where the table has folds
-    limit : keep at most this many photos per label, and with no label. A photo with several labels is kept while any
-        of them is short of photos
+    limit : keep at most this many photos per label, and without a label; a photo with several labels is kept while one
+        of them has fewer
     """
 
     def __init__(
@@ -208,7 +204,7 @@ class PhotoTable(PhotoDataset):
 
 
 def _first_of_each(values: np.ndarray, limit: int) -> list[int]:
-    """The rows to keep: of each label, and of no label, the first `limit` at least."""
+    """The rows to keep: at least the first `limit` of each label, and of those without any."""
     kinds = np.column_stack([values, ~values.any(axis=1)]).astype(bool)
     kept, rows = np.zeros(kinds.shape[1], np.int64), []
     for row, has in enumerate(kinds):
@@ -240,9 +236,9 @@ def check_same_classes(training: PhotoDataset, *others: PhotoDataset) -> None:
     for other in others:
         for one, two in ((training, other), (other, training)):
             if absent := sorted(set(one.classes) - set(two.classes)):
+                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+                counts = f"{one.root} has {len(one.classes)} classes, {two.root} {len(two.classes)}"
                 raise UserError(
-                    f"{two.root} has no folder for class {absent[0]!r}"
-                    + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
-                    + f" ({one.root} has {len(one.classes)} classes, {two.root} {len(two.classes)}); add its photos, "
-                    "or remove the class from every split"
+                    f"{two.root} has no folder for class {absent[0]!r}{more} ({counts}); add its photos, or remove the "
+                    "class from every split"
                 )

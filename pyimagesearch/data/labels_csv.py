@@ -56,15 +56,11 @@ class LabelTable:
         """The cells of a table with a column per split: its photos, its groups, and its photos with each label."""
         splits, groups = np.array(self.splits), np.array(self.groups)
         masks = [splits == name for name in self.split_names]
-        return [
-            ["", *self.split_names],
-            ["photos", *(str(mask.sum()) for mask in masks)],
-            ["groups", *(str(len(set(groups[mask]))) for mask in masks)],
-            *(
-                [one_line(name), *(str(has[mask].sum()) for mask in masks)]
-                for name, has in zip(self.labels, self.values.T, strict=True)
-            ),
-        ]
+        rows = [["", *self.split_names], ["photos", *(str(mask.sum()) for mask in masks)]]
+        rows.append(["groups", *(str(len(set(groups[mask]))) for mask in masks)])
+        for name, has in zip(self.labels, self.values.T, strict=True):
+            rows.append([one_line(name), *(str(has[mask].sum()) for mask in masks)])
+        return rows
 
     def text(self) -> str:
         """The content of the file."""

@@ -50,11 +50,9 @@ class SquareTransform:
 
     def write(self, out: np.ndarray, pixels: np.ndarray, window: Window) -> None:
         """Write the window of `pixels`, (height, width, 3), into `out`, (size, size, channels); both uint8."""
-        if self.channels == 3:
-            warp(pixels, window, out)
-        else:
-            colours = np.empty((self.size, self.size, 3), np.uint8)
-            warp(pixels, window, colours)
+        colours = out if self.channels == 3 else np.empty((self.size, self.size, 3), np.uint8)
+        warp(pixels, window, colours)
+        if self.channels == 1:
             cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY, dst=out)
 
 

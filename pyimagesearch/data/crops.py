@@ -37,8 +37,8 @@ class Window(NamedTuple):
 
     def scaled(self, across: float, down: float) -> "Window":
         """The same part of a copy that is `across` times as wide and `down` times as high."""
-        left, top, width, height, *rest = self
-        return Window(left * across, top * down, width * across, height * down, *rest)
+        left, top, width, height, flip, angle = self
+        return Window(left * across, top * down, width * across, height * down, flip, angle)
 
 
 def draw_window(numbers: Sequence[float], width: int, height: int, *, least_area: float, angle: float) -> Window:
@@ -158,8 +158,8 @@ def warp_batch(
     sizes : int64 of shape (rows, 2), the width and height of that photo
     """
     device = pixels.device
-    parameters = np.array([[*affine_matrix(window, size).ravel(), *window[:4]] for window in windows], np.float32)
-    parameters = copy_to(torch.from_numpy(parameters.reshape(-1, 10)), device)
+    rows = np.array([[*affine_matrix(window, size).ravel(), *window[:4]] for window in windows], np.float32)
+    parameters = copy_to(torch.from_numpy(rows.reshape(-1, 10)), device)
     linear, offset = parameters[:, :6].reshape(-1, 2, 3).split([2, 1], dim=2)
     corner, extent = parameters[:, None, None, 6:8], parameters[:, None, None, 8:]
     steps = torch.arange(size, device=device) + 0.5

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,11 +41,8 @@ class PhotoDataset(Dataset):
 
     root, names : the folder of the photos, and the path of each below it
     labels : a row per photo: int64 of shape (photos,), or float32 of 0 and 1 of shape (photos, classes)
-    transform : a SquareTransform, or anything that turns an RGB PIL image into a tensor
-    seed : of the augmentation, whose random numbers follow from (seed, epoch, index)
+    transform : a SquareTransform, or anything that makes a tensor of an RGB PIL image; seeded by (seed, epoch, index)
     title : what a progress bar calls these photos
-    cache : a PhotoCache to read the pixels from; None reads the photos' own files
-    whole, rows : the dataset that this one is a part of, if any, and the rows of that which this one has
     """
 
     def __init__(self, root, names: Sequence[str], labels: np.ndarray, classes: list[str], transform, *, seed: int = 0):
@@ -53,7 +50,9 @@ class PhotoDataset(Dataset):
         self.title = os.path.basename(os.path.abspath(self.root))
         self.classes, self.labels = classes, labels
         self.class_to_idx = {name: index for index, name in enumerate(classes)}
-        self.cache, self.whole, self.rows = None, None, slice(None)
+        self.cache: Any = None  # a PhotoCache (its module imports this one), or None to read the photos' own files
+        self.whole: PhotoDataset | None = None  # the dataset that this one is a part of, if any
+        self.rows: np.ndarray | slice = slice(None)  # its rows in the arrays of `whole`
         # one buffer of bytes, not a list of str: workers would copy the pages of objects whose references they count
         encoded = [os.fsencode(name) for name in names]
         self._ends = np.cumsum([len(name) for name in encoded])

@@ -5,7 +5,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from pyimagesearch.runtime.errors import UserError, one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-# the formats such a file may have; of Pillow's others some run programs (EPS), the rest are no photos
+# the formats that such a file may have; Pillow's others make no sense here, or run programs (EPS)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # Pillow warns of decompression bombs above this; decoding takes 8 bytes per pixel, 0.7 GB in all
 MAX_PIXELS = 89_478_485
@@ -78,7 +78,7 @@ def read_reduced(path, reduction: Reduction | None = None) -> tuple[np.ndarray, 
 def _read_plain_jpeg(path, reduction: Reduction | None) -> tuple[np.ndarray, Size] | None:
     """read_reduced by OpenCV, which is faster than Pillow; None unless the file is a sound JPEG in grey or sRGB."""
     try:
-        with open_photo(path, formats=["JPEG"]) as image:
+        with open_photo(path, formats=("JPEG",)) as image:
             profile = image.info.get("icc_profile")
             if image.mode not in ("L", "RGB") or (profile and _transform_to_srgb(profile, image.mode)):
                 return None
@@ -111,7 +111,7 @@ def read_thumbnail(path, side: int) -> np.ndarray:
     return np.asarray(photo)
 
 
-def open_photo(path, formats: Sequence[str] = FORMATS) -> Image.Image:
+def open_photo(path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Open a photo without decoding it; OSError for one of more than MAX_PIXELS."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a pipe would wait for a writer

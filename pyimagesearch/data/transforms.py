@@ -75,8 +75,8 @@ def eval_transform(image_size: int = config.IMAGE_SIZE, channels: int = 3) -> Sq
 
 def to_grey(images: Tensor) -> Tensor:
     """OpenCV's grey of RGB images: uint8 of shape (rows, 3, height, width) becomes (rows, 1, height, width)."""
-    weights = (0.299, 0.587, 0.114)
-    return sum(weight * images[:, c : c + 1] for c, weight in enumerate(weights)).round().to(torch.uint8)
+    red, green, blue = images.split(1, dim=1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).round().to(torch.uint8)
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -97,7 +97,8 @@ def _scale_and_shift(channels: int, width: int, device: torch.device) -> tuple[T
     mean, std = (torch.tensor(values, dtype=torch.float64) for values in (config.MEAN, config.STD))
     if channels == 1:
         mean, std = mean.mean(0, keepdim=True), std.mean(0, keepdim=True)
-    return tuple(values.float().repeat(width).to(device) for values in (1 / (255 * std), -mean / std))
+    scale, shift = (values.float().repeat(width).to(device) for values in (1 / (255 * std), -mean / std))
+    return scale, shift
 
 
 def denormalize(images: Tensor) -> np.ndarray:

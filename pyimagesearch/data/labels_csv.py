@@ -34,7 +34,7 @@ class LabelTable:
         return sum(FOLD.fullmatch(name) is not None for name in set(self.splits))
 
     @property
-    def split_names(self) -> list[str]:
+    def sides(self) -> list[str]:
         """The three splits; or with folds "fold-1", "fold-2", ... and "evaluation"."""
         return [*(f"fold-{fold + 1}" for fold in range(self.folds)), EVALUATION] if self.folds else list(config.SPLITS)
 
@@ -46,7 +46,7 @@ class LabelTable:
         held_out = splits == f"fold-{fold}"
         return np.flatnonzero(held_out if split == VALIDATION else ~held_out & (splits != EVALUATION))
 
-    def groups_in_two_splits(self) -> list[str]:
+    def parted_groups(self) -> list[str]:
         """The groups with photos in more than one split, sorted; there must be none."""
         first: dict[str, str] = {}
         photos = zip(self.groups, self.splits, strict=True)
@@ -55,8 +55,8 @@ class LabelTable:
     def counts(self) -> list[list[str]]:
         """The cells of a table with a column per split: its photos, its groups, and its photos with each label."""
         splits, groups = np.array(self.splits), np.array(self.groups)
-        masks = [splits == name for name in self.split_names]
-        rows = [["", *self.split_names], ["photos", *(str(mask.sum()) for mask in masks)]]
+        masks = [splits == name for name in self.sides]
+        rows = [["", *self.sides], ["photos", *(str(mask.sum()) for mask in masks)]]
         rows.append(["groups", *(str(len(set(groups[mask]))) for mask in masks)])
         for name, has in zip(self.labels, self.values.T, strict=True):
             rows.append([one_line(name), *(str(has[mask].sum()) for mask in masks)])
@@ -88,9 +88,9 @@ def read_label_table(folder: str | os.PathLike) -> LabelTable:
             raise UserError(f"{path}, line {line}: no split {row[2]!r}; expected {', '.join(config.SPLITS)} or fold-K")
     images, groups, splits = ([row[column] for _, row in rows] for column in range(3))
     table = LabelTable(labels, images, groups, splits, np.array([row[len(first) :] for _, row in rows], np.uint8))
-    if divided := table.groups_in_two_splits():
-        raise UserError(f"{path} has the group {divided[0]!r} in two splits; prepare the dataset again")
-    expected = table.split_names
+    if parted := table.parted_groups():
+        raise UserError(f"{path} has the group {parted[0]!r} in two splits; prepare the dataset again")
+    expected = table.sides
     if wrong := sorted(set(expected) ^ set(splits)):
         fault = "is missing" if wrong[0] in expected else "is not one of them"
         raise UserError(f"{path}: expected photos in each of {', '.join(expected)}; {wrong[0]} {fault}")

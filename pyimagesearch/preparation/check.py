@@ -219,7 +219,7 @@ def _duplicates(photos: Sequence[CheckedPhoto], facts: Sequence[Facts], names: S
 def _one_sided(table: labels_csv.LabelTable) -> Iterator[Finding]:
     """The labels that no photo of a split or fold has, or each: nothing can be measured of them there."""
     splits = np.array(table.splits)
-    for side in table.split_names:
+    for side in table.sides:
         share = table.values[splits == side].mean(axis=0)
         shares = zip(table.labels, share.tolist(), strict=True)
         if found := [f"{name!r}: {'each' if has else 'none'}" for name, has in shares if has in (0, 1)]:

@@ -240,7 +240,7 @@ def count_rows_table(source: TableSource) -> str:
     UserError : a group is on two sides
     """
     made = source.labelled()
-    if parted := made.groups_in_two_splits():
+    if parted := made.parted_groups():
         raise UserError(f"the group {parted[0]} is on two sides")
     of = "" if source.columns.group is None else f" of {one_line(source.columns.group)}"
     checked = f"checked: none of the {len(set(made.groups))} groups{of} is on two sides"

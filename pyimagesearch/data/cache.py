@@ -30,7 +30,7 @@ SPARE = 0.02  # the share of the disk that stays free
 
 
 class PhotoCache:
-    """An open cache file of `photos` photos, of which this cache gives the `rows`.
+    """An open cache file of `photos` photos, of which this dataset has the `rows`.
 
     sizes, full_sizes : int64 and int32 of shape (rows, 2), width and height of each copy and of its photo
     starts : int64 of shape (rows,), the index in `flat` of each copy's first pixel

@@ -42,7 +42,7 @@ class PhotoDataset(Dataset):
     root, names : the folder of the photos, and the path of each below it
     labels : a row per photo: int64 of shape (photos,), or float32 of 0 and 1 of shape (photos, classes)
     transform : a SquareTransform, or anything that makes a tensor of an RGB PIL image; seeded by (seed, epoch, index)
-    title : what a progress bar calls these photos
+    title : the name of these photos in a progress bar
     """
 
     def __init__(self, root, names: Sequence[str], labels: np.ndarray, classes: list[str], transform, *, seed: int = 0):
@@ -134,7 +134,7 @@ class PhotoDataset(Dataset):
 class PhotoFolder(PhotoDataset):
     """A folder of class folders, read as torchvision.datasets.ImageFolder does: classes and photos sorted by name.
 
-    Photos may lie at any depth below a class folder; `limit` keeps at most the first so many of each class.
+    Photos may lie at any depth below a class folder. `limit` keeps at most this many per class, the first by name.
     """
 
     def __init__(self, root, transform, *, seed: int = 0, limit: int | None = None):
@@ -181,8 +181,8 @@ class PhotoTable(PhotoDataset):
 
     folder : the dataset, with the table and the folder of photos
     fold : which fold is validation, counted from 1, where the table has folds
-    limit : keep at most this many photos per label, and without a label; a photo with several labels is kept while one
-        of them has fewer
+    limit : keep at most this many photos per label, and without any; a photo with several labels is kept while one of
+        them has fewer
     """
 
     def __init__(

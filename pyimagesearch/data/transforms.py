@@ -69,7 +69,7 @@ def train_transform(
 
 
 def eval_transform(image_size: int = config.IMAGE_SIZE, channels: int = 3) -> SquareTransform:
-    """torchvision's Resize((image_size, image_size)), which squeezes the whole photo; pixels differ by at most 1."""
+    """As torchvision's Resize((image_size, image_size)), which squeezes the whole photo; pixels differ by at most 1."""
     return SquareTransform(image_size, None, channels)
 
 

@@ -7,10 +7,10 @@ import measuring  # noqa: F401  puts the repository on sys.path
 import tutorial
 
 import train_distributed
-from pyimagesearch.data import transforms
+from pyimagesearch import create_dataloaders
 from pyimagesearch.runtime import errors
 
 if __name__ == "__main__":
-    transforms.train_transform = lambda size, *_, **__: tutorial.train_transforms(size)
-    transforms.eval_transform = lambda size, *_, **__: tutorial.eval_transforms(size)
+    create_dataloaders.train_transform = lambda size, *_, **__: tutorial.train_transforms(size)
+    create_dataloaders.eval_transform = lambda size, *_, **__: tutorial.eval_transforms(size)
     errors.run(train_distributed.main)

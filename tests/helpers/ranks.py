@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import torch
+from helpers.runs import NoHooks, make_run
 from torch import nn
 
 from pyimagesearch.create_dataloaders import get_dataloader
@@ -16,7 +17,7 @@ from pyimagesearch.evaluation import evaluate
 from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.models import parallel
 from pyimagesearch.models.batchnorm import prepare_batchnorm
-from pyimagesearch.models.objectives import CrossEntropy
+from pyimagesearch.models.objectives import CROSS_ENTROPY, CrossEntropy
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, run
 from pyimagesearch.training import loop
@@ -43,8 +44,8 @@ class SmallNet(nn.Module):
         return self.classifier(self.features(x).mean(dim=(2, 3)))
 
 
-def train(data: str, output: str, launch: distributed.Launch, batchnorm: str, name: str = "", **options) -> None:
-    """`name` is that of the files; `options` are train_epoch's, with `objective` as a function of the dataset."""
+def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), objective=CROSS_ENTROPY) -> None:
+    """`name` is that of the files; `flags` are train_distributed.py's."""
     name = name or batchnorm
     torch.manual_seed(0)
     train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
@@ -57,14 +58,11 @@ def train(data: str, output: str, launch: distributed.Launch, batchnorm: str, na
         model.freeze_backbone()
     model = parallel.wrap(model, launch)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    if "objective" in options:
-        options["objective"] = options["objective"](train_set)
+    run = make_run(model, loader, output, flags=flags, launch=launch, optimizer=optimizer, objective=objective)
     losses, confusion = [], []
-    for epoch in range(EPOCHS):
-        loader.batch_sampler.set_position(epoch)
-        trained = loop.train_epoch(model, loader, optimizer, scaler, launch.device, **options)
-        probabilities, sample_losses = evaluate.predict_split(model, val_loader, launch.device)
+    for run.epoch in range(EPOCHS):
+        trained = loop.train_epoch(run, loader, NoHooks())
+        probabilities, sample_losses = evaluate.predict_split(model, val_loader)
         counts = torch.zeros(len(train_set.classes), len(train_set.classes), dtype=torch.int64)
         pairs = torch.tensor(val_loader.dataset.labels), torch.from_numpy(probabilities.argmax(1))
         counts.index_put_(pairs, torch.tensor(1), accumulate=True)
@@ -83,17 +81,16 @@ def frozen_and_synchronised(data, output, launch):
     train(data, output, launch, "frozen backbone")
 
 
-def weighted(dataset) -> CrossEntropy:
-    """Weights of 1, 2 and 4 for classes 0, 1, 2: so unequal that no mean is correct by chance."""
-    return CrossEntropy(label_smoothing=0.1, class_weights=np.array([1.0, 2.0, 4.0]))
+# weights of 1, 2 and 4 for classes 0, 1, 2: so unequal that no mean is correct by chance
+WEIGHTED = CrossEntropy(label_smoothing=0.1, class_weights=np.array([1.0, 2.0, 4.0]))
 
 
 def accumulated(data, output, launch):
     """The same with as many accumulated parts as there are ranks; the last global batch has one photo."""
-    parts = distributed.world_size()
-    train(data, output, launch, "frozen", "accumulated", accumulate=parts)
-    train(data, output, launch, "frozen", "weighted", accumulate=parts, objective=weighted, clip_norm=0.5)
-    train(data, output, launch, "sync", "sync in parts", accumulate=3)
+    parts = ["--accumulate", str(distributed.world_size())]
+    train(data, output, launch, "frozen", "accumulated", flags=parts)
+    train(data, output, launch, "frozen", "weighted", flags=[*parts, "--clip-norm", "0.5"], objective=WEIGHTED)
+    train(data, output, launch, "sync", "sync in parts", flags=["--accumulate", "3"])
 
 
 def samples(data, output, launch):
@@ -123,7 +120,7 @@ def not_finite(data, output, launch):
         running.read()
     except loop.NonFiniteLoss as error:
         with distributed.failing_together():
-            raise UserError(loop.non_finite_message(error, 0, loader, output)) from None
+            raise UserError(loop.non_finite_message(error.step, 0, loader, output)) from None
 
 
 def main() -> None:

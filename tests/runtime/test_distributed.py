@@ -12,6 +12,7 @@ import torch
 from helpers.photos import REPOSITORY
 from PIL import Image
 
+pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
 GLOBAL_BATCH = 8
 
@@ -38,7 +39,7 @@ def torchrun(processes: int, *arguments) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.run(
         [*launcher, str(RANKS), *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])},
     )  # fmt: skip
 
 

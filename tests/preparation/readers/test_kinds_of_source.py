@@ -85,6 +85,7 @@ def test_class_folders_text_lists_and_the_raw_layout_give_the_same_photos_in_the
         assert placed(prepared / f"of-{kind}") == placed(prepared / "dataset"), kind
 
 
+@pytest.mark.training
 def test_class_folders_text_lists_and_the_raw_layout_give_the_same_training_run(prepared, run_script):
     histories = []
     for dataset in ("dataset", "of-raw", "of-named"):

@@ -1,6 +1,7 @@
 """Torchvision's classification networks: built for an image size and 1 or 3 channels; their head and first layer."""
 
 import difflib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ def make_backbone(name: str, image_size: int = config.IMAGE_SIZE, channels: int 
     Only some networks are built for one `image_size` (pixels); the others take any.
     """
     check_name(name)
-    settings = {}
+    settings: dict[str, Any] = {}
     if name.startswith("vit_"):  # vit_b_16 cuts an image into patches of 16 pixels
         settings = {"image_size": _multiple_of(int(name.rpartition("_")[2]), image_size, name)}
     elif name == "maxvit_t":  # windows of 7 positions on feature maps down to 1/32 of the image
@@ -62,7 +63,7 @@ def drop_auxiliary_heads(model: nn.Module) -> None:
     for name in ("aux1", "aux2", "AuxLogits"):
         if getattr(model, name, None) is not None:
             setattr(model, name, None)
-            model.aux_logits = False
+            model.aux_logits = False  # type: ignore[assignment]
 
 
 def head_name(model: nn.Module) -> str:
@@ -99,5 +100,5 @@ def _rescale_input(model: nn.Module, channels: int) -> None:
     model.register_forward_pre_hook(_rescale)
 
 
-def _rescale(model: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+def _rescale(model: Any, inputs: tuple[Tensor]) -> tuple[Tensor]:
     return (inputs[0] * model.pixel_scale + model.pixel_shift,)

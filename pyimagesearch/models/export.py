@@ -10,6 +10,7 @@ import os
 import platform
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ LARGEST = 2**31 - 2**20  # bytes: an .onnx file is one protobuf message
 
 class PixelsToProbabilities(nn.Module):
     """A classifier with normalisation before it, and softmax or sigmoid after it."""
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, model: nn.Module, card: dict):
         super().__init__()
@@ -65,7 +69,7 @@ def export_model(model: nn.Module, card: dict, path: str) -> str:
     The model computes in float32 from then on. Returns a summary: input, output, and the difference found.
     """
     check_possible(path)
-    model.amp_dtype = None
+    model.amp_dtype = None  # type: ignore[assignment]
     channels, size = card.get("channels", 3), card["image_size"]
     whole = PixelsToProbabilities(model.eval(), card)
     with warnings.catch_warnings(), torch.no_grad():
@@ -103,7 +107,7 @@ def _to_onnx(model: nn.Module, card: dict) -> tuple[bytes, Callable[[np.ndarray]
     """The ONNX file's content, a function that runs it, and the name of the runtime."""
     if (size := sum(tensor.nbytes for tensor in model.state_dict().values())) > LARGEST:
         raise UserError(f"{size:,} bytes of weights are more than an .onnx file holds; export .pt2")
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         model, _example(card), dynamo=True, dynamic_shapes=({0: "batch"},), verbose=False, input_names=["pixels"],
         output_names=["probabilities"],
     )  # fmt: skip

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pyimagesearch.data.datasets import PhotoDataset
+from pyimagesearch.runtime.distributed import failing_together
 from pyimagesearch.runtime.errors import UserError
 
 
@@ -88,19 +90,16 @@ def objective_of(card: dict) -> CrossEntropy | BinaryCrossEntropy:
 
 
 def build_objective(
-    labels: np.ndarray, classes: int, *, label_smoothing: float, balanced: bool, device: torch.device
+    dataset: PhotoDataset, *, label_smoothing: float, balanced: bool, device: torch.device
 ) -> CrossEntropy | BinaryCrossEntropy:
-    """The objective for training photos with these labels.
-
-    labels : int64 of shape (photos,), or float32 of shape (photos, classes) if a photo may have several
-    balanced : whether all classes weigh alike
-    """
-    if labels.ndim == 1:
-        weights = balanced_weights(labels, classes) if balanced else None
+    """The objective for training on `dataset`; `balanced` gives all classes the same weight."""
+    if dataset.labels.ndim == 1:
+        weights = balanced_weights(dataset.labels, len(dataset.classes)) if balanced else None
         return CrossEntropy(label_smoothing=label_smoothing, class_weights=weights, device=device)
-    if label_smoothing or balanced:
-        flag = "--label-smoothing" if label_smoothing else "--class-weights"
-        raise UserError(f"{flag} is for photos of one class each, and these may have several labels; leave it out")
+    with failing_together():
+        if label_smoothing or balanced:
+            flag = "--label-smoothing" if label_smoothing else "--class-weights"
+            raise UserError(f"{flag} is for photos of one class each, and these may have several labels; leave it out")
     return BinaryCrossEntropy()
 
 

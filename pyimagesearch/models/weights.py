@@ -8,6 +8,7 @@ import urllib.error
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Container, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,8 +111,8 @@ def _read_safetensors(path: str) -> dict[str, Tensor]:
 
 def with_versions(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """`state`, a plain dictionary, with the module versions of `model`'s state_dict. MNASNet loads none without."""
-    versioned = OrderedDict(state)
-    versioned._metadata = model.state_dict()._metadata
+    versioned: Any = OrderedDict(state)
+    versioned._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
     return versioned
 
 
@@ -161,7 +162,7 @@ def _first(texts: list[str], count: int) -> str:
 
 def _prefix(state: Iterable[str], own: Container[str]) -> str:
     """The most common prefix of those names in `state` that end with a name in `own`."""
-    prefixes = Counter()
+    prefixes: Counter[str] = Counter()
     for name in state:
         starts = [0, *(match.end() for match in re.finditer(r"\.", name))]
         prefixes.update(name[:start] for start in starts if name[start:] in own)

@@ -189,7 +189,7 @@ def all_reduce_max(*numbers: int) -> list[int]:
     return _all_reduce(torch.tensor(numbers, dtype=torch.int64), dist.ReduceOp.MAX).tolist()
 
 
-def _all_reduce(values: Tensor, operation: dist.ReduceOp) -> Tensor:
+def _all_reduce(values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
     if world_size() == 1:
         return values
     values = values.clone()
@@ -237,7 +237,7 @@ def in_step(batches: Iterable[Item]) -> Iterator[Item]:
     iterator, end = iter(batches), object()
     while True:
         with failing_together():
-            batch = next(iterator, end)
+            batch: Any = next(iterator, end)
         if batch is end:
             return
         yield batch

@@ -17,7 +17,7 @@ class UserError(Exception):
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's `main` and exit: 2 after a UserError, 130 after Ctrl-C, else what `main` returned (None is 0)."""
     for stream in (sys.stdout, sys.stderr):  # a Windows pipe cannot encode most letters of file and class names
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         status = main()
         sys.stdout.flush()

@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **settings):
         super().__init__(allow_abbrev=False, formatter_class=partial(argparse.HelpFormatter, width=100), **settings)
 
-    def parse_args(self, *arguments) -> argparse.Namespace:
+    def parse_args(self, *arguments) -> argparse.Namespace:  # type: ignore[override]
         """As argparse; an empty value, which is what a shell makes of an unset variable, is an error."""
         args = super().parse_args(*arguments)
         for action in self._actions:

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pyimagesearch.runtime import terminal
 
@@ -24,7 +24,7 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | No
     """
     workers = workers or available_cores()
     stop = Event()
-    results: list[R | None] = [None] * len(items)
+    results: list[Any] = [None] * len(items)
     waiting: SimpleQueue[range | None] = SimpleQueue()
     for start in range(0, len(items), CHUNK):
         waiting.put(range(start, min(start + CHUNK, len(items))))

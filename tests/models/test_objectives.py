@@ -1,5 +1,7 @@
 """The objectives' losses, weights and correctness agree with torch's and scikit-learn's."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -60,9 +62,12 @@ def test_correct_is_the_share_of_a_photos_labels_on_the_right_side_of_one_half()
 
 @pytest.mark.parametrize(("flags", "named"), [((0.1, False), "--label-smoothing"), ((0.0, True), "--class-weights")])
 def test_flags_for_photos_of_one_class_each_are_refused_for_several_labels(flags, named):
-    several, one = np.zeros((5, 3), np.float32), LABELS.numpy()
+    several, one = (
+        SimpleNamespace(labels=labels, classes=["a", "b", "c"])
+        for labels in (np.zeros((5, 3), np.float32), LABELS.numpy())
+    )
     settings = {"label_smoothing": flags[0], "balanced": flags[1], "device": torch.device("cpu")}
     with pytest.raises(UserError, match=f"{named} is for photos of one class each"):
-        build_objective(several, 3, **settings)
-    assert build_objective(one, 3, **settings).task == "single-label"
-    assert build_objective(several, 3, label_smoothing=0.0, balanced=False, device=None).task == "multi-label"
+        build_objective(several, **settings)
+    assert build_objective(one, **settings).task == "single-label"
+    assert build_objective(several, label_smoothing=0.0, balanced=False, device=None).task == "multi-label"

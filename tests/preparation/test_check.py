@@ -47,7 +47,7 @@ def test_a_good_dataset_is_counted_described_and_fit_to_train_on(made, checked):
         ["Red", "13", "2", "2"],
         ["total", "25", "5", "4"],
     ]
-    assert "[INFO] pixels: 8 x 9 the smallest, 40 x 40 the median, 300 x 200 the largest\n" in out
+    assert "[INFO] pixels: smallest 8 x 9, median 40 x 40, largest 300 x 200\n" in out
     assert "[INFO] kinds: 33 PNG, 1 JPEG\n" in out
     assert "[INFO] modes: 33 RGB, 1 L\n" in out
     assert out.endswith(f"verdict: {made} is fit to train on\n")
@@ -154,7 +154,7 @@ def test_of_many_the_first_few_are_shown(made, checked):
         ({"Green": 9, "Red": 12}, ["1 of 2 classes has fewer than 10 training photos\n  'Green': 9"]),
         ({"Green": 10, "Red": 99}, []),
         ({"Green": 10, "Red": 100}, ["very uneven classes: 100 training photos of 'Red', 10 of 'Green'"]),
-        ({"Green": 10}, ["one class, 'Green'"]),
+        ({"Green": 10}, ["only one class, 'Green'"]),
     ],
 )
 def test_few_photos_and_uneven_classes_are_noted_and_no_problem(photos, capsys, counts, said):
@@ -167,7 +167,7 @@ def test_few_photos_and_uneven_classes_are_noted_and_no_problem(photos, capsys, 
     assert all(f"[INFO] note: {line}" in out or line in out for line in said)
 
 
-def test_copies_in_a_class_and_files_that_training_passes_over_are_noted(made, checked):
+def test_copies_in_a_class_and_files_that_training_ignores_are_noted(made, checked):
     repeat(made)
     (made / "training" / "Red" / "phone.heic").write_text("not read")
     (made / "training" / "Red" / ".hidden").write_text("nobody looks at it")
@@ -177,7 +177,7 @@ def test_copies_in_a_class_and_files_that_training_passes_over_are_noted(made, c
     assert (
         "note: 1 photo more than once in the same class and split\n  training/Red/000.png = training/Red/other" in out
     )
-    assert "note: training has files that training passes over: 1 (photos in no class folder), 1 (.heic)\n" in out
+    assert "note: training has files that are ignored: 1 (photos outside class folders), 1 (.heic)\n" in out
 
 
 def test_quiet_leaves_the_problems_and_the_verdict(made, checked, monkeypatch):
@@ -249,7 +249,7 @@ def test_a_table_of_labels_is_counted_and_fit_to_train_on(labelled, capsys):
     assert check.check(str(labelled)) == 0
     told = capsys.readouterr().out
     assert ["wire", "2", "0", "0"] in [line.split() for line in told.splitlines()]
-    assert "note: training has no ROC AUC of 1 labels, which each photo has or none\n  'wire': each\n" in told
+    assert "note: training has no ROC AUC for a label, which all of its photos have, or none\n  'wire': all\n" in told
 
 
 def test_photos_of_a_table_that_are_gone_or_in_two_splits_or_under_other_labels_are_problems(labelled, capsys):
@@ -261,5 +261,5 @@ def test_photos_of_a_table_that_are_gone_or_in_two_splits_or_under_other_labels_
     assert check.check(str(labelled)) == 1
     told = capsys.readouterr().out
     assert "1 photo in more than one split\n  images/c.png = images/d.png" in told
-    assert "1 photo under more than one set of labels\n  images/a.png = images/b.png" in told
+    assert "1 photo with more than one set of labels\n  images/a.png = images/b.png" in told
     assert "images/gone.png: " in told

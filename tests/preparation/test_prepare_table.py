@@ -50,7 +50,7 @@ def test_the_dataset_is_the_photos_and_one_table(run, tmp_path):
     assert {side: table.splits.count(side) for side in table.sides} == {
         "training": 4, "validation": 1, "evaluation": 1,
     }  # fmt: skip
-    assert "checked: none of the 6 groups of patient is on two sides" in told
+    assert "checked: none of the 6 groups of patient is in two splits" in told
     assert [line.split() for line in told.splitlines() if line.startswith(("photos", "groups"))] == [
         ["photos", "4", "1", "1"], ["groups", "4", "1", "1"],
     ]  # fmt: skip

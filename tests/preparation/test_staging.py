@@ -162,7 +162,7 @@ def test_a_reader_that_leaves_is_told_as_such_and_the_next_run_goes_on(run, sour
     """As `head` does: what `print` raises then is not taken for the disk's."""
     with (
         pytest.raises(BrokenPipeError),
-        staged(tmp_path / "dataset", detect.read_source(source), verify=True, overwrite=False),
+        staged(tmp_path / "dataset", detect.read_folder(source), verify=True, overwrite=False),
     ):
         raise BrokenPipeError
     run()

@@ -129,7 +129,7 @@ def test_an_id_that_two_photos_have_is_rejected_with_both(read, tmp_path):
         ("id,patient,tube,tube\na,p1,0,0\n", ALL, "'tube' twice"),
         ("id,patient,tube\na,p1,0\n", Columns("id", ["tube", "tube"]), "'tube' is named twice"),
         ("id,patient,tube\na,p1,0\n", Columns("id", ["tube", "id"]), "'id' is named twice"),
-        ("id,patient,age\na,p1,61\n", ALL, r"no column of 0 and 1 alone .*age \(line 2: '61'\).*--label-columns"),
+        ("id,patient,age\na,p1,61\n", ALL, r"no column of only 0 and 1 .*age \(line 2: '61'\).*--label-columns"),
         ('id,patient,tube\na,"p1,0\n', ALL, "line 2: not CSV"),
         (b"id,patient,tube\n\xff,p1,0\n", ALL, "not UTF-8"),
     ],

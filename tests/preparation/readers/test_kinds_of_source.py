@@ -191,7 +191,7 @@ def test_a_class_that_a_broken_photo_leaves_without_one_in_a_split_is_named(tmp_
     (folder / "a" / "1.jpg").write_text("broken")
     error = runner(tmp_path, "--source", folder)(status=2).err
     assert "part of" in error and "few has no usable photo of class 'a'" in error
-    assert "1 left out (a/1.jpg: not an image); take what is left out away" in error
+    assert "1 left out (a/1.jpg: not an image); remove the files that are left out" in error
     assert os.listdir(tmp_path) == ["few"]
 
 
@@ -279,7 +279,7 @@ def test_a_dest_in_class_folders_is_refused(prepare, flowers, dest):
         (("--train-list", "nowhere.txt"), "cannot read the list nowhere.txt"),
         (("--source", "source", "--test-rate", "0"), "above 0 and at most 1"),
         (("--source", "source", "--val-rate", "nan"), "above 0 and at most 1"),
-        (("--check", "source", "--val-rate", "0.5"), "leave --val-rate out"),
+        (("--check", "source", "--val-rate", "0.5"), "leave --dest and --val-rate out"),
     ],
 )
 def test_flags_that_do_not_go_together_are_one_clear_line(source, tmp_path, arguments, said):

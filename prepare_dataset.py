@@ -37,12 +37,11 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
     from pyimagesearch.preparation.readers import class_names, numbered_files
 
     classes = config.CLASSES if classes is None else classes
-    class_names.check_classes(classes, "the list of classes")
+    class_names.check_class_names(classes, "the list of classes")
     split = numbered_files.read_split(rootDir, classes)
     holders = [copying.Holder(os.fspath(destiDir), verified=False)]
     copying.copy_split(split, destiDir, holders=holders, verify=verify, link=link, workers=workers)
-    if split.rejected:
-        print(*source.rejected_lines(split.rejected), sep="\n", file=sys.stderr)
+    source.print_first(split.rejected, sys.stderr)
     return split.rejected
 
 
@@ -50,7 +49,7 @@ def main() -> int:
     args = preparation_options()  # before the slow imports
     from pyimagesearch.preparation import check, copying, splitting, staging
     from pyimagesearch.preparation.readers import detect
-    from pyimagesearch.preparation.source import rejected_lines
+    from pyimagesearch.preparation.source import print_first
     from pyimagesearch.runtime import terminal
 
     terminal.quiet = args.quiet
@@ -85,7 +84,7 @@ def main() -> int:
     if source.rejected:
         where = one_line(os.path.join(args.dest, staging.REJECTED_LIST))
         print(f"[INFO] left out: {len(source.rejected)}, listed in {where}")
-        print(*rejected_lines(source.rejected), sep="\n")
+        print_first(source.rejected)
     print(source.table())
     if unused:
         print(f"[INFO] no split has a photo of: {', '.join(unused)}")

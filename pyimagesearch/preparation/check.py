@@ -12,8 +12,7 @@ from pyimagesearch import config
 from pyimagesearch.data import labels_csv
 from pyimagesearch.data.decoding import EXTENSIONS, open_photo, photos_below
 from pyimagesearch.preparation.copying import why_unreadable
-from pyimagesearch.preparation.readers.csv_table import label_counts
-from pyimagesearch.preparation.source import SHOWN, class_table, first_few, folders_in
+from pyimagesearch.preparation.source import SHOWN, class_table, folders_in, print_first
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.threads import in_threads
@@ -22,18 +21,14 @@ FEW = 10  # training photos of a class; fewer are noted
 UNEVEN = 10  # ratio of the largest to the smallest class in training, from which it is noted
 
 
-class ListedPhoto(NamedTuple):
-    """A photo as training finds it: its class is the folder directly below that of the split."""
+class CheckedPhoto(NamedTuple):
+    """A photo of the dataset, and what its file holds: only the `fault` if it cannot be read."""
 
     path: str
+    name: str  # in messages
     split: str
-    label: str
-
-
-class PhotoFile(NamedTuple):
-    """What the file of a photo holds; only `fault` if it cannot be read."""
-
-    fault: str | None
+    label: str  # as training takes it: the folder directly below that of the split
+    fault: str | None = None
     digest: bytes = b""
     kind: str = ""
     mode: str = ""
@@ -57,24 +52,21 @@ def check(folder: str, *, workers: int | None = None) -> int:
     table = labels_csv.read_label_table(folder) if os.path.isfile(os.path.join(folder, labels_csv.LABELS_CSV)) else None
     folders, photos = ({}, list_table(folder, table)) if table else list_dataset(folder)
     terminal.info(f"checking the {len(photos):,} photos of {one_line(folder)}...")
-    files = in_threads(inspect_photo, [photo.path for photo in photos], workers, "checking")
-    names = [one_line(os.path.relpath(photo.path, folder)) for photo in photos]
-    readable = [(photo, file) for photo, file in zip(photos, files, strict=True) if file.fault is None]
+    photos = in_threads(inspect_photo, photos, workers, "checking")
+    readable = [photo for photo in photos if photo.fault is None]
 
     classes = sorted({label for labels in folders.values() for label in labels})
-    counts = {split: Counter(photo.label for photo, _ in readable if photo.split == split) for split in config.SPLITS}
+    counts = {split: Counter(photo.label for photo in readable if photo.split == split) for split in config.SPLITS}
     if not terminal.quiet:
-        print(label_counts(table) if table else class_table(classes, counts))
-        for line in _sizes_and_kinds([file for _, file in readable]):
+        print(terminal.table(table.counts()) if table else class_table(classes, counts))
+        for line in _sizes_and_kinds(readable):
             terminal.info(line)
 
     problems = [] if table else [*_missing(folder, folders, photos, classes)]
     notes = [*_constant_labels(table)] if table else [*_uneven(counts[config.SPLITS[0]], classes)]
     notes += _ignored(folder, folders)
-    leaks, contradictions, copies = _duplicates(photos, files, names)
-    problems += _photos(
-        [f"{name}: {file.fault}" for name, file in zip(names, files, strict=True) if file.fault], "cannot be read"
-    )
+    leaks, contradictions, copies = _duplicates(readable)
+    problems += _photos([f"{photo.name}: {photo.fault}" for photo in photos if photo.fault], "cannot be read")
     problems += _photos(leaks, "in more than one split")
     problems += _photos(contradictions, "with more than one set of labels" if table else "in more than one class")
     same = "split, with the same labels" if table else "class and split"
@@ -85,7 +77,8 @@ def check(folder: str, *, workers: int | None = None) -> int:
 def _report(folder: str, problems: Sequence[Finding], notes: Sequence[Finding]) -> int:
     for kind, findings in (("note", notes), ("problem", problems)):
         for finding in findings:
-            print(f"[INFO] {kind}: {finding.line}", *first_few(finding.examples), sep="\n")
+            print(f"[INFO] {kind}: {finding.line}")
+            print_first(finding.examples)
     verdict = "fit to train on"
     if problems:
         verdict = f"not fit to train on: {len(problems)} problem{'s' * (len(problems) > 1)}"
@@ -93,14 +86,14 @@ def _report(folder: str, problems: Sequence[Finding], notes: Sequence[Finding]) 
     return 1 if problems else 0
 
 
-def list_table(folder: str, table: labels_csv.LabelTable) -> list[ListedPhoto]:
+def list_table(folder: str, table: labels_csv.LabelTable) -> list[CheckedPhoto]:
     """The photos of a table with their splits or folds; the label stands for all labels of the photo."""
-    rows = zip(table.images, table.splits, table.values.tolist(), strict=True)
-    images = os.path.join(folder, labels_csv.PHOTOS_FOLDER)
-    return [ListedPhoto(os.path.join(images, image), split, str(labels)) for image, split, labels in rows]
+    names = [os.path.join(labels_csv.PHOTOS_FOLDER, image) for image in table.images]
+    rows = zip(names, table.splits, table.values.tolist(), strict=True)
+    return [CheckedPhoto(os.path.join(folder, name), one_line(name), split, str(has)) for name, split, has in rows]
 
 
-def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[ListedPhoto]]:
+def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[CheckedPhoto]]:
     """The class folders of each split that `folder` has, and all photos."""
     splits = [name for name in config.SPLITS if os.path.isdir(os.path.join(folder, name))]
     if not splits:
@@ -113,7 +106,7 @@ def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[ListedPhoto]]:
             f"--source {folder}"
         )
     photos = [
-        ListedPhoto(path, split, label)
+        CheckedPhoto(path, one_line(os.path.relpath(path, folder)), split, label)
         for split, labels in folders.items()
         for label in labels
         for path in photos_below(os.path.join(folder, split, label))
@@ -121,30 +114,30 @@ def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[ListedPhoto]]:
     return folders, photos
 
 
-def inspect_photo(path: str) -> PhotoFile:
-    """Decode the photo at `path`; returns what its file holds."""
-    if fault := why_unreadable(path):
-        return PhotoFile(fault)
-    with open_photo(path) as image, open(path, "rb") as file:
-        digest = hashlib.blake2b(digest_size=16)
+def inspect_photo(photo: CheckedPhoto) -> CheckedPhoto:
+    """Decode the photo; returns it with what its file holds."""
+    if fault := why_unreadable(photo.path):
+        return photo._replace(fault=fault)
+    digest = hashlib.blake2b(digest_size=16)
+    with open_photo(photo.path) as image, open(photo.path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-        return PhotoFile(None, digest.digest(), image.format, image.mode, image.size)
+        return photo._replace(digest=digest.digest(), kind=image.format, mode=image.mode, size=image.size)
 
 
-def _sizes_and_kinds(files: Sequence[PhotoFile]) -> Iterator[str]:
-    if not files:
+def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
+    if not readable:
         return
-    sizes = sorted((file.size for file in files), key=lambda size: (size[0] * size[1], size))
+    sizes = sorted((photo.size for photo in readable), key=lambda size: (size[0] * size[1], size))
     smallest, median, largest = (f"{size[0]} x {size[1]}" for size in (sizes[0], sizes[len(sizes) // 2], sizes[-1]))
     yield f"pixels: smallest {smallest}, median {median}, largest {largest}"
     for name in ("kind", "mode"):
-        of_each = Counter(getattr(file, name) for file in files).most_common()
+        of_each = Counter(getattr(photo, name) for photo in readable).most_common()
         yield f"{name}s: " + ", ".join(f"{count:,} {value}" for value, count in of_each)
 
 
 def _missing(
-    folder: str, folders: dict[str, list[str]], photos: Sequence[ListedPhoto], classes: Sequence[str]
+    folder: str, folders: dict[str, list[str]], photos: Sequence[CheckedPhoto], classes: Sequence[str]
 ) -> Iterator[Finding]:
     """The splits that are missing, and the classes that a split lacks."""
     found = {(photo.split, photo.label) for photo in photos}
@@ -161,22 +154,19 @@ def _missing(
             yield Finding(f"{split} lacks {len(missing)} of {len(classes)} classes", missing)
 
 
-def _duplicates(
-    photos: Sequence[ListedPhoto], files: Sequence[PhotoFile], names: Sequence[str]
-) -> tuple[list[str], list[str], list[str]]:
+def _duplicates(readable: Sequence[CheckedPhoto]) -> tuple[list[str], list[str], list[str]]:
     """The photos with equal bytes: in several splits, else in several classes, else in one class and split."""
-    same_bytes: dict[bytes, list[int]] = {}
-    for index, file in enumerate(files):
-        if file.fault is None:
-            same_bytes.setdefault(file.digest, []).append(index)
+    same_bytes: dict[bytes, list[CheckedPhoto]] = {}
+    for photo in readable:
+        same_bytes.setdefault(photo.digest, []).append(photo)
     leaks, contradictions, copies = [], [], []
     for same in same_bytes.values():
         if len(same) == 1:
             continue
-        several_splits = len({photos[index].split for index in same}) > 1
-        several_classes = len({photos[index].label for index in same}) > 1
+        several_splits = len({photo.split for photo in same}) > 1
+        several_classes = len({photo.label for photo in same}) > 1
         found = leaks if several_splits else contradictions if several_classes else copies
-        found.append(" = ".join(names[index] for index in same[:SHOWN]) + (" = ..." if len(same) > SHOWN else ""))
+        found.append(" = ".join(photo.name for photo in same[:SHOWN]) + (" = ..." if len(same) > SHOWN else ""))
     return leaks, contradictions, copies
 
 

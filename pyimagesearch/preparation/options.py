@@ -17,21 +17,15 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     _add_source(places.add_mutually_exclusive_group())
     places.add_argument("--val-list", metavar="FILE", help="validation photos, with --train-list")
     places.add_argument("--test-list", metavar="FILE", help="evaluation photos, with --train-list")
-    places.add_argument(
-        "--root", metavar="DIR", help="folder of the paths in text lists (default: the folder of each list)"
-    )
+    places.add_argument("--root", metavar="DIR", help="folder of the paths in text lists (default: that of each list)")
     places.add_argument("--dest", metavar="DIR", default=config.BASE_PATH, help="the dataset (default %(default)s)")
-    places.add_argument(
-        "--overwrite", action="store_true", help="replace whatever is at DEST with exactly what the source holds"
-    )
+    places.add_argument("--overwrite", action="store_true", help="replace DEST with exactly what the source holds")
     _add_splits(parser.add_argument_group("splits that the source lacks"))
     _add_table(parser.add_argument_group("a CSV file as source: several labels per photo"))
     how = parser.add_argument_group("how to copy")
     how.add_argument("--strict", action="store_true", help="fail if any file is unusable, and change nothing")
     how.add_argument("--no-verify", action="store_true", help="do not decode photos: faster, but finds no broken ones")
-    how.add_argument(
-        "--link", action="store_true", help="hard links: no extra space, but editing a photo changes both names"
-    )
+    how.add_argument("--link", action="store_true", help="hard links: no extra space, but edits change both photos")
     how.add_argument("--workers", type=number(int, 1, 1024), metavar="N", help="threads (default: one per core)")
     add_quiet(how, "the table of counts and the files left out; with --check, the problems and the verdict")
     args = parser.parse_args(arguments)
@@ -54,9 +48,7 @@ def _add_source(group) -> None:
         "(its name, or its number in classes.txt); or a CSV file, see below (default %(default)s)",
     )  # fmt: skip
     group.add_argument("--train-list", metavar="FILE", help="text list of any name, instead of --source")
-    group.add_argument(
-        "--sample", action="store_true", help=f"draw the built-in sample in {config.SAMPLE_PATH} and use it as source"
-    )
+    group.add_argument("--sample", action="store_true", help=f"draw the built-in sample in {config.SAMPLE_PATH} first")
     group.add_argument(
         "--check", nargs="?", const=config.BASE_PATH, metavar="DIR",
         help="make nothing; check the dataset DIR for training: counts, sizes, broken photos, photos in two splits; "
@@ -79,12 +71,8 @@ def _add_splits(group) -> None:
 
 def _add_table(group) -> None:
     group.add_argument("--images", metavar="DIR", help="the folder of the photos")
-    group.add_argument(
-        "--id-column", metavar="NAME", help="column with each photo's path in --images, with or without suffix"
-    )
-    group.add_argument(
-        "--label-columns", nargs="+", metavar="NAME", help="columns of 0 and 1 (default: all columns of only 0 and 1)"
-    )
+    group.add_argument("--id-column", metavar="NAME", help="each photo's path in --images, with or without suffix")
+    group.add_argument("--label-columns", nargs="+", metavar="NAME", help="default: all columns of only 0 and 1")
     group.add_argument(
         "--group-column", metavar="NAME",
         help="a patient, for example: all photos of a group go to one split (default: each photo is a group)",

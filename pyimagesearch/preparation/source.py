@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from pyimagesearch import config
 from pyimagesearch.runtime import terminal
@@ -57,6 +57,9 @@ class Rejected(NamedTuple):
     path: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{one_line(self.path)}: {self.reason}"
+
 
 @dataclass
 class Split:
@@ -68,13 +71,16 @@ class Split:
     photos: list[Photo] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
 
+    def reject(self, path: str, reason: str) -> None:
+        self.rejected.append(Rejected(path, reason))
+
     @contextmanager
     def rejecting(self, path: str, prefix: str = "") -> Iterator[None]:
-        """Add `path` to the rejected files, with the reason after `prefix`, if the block raises Unusable."""
+        """Reject `path` if the block raises Unusable; `prefix` stands before the reason."""
         try:
             yield
         except Unusable as error:
-            self.rejected.append(Rejected(path, f"{prefix}{error}"))
+            self.reject(path, f"{prefix}{error}")
 
 
 @dataclass
@@ -133,10 +139,9 @@ class Source:
     def check_none_rejected(self) -> None:
         """Raise UserError if any file was rejected."""
         if rejected := self.rejected:
-            first = "; ".join(f"{path}: {reason}" for path, reason in rejected[:3])
-            more = f"; and {len(rejected) - 3} more" if len(rejected) > 3 else ""
             count = f"{len(rejected)} files" if len(rejected) > 1 else "a file"
-            raise UserError(f"{self.origin} has {count} that cannot be used, which --strict forbids: {first}{more}")
+            first = "; ".join(first_few(rejected, 3))
+            raise UserError(f"{self.origin} has {count} that cannot be used, which --strict forbids: {first}")
 
     def check_complete(self) -> list[str]:
         """Return the classes without any photo; raise UserError if a split is empty or lacks a class of another."""
@@ -179,26 +184,21 @@ def plan_flags(plan: SplitPlan | None) -> str:
     return " ".join([*rates, f"--seed {plan.seed}"])
 
 
-def count_table(corner: str, splits: Iterable[str], rows: Iterable[tuple[str, Iterable[int]]]) -> str:
-    """A table for the terminal: a column per split, and rows of a name and its counts."""
-    return terminal.table([[corner, *splits], *([one_line(name), *map(str, counts)] for name, counts in rows)])
-
-
 def class_table(classes: Iterable[str], counts: Mapping[str, Counter]) -> str:
-    """A table of the photos of each class, with totals; `counts` by split."""
-    rows = [(name, [count[name] for count in counts.values()]) for name in classes]
-    return count_table("class", counts, [*rows, ("total", [count.total() for count in counts.values()])])
+    """A table for the terminal: the photos of each class in each split, with totals; `counts` by split."""
+    rows = [[one_line(name), *(str(count[name]) for count in counts.values())] for name in classes]
+    return terminal.table([["class", *counts], *rows, ["total", *(str(count.total()) for count in counts.values())]])
 
 
-def first_few(lines: Sequence[str]) -> list[str]:
-    """The first few of `lines`, indented, and how many more there are."""
-    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    return [*(f"  {line}" for line in lines[:SHOWN]), *more]
+def first_few(items: Sequence[object], shown: int = SHOWN) -> list[str]:
+    """The first of `items` as text, and "and N more" if there are more."""
+    return [*map(str, items[:shown]), *([f"and {len(items) - shown} more"] if len(items) > shown else [])]
 
 
-def rejected_lines(rejected: Sequence[Rejected]) -> list[str]:
-    """Lines for the terminal: the first few rejected files with their reasons."""
-    return first_few([f"{one_line(path)}: {reason}" for path, reason in rejected])
+def print_first(items: Sequence[object], file: IO | None = None) -> None:
+    """Print the first few of `items`, indented, one per line."""
+    for line in first_few(items):
+        print(f"  {line}", file=file)
 
 
 def find_splits(folder: str, suffix: str = "") -> dict[str, str]:
@@ -223,31 +223,28 @@ def folders_in(folder: str) -> list[str]:
     return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def walk_photos(folder: str, suffixes: tuple[str, ...], rejected: list[Rejected] | None = None) -> Iterator[str]:
+def walk_photos(folder: str, suffixes: tuple[str, ...], split: Split | None = None) -> Iterator[str]:
     """Yield each file below `folder` that has one of `suffixes` (lower case), in any order; no file is opened.
 
-    Hidden files and folders are skipped. What a person may take for a photo, but is not yielded, goes to `rejected`.
+    Hidden files and folders are skipped. What a person may take for a photo, but is not yielded, `split` rejects.
     """
-    rejected = [] if rejected is None else rejected
-
-    def unreadable(error: OSError) -> None:
-        rejected.append(Rejected(error.filename, f"cannot be listed: {error.strerror}"))
-
-    for parent, folders, names in os.walk(folder, onerror=unreadable):
+    split = split or Split("", folder)
+    errors: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=errors.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
             path = os.path.join(parent, name)
             if name.lower().endswith((*suffixes, *OTHER_IMAGES)):
-                rejected.append(Rejected(path, "a folder, not a photo"))
+                split.reject(path, "a folder, not a photo")
             elif os.path.islink(path):
-                rejected.append(Rejected(path, "a link to a folder, which is not followed"))
-        for name in names:
-            if name.startswith("."):
-                continue
-            if name.lower().endswith(suffixes):
-                yield os.path.join(parent, name)
-            elif name.lower().endswith(OTHER_IMAGES):
-                rejected.append(Rejected(os.path.join(parent, name), not_read(suffixes)))
+                split.reject(path, "a link to a folder, which is not followed")
+        for path in (os.path.join(parent, name) for name in names if not name.startswith(".")):
+            if path.lower().endswith(suffixes):
+                yield path
+            elif path.lower().endswith(OTHER_IMAGES):
+                split.reject(path, not_read(suffixes))
+    for error in errors:
+        split.reject(error.filename, f"cannot be listed: {error.strerror}")
 
 
 def look_at(path: str, target: str, label: int) -> Photo:

@@ -12,10 +12,20 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 
 from pyimagesearch.data import labels_csv
 from pyimagesearch.preparation.copying import Holder, copy, is_at
-from pyimagesearch.preparation.source import CLASS_LIST, Photo, Rejected, Source, Split, SplitPlan, plan_flags
+from pyimagesearch.preparation.source import (
+    CLASS_LIST,
+    Photo,
+    Rejected,
+    Source,
+    Split,
+    SplitPlan,
+    first_few,
+    plan_flags,
+)
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, write_json, write_text
 
@@ -130,7 +140,9 @@ class Staging:
         """Raise UserError unless the present dataset can be updated from this source with these settings."""
         if not self.old:
             if there := sorted(list_files(self.dest)):
-                raise UserError(f"{self.named} was not made by this script and holds {_first(there)}; {ANOTHER}")
+                raise UserError(
+                    f"{self.named} was not made by this script and holds {', '.join(first_few(there, 3))}; {ANOTHER}"
+                )
             return
         if (theirs := self.old["classes"]) != (ours := self.source.classes):
             differing = next(
@@ -154,17 +166,17 @@ class Staging:
         planned = self._planned()
         there = list_files(self.dest)
         # copies of photos that are known as broken by now are no loss: a dataset made with --no-verify may have them
-        broken = {target for target in there & set(self.offered) if is_at(self.offered[target], self._at(target))}
+        offered = [(target, self.offered[target]) for target in there & set(self.offered)]
+        broken = {target for target, photo in offered if is_at(photo, os.path.join(self.named, target))}
         if foreign := sorted(there - set(planned) - OURS - broken):
-            count = f"{len(foreign)} files" if len(foreign) > 1 else "a file"
-            raise UserError(
-                f"{self.named} holds {count} that {self.source.origin} does not provide: {_first(foreign)}; {ANOTHER}"
-            )
+            count, some = f"{len(foreign)} files" if len(foreign) > 1 else "a file", ", ".join(first_few(foreign, 3))
+            raise UserError(f"{self.named} holds {count} that {self.source.origin} does not provide: {some}; {ANOTHER}")
         for target in sorted(there & set(planned)):
-            if not is_at(planned[target], self._at(target)):
-                self._check_changed(self._at(target), planned[target])
+            self._check_unchanged(os.path.join(self.named, target), planned[target])
 
-    def _check_changed(self, path: str, photo: Photo) -> None:
+    def _check_unchanged(self, path: str, photo: Photo) -> None:
+        if is_at(photo, path):
+            return
         if os.lstat(path).st_mtime_ns > photo.mtime_ns:
             raise UserError(f"{path} was changed since it was copied from {photo.path}; {ANOTHER}")
         if self.old and self.old["source"] != self.marker["source"]:
@@ -172,9 +184,6 @@ class Staging:
                 f"{self.named} was made from another source, {self.old['source']}, and its {os.path.basename(path)} "
                 f"differs from that of {self.source.folder}; {ANOTHER}"
             )
-
-    def _at(self, target: str) -> str:
-        return os.path.join(self.named, target)
 
     def _open(self) -> None:
         """Make the partial folder, or reuse that of an interrupted run with the same marker."""
@@ -211,7 +220,7 @@ class Staging:
             return False
         if list_files(self.dest) != {*planned, MARKER, *texts}:
             return False
-        return all(_read_text(os.path.join(self.dest, name)) == text for name, text in texts.items())
+        return all(Path(self.dest, name).read_bytes() == text.encode() for name, text in texts.items())
 
     def _take_over(self, target: str, photo: Photo) -> None:
         """Hard-link an unchanged photo of the old dataset into the new one, or copy it where links are impossible."""
@@ -265,11 +274,9 @@ def _plan_of(marker: Mapping) -> SplitPlan | None:
 def rejected_csv(rejected: Sequence[Rejected]) -> str:
     """The rejected files as CSV: path, relative to the source, and reason. Undecodable bytes are escaped."""
     text = io.StringIO()
-    usual = csv.writer(text, lineterminator="\n")
-    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    usual.writerow(Rejected._fields)
-    for row in rejected:  # the usual writer does not quote a lone "\r", which ends a line when it is read
-        (quoting if "\r" in row.path else usual).writerow(row)
+    # the writer does not quote a lone "\r" by itself, which ends a line when it is read
+    quoting = csv.QUOTE_ALL if any("\r" in row.path for row in rejected) else csv.QUOTE_MINIMAL
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerows([Rejected._fields, *rejected])
     return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
 
@@ -296,18 +303,6 @@ def _keep_only(folder: str, kept: set[str]) -> set[str]:
         if parent != folder and not os.listdir(parent):
             os.rmdir(parent)
     return there & kept
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _read_text(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return file.read()
-    except (OSError, ValueError):
-        return None
 
 
 def _within(path: str, folder: str) -> bool:

@@ -5,17 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pyimagesearch.data.decoding import EXTENSIONS
 from pyimagesearch.preparation.readers import numbered_files, text_lists
-from pyimagesearch.preparation.readers.class_names import check_classes
-from pyimagesearch.preparation.source import (
-    Kind,
-    Rejected,
-    Source,
-    Split,
-    find_splits,
-    folders_in,
-    look_at,
-    walk_photos,
-)  # fmt: skip
+from pyimagesearch.preparation.readers.class_names import check_class_names
+from pyimagesearch.preparation.source import Kind, Source, Split, find_splits, folders_in, look_at, walk_photos
 from pyimagesearch.runtime.errors import UserError
 
 KIND = Kind("class folders", "a folder per class, in train, val and test or without splits", "add some")
@@ -37,14 +28,14 @@ def read(folder: str) -> Source:
     named, others = _split_and_other_folders(folder)
     if others and named and not (len(named) > 1 and any(_with_photos(named.values()))):
         splits = ", ".join(sorted(map(os.path.basename, named.values())))
-        classes = ", ".join(map(os.path.basename, others[:3])) + ", ..." * (len(others) > 3)
+        classes = ", ".join(map(os.path.basename, others[:3]))
         raise UserError(
             f"{folder} holds {splits}, named like splits, beside the class folder{'s' * (len(others) > 1)} {classes}; "
             "move or rename one of them"
         )
     folders = named or {"training": folder}
     classes = sorted({os.path.basename(path) for path in _with_photos(folders.values())})
-    check_classes(classes, folder)
+    check_class_names(classes, folder)
     return Source(folder, classes, [_read_split(name, path, classes) for name, path in folders.items()], KIND)
 
 
@@ -64,10 +55,10 @@ def _read_split(name: str, folder: str, classes: Sequence[str]) -> Split:
     """List the photos in the class folders of `folder`, sorted by path; no photo is opened."""
     split = Split(name, folder)
     for parent in folders_in(folder):
-        listed = sorted(walk_photos(parent, EXTENSIONS, split.rejected))
+        listed = sorted(walk_photos(parent, EXTENSIONS, split))
         split.found += len(listed)
         if not listed:
-            split.rejected.append(Rejected(parent, "a folder without photos"))
+            split.reject(parent, "a folder without photos")
         for path in listed:
             with split.rejecting(path):
                 label = classes.index(os.path.basename(parent))
@@ -75,6 +66,6 @@ def _read_split(name: str, folder: str, classes: Sequence[str]) -> Split:
     for entry in os.scandir(folder):
         if entry.is_file() and entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith("."):
             split.found += 1
-            split.rejected.append(Rejected(entry.path, "not in a class folder"))
+            split.reject(entry.path, "not in a class folder")
     split.rejected.sort()
     return split

@@ -16,7 +16,7 @@ def read_classes(folder: str | os.PathLike) -> list[str]:
     """The class names in classes.txt of `folder`, one per line; without that file, config.CLASSES."""
     path = os.path.join(folder, CLASS_LIST)
     if not os.path.lexists(path):
-        check_classes(config.CLASSES, "config.CLASSES")
+        check_class_names(config.CLASSES, "config.CLASSES")
         return list(config.CLASSES)
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -26,11 +26,11 @@ def read_classes(folder: str | os.PathLike) -> list[str]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; expected one class name per line") from None
     names = [name for name in names if name]
-    check_classes(names, path)
+    check_class_names(names, path)
     return names
 
 
-def check_classes(names: Sequence[str], origin: str) -> None:
+def check_class_names(names: Sequence[str], origin: str) -> None:
     """Raise UserError, naming `origin`, unless each of `names` can be a class folder of its own in the dataset.
 
     "Noodles/Pasta" makes nested folders, and ImageFolder takes the top one for the class. So the top folders must
@@ -54,18 +54,17 @@ def check_classes(names: Sequence[str], origin: str) -> None:
 def fault_of_class(name: str) -> str | None:
     """Why `name` cannot be a class folder; None if it can."""
     parts = name.split("/")
-    if "\\" in name:
-        return "it has a backslash"
-    if name.startswith("/") or ntpath.splitdrive(name)[0]:
-        return "it is an absolute path"
-    if any(not part.strip() for part in parts):
-        return "a part of it is empty"
-    if any(part.startswith(".") for part in parts):
-        return "a part of it begins with a dot, as hidden folders and '..' do"
-    if any(part != part.strip() or part.endswith(".") for part in parts):
-        return "a part of it begins or ends with a blank or ends with a dot"
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        return "it has a control character"
-    if any(len(part.encode()) > NAME_LIMIT for part in parts):
-        return f"a part of it is longer than {NAME_LIMIT} bytes"
-    return None
+    faults = {
+        "it has a backslash": "\\" in name,
+        "it is an absolute path": name.startswith("/") or ntpath.splitdrive(name)[0],
+        "a part of it is empty": any(not part.strip() for part in parts),
+        "a part of it begins with a dot, as hidden folders and '..' do": any(part.startswith(".") for part in parts),
+        "a part of it begins or ends with a blank or ends with a dot": any(
+            part != part.strip() or part.endswith(".") for part in parts
+        ),
+        "it has a control character": any(unicodedata.category(character) in ("Cc", "Cs") for character in name),
+        f"a part of it is longer than {NAME_LIMIT} bytes": any(
+            len(part.encode("utf-8", "surrogatepass")) > NAME_LIMIT for part in parts
+        ),
+    }
+    return next((fault for fault, present in faults.items() if present), None)

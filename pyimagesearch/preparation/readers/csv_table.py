@@ -4,25 +4,14 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from pyimagesearch.data.decoding import EXTENSIONS
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, LabelTable, read_csv
-from pyimagesearch.preparation.source import (
-    Kind,
-    Photo,
-    Rejected,
-    Source,
-    Split,
-    Unusable,
-    count_table,
-    look_at,
-    one_place,
-    walk_photos,
-)  # fmt: skip
+from pyimagesearch.preparation.source import Kind, Source, Split, Unusable, look_at, one_place, walk_photos
 from pyimagesearch.preparation.splitting import SplitRates, assign_groups, check_rates
+from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 
 KIND = Kind(
@@ -41,15 +30,6 @@ class Columns:
     id: str
     labels: Sequence[str] | None = None  # None: all other columns of only 0 and 1
     group: str | None = None  # None: each photo is a group
-
-
-class Row(NamedTuple):
-    """A usable row: its line in the file, its photo, and what the file says of it."""
-
-    line: int
-    photo: Photo
-    group: str
-    values: list[int]
 
 
 @dataclass
@@ -81,7 +61,8 @@ class TableSource(Source):
         if parted := made.parted_groups():
             raise UserError(f"the group {parted[0]} is in two splits")
         of = "" if self.columns.group is None else f" of {one_line(self.columns.group)}"
-        return f"{label_counts(made)}\n[INFO] checked: none of the {len(set(made.groups))} groups{of} is in two splits"
+        checked = f"checked: none of the {len(set(made.groups))} groups{of} is in two splits"
+        return f"{terminal.table(made.counts())}\n[INFO] {checked}"
 
     def label_table(self) -> LabelTable:
         """The labels.csv of the dataset: the photos that are left, each with its split or fold."""
@@ -90,15 +71,6 @@ class TableSource(Source):
         values = np.array([self.rows[target][1] for target in targets], np.uint8).reshape(-1, len(self.classes))
         images = [target.replace(os.sep, "/") for target in targets]
         return LabelTable(self.classes, images, groups, assign_groups(groups, self.rates, self.table_path), values)
-
-
-def label_counts(table: LabelTable) -> str:
-    """A table of the photos, the groups, and the photos with each label, by split or fold."""
-    splits, groups = np.array(table.splits), np.array(table.groups)
-    masks = [splits == name for name in table.sides]
-    rows = [("photos", [mask.sum() for mask in masks]), ("groups", [len(set(groups[mask])) for mask in masks])]
-    labels = zip(table.labels, table.values.T, strict=True)
-    return count_table("", table.sides, [*rows, *((name, [has[mask].sum() for mask in masks]) for name, has in labels)])
 
 
 def read(path: str | os.PathLike, images: str | os.PathLike, columns: Columns, rates: SplitRates) -> TableSource:
@@ -164,26 +136,27 @@ def _add_photos(source: TableSource, header: list[str], lines: list[tuple[int, l
     for path in files:
         named.setdefault(os.path.splitext(path)[0], []).append(path)
     named |= {path: [path] for path in files}
-    rows_of: dict[str, list[Row]] = {}  # by photo
+    usable: dict[str, list[tuple]] = {}  # by photo: (line, photo, (group, values))
     for line, cells in lines:
         name = dict(zip(header, cells, strict=False)).get(source.columns.id, "")
         with split.rejecting(os.path.join(source.folder, name), f"{name_of_table}, line {line}: "):
-            row = _row(source, named, header, line, cells)
-            rows_of.setdefault(one_place(row.photo.target), []).append(row)
-    for rows in rows_of.values():
-        first, repeated, fault = rows[0], rows, f"lines {', '.join(str(row.line) for row in rows)} disagree"
-        if all(row[2:] == first[2:] for row in rows):
-            split.photos.append(first.photo)
-            source.rows[first.photo.target] = first.group, first.values
-            repeated, fault = rows[1:], f"the same as line {first.line}"
-        for row in repeated:
-            path = os.path.join(source.folder, row.photo.target)
-            split.rejected.append(Rejected(path, f"{name_of_table}, line {row.line}: {fault}"))
+            photo, content = _parse_row(source, named, header, cells)
+            usable.setdefault(one_place(photo.target), []).append((line, photo, content))
+    for rows in usable.values():
+        first_line, first, content = rows[0]
+        repeated, fault = rows, f"lines {', '.join(str(line) for line, _, _ in rows)} disagree"
+        if all(other == content for _, _, other in rows):
+            split.photos.append(first)
+            source.rows[first.target] = content
+            repeated, fault = rows[1:], f"the same as line {first_line}"
+        for line, photo, _ in repeated:
+            split.reject(os.path.join(source.folder, photo.target), f"{name_of_table}, line {line}: {fault}")
     if unnamed := len(files) - len(source.rows):
         source.notes.append(f"{unnamed} of the {len(files)} photos in {source.folder} have no usable row")
 
 
-def _row(source: TableSource, named: dict[str, list[str]], header: list[str], line: int, cells: list[str]) -> Row:
+def _parse_row(source: TableSource, named: dict[str, list[str]], header: list[str], cells: list[str]) -> tuple:
+    """The photo of a row, and (group, values)."""
     columns = source.columns
     if len(cells) != len(header):
         raise Unusable(f"{len(cells)} columns, where the header has {len(header)}")
@@ -199,4 +172,4 @@ def _row(source: TableSource, named: dict[str, list[str]], header: list[str], li
         raise Unusable(f"{' and '.join(found)} have that name" if found else "no photo of that name")
     photo = look_at(os.path.join(source.folder, found[0]), found[0], 0)
     group = photo.target if columns.group is None else row[columns.group]
-    return Row(line, photo, group, [VALUES[row[name].lower()] for name in source.classes])
+    return photo, (group, [VALUES[row[name].lower()] for name in source.classes])

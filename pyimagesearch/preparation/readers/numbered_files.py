@@ -8,17 +8,7 @@ from imutils import paths
 
 from pyimagesearch import config
 from pyimagesearch.preparation.readers.class_names import read_classes
-from pyimagesearch.preparation.source import (
-    Kind,
-    Photo,
-    Source,
-    Split,
-    Unusable,
-    find_splits,
-    look_at,
-    one_place,
-    walk_photos,
-)  # fmt: skip
+from pyimagesearch.preparation.source import Kind, Source, Split, Unusable, find_splits, look_at, one_place, walk_photos
 from pyimagesearch.runtime.errors import UserError, one_line
 
 KIND = Kind(
@@ -51,26 +41,20 @@ def read_split(folder: str | os.PathLike, classes: Sequence[str], name: str | No
     if not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder; expected one with photos named K_N.jpg in it")
     split = Split(name or os.path.basename(folder), folder)
-    listed = sorted(walk_photos(folder, paths.image_types, split.rejected))  # as paths.list_images, but not hidden ones
+    listed = sorted(walk_photos(folder, paths.image_types, split))  # as paths.list_images, but not hidden ones
     split.found = len(listed)
     taken: dict[str, str] = {}
     for path in listed:
+        name = os.path.basename(path)
         with split.rejecting(path):
-            photo = _photo(path, classes)
+            if not (match := PHOTO_NAME.fullmatch(name)):
+                raise Unusable("not named K_N.ext, K the number of its class")
+            if (label := int(match[1])) >= len(classes):
+                raise Unusable(f"there is no class {label}: the classes are 0 to {len(classes) - 1}")
+            photo = look_at(path, os.path.join(*classes[label].split("/"), name), label)
             first = taken.setdefault(one_place(photo.target), path)
             if first != path:
                 raise Unusable(f"{one_line(os.path.relpath(first, folder))} has the same name and class")
             split.photos.append(photo)
     split.rejected.sort()
     return split
-
-
-def _photo(path: str, classes: Sequence[str]) -> Photo:
-    name = os.path.basename(path)
-    match = PHOTO_NAME.fullmatch(name)
-    if not match:
-        raise Unusable("not named K_N.ext, K the number of its class")
-    label = int(match[1])
-    if label >= len(classes):
-        raise Unusable(f"there is no class {label}: the classes are 0 to {len(classes) - 1}")
-    return look_at(path, os.path.join(*classes[label].split("/"), name), label)

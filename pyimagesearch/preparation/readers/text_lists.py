@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from pyimagesearch.data.decoding import EXTENSIONS
-from pyimagesearch.preparation.readers.class_names import NAME_LIMIT, check_classes, fault_of_class, read_classes
+from pyimagesearch.preparation.readers.class_names import NAME_LIMIT, check_class_names, fault_of_class, read_classes
 from pyimagesearch.preparation.source import (
     CLASS_LIST,
     Kind,
@@ -20,7 +20,7 @@ from pyimagesearch.preparation.source import (
     look_at,
     not_read,
     one_place,
-)  # fmt: skip
+)
 from pyimagesearch.runtime.errors import UserError, one_line
 
 KIND = Kind(
@@ -150,7 +150,7 @@ def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[s
     else:
         classes = sorted({label for label in labels if not fault_of_class(label)})
         if classes:
-            check_classes(classes, folder)
+            check_class_names(classes, folder)
         known = {name: i for i, name in enumerate(classes)}
         fault = "a name that no class folder can have"
 

@@ -48,7 +48,7 @@ def _add_source(group) -> None:
         "(its name, or its number in classes.txt); or a CSV file, see below (default %(default)s)",
     )  # fmt: skip
     group.add_argument("--train-list", metavar="FILE", help="text list of any name, instead of --source")
-    group.add_argument("--sample", action="store_true", help=f"draw the built-in sample in {config.SAMPLE_PATH} first")
+    group.add_argument("--sample", action="store_true", help=f"use the built-in sample, drawn in {config.SAMPLE_PATH}")
     group.add_argument(
         "--check", nargs="?", const=config.BASE_PATH, metavar="DIR",
         help="make nothing; check the dataset DIR for training: counts, sizes, broken photos, photos in two splits; "
@@ -60,19 +60,19 @@ def _add_splits(group) -> None:
     for split, name, default in (("val", "validation", config.VAL_RATE), ("test", "evaluation", config.TEST_RATE)):
         group.add_argument(
             f"--{split}-rate", type=number(float, 0, 1, above=True), metavar="RATE",
-            help=f"share of each class's training photos that becomes {name}, drawn by file name and --seed, so that "
-            f"added photos move no other; for a CSV file the share of its groups (default {default})",
+            help=f"share of each class's training photos that becomes {name}, drawn by file name and --seed: a "
+            f"photo keeps its split when others are added; for a CSV file the share of its groups (default {default})",
         )  # fmt: skip
     group.add_argument(
         "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
-        help="of the splits, and of the sample (default %(default)s)",
+        help="for drawn splits and the sample (default %(default)s)",
     )  # fmt: skip
 
 
 def _add_table(group) -> None:
     group.add_argument("--images", metavar="DIR", help="the folder of the photos")
     group.add_argument("--id-column", metavar="NAME", help="each photo's path in --images, with or without suffix")
-    group.add_argument("--label-columns", nargs="+", metavar="NAME", help="default: all columns of only 0 and 1")
+    group.add_argument("--label-columns", nargs="+", metavar="NAME", help="columns of 0 and 1 (default: all)")
     group.add_argument(
         "--group-column", metavar="NAME",
         help="a patient, for example: all photos of a group go to one split (default: each photo is a group)",

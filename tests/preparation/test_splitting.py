@@ -1,4 +1,4 @@
-"""Splits that a source lacks: what they hold, what stays where it is when photos come, and what is refused."""
+"""Splits that a source lacks: what they hold, what keeps its split when photos are added, what is refused."""
 
 import os
 import random
@@ -42,7 +42,7 @@ def test_the_numbers_are_the_same_on_every_machine():
     assert splitting.hash_to_unit("Rice/0.jpg", 1) == 0.36070363563459606
 
 
-def test_every_split_has_a_photo_and_none_changes_its_split_when_others_come():
+def test_every_split_has_a_photo_and_none_changes_its_split_when_others_are_added():
     chance = random.Random(0)
     for _ in range(300):
         few, more, seed = chance.randint(3, 12), chance.randint(0, 30), chance.randrange(2**31)
@@ -53,7 +53,7 @@ def test_every_split_has_a_photo_and_none_changes_its_split_when_others_come():
         assert first.items() <= then.items()
 
 
-def test_what_was_moved_is_all_that_need_be_noted(tmp_path):
+def test_recording_the_moved_photos_is_enough(tmp_path):
     draw_photos(tmp_path / "source", *names(3))
     drawn = read(tmp_path)
     assert drawn.plan.moved  # three photos do not fall into three splits by themselves
@@ -72,7 +72,7 @@ def read(tmp_path, former=None, rates=RATES, seed=2):
 
 
 @pytest.mark.parametrize(("rates", "seed"), [(RATES, 1), ({"validation": 0.2}, 2), ({**RATES, "validation": 0.3}, 2)])
-def test_a_draw_with_other_rates_or_another_seed_has_no_say(tmp_path, rates, seed):
+def test_a_plan_with_other_rates_or_another_seed_has_no_effect(tmp_path, rates, seed):
     draw_photos(tmp_path / "source", *names(30))
     assert read(tmp_path, SplitPlan(rates, seed, dict.fromkeys(names(30), "evaluation"))) == read(tmp_path)
 

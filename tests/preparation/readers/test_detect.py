@@ -1,4 +1,4 @@
-"""Sources of all kinds are told apart, and what they lack is named."""
+"""The kind of a source is detected, and missing photos are reported."""
 
 import pytest
 from helpers.sources import draw
@@ -31,7 +31,7 @@ LIST = {"train.txt": "images/a.jpg 0\n"}
         (("images/a.jpg",), {"Train.TXT": "images/a.jpg 0", "TEST.txt": ""}, "text lists", ("training", "evaluation")),
     ],
 )
-def test_the_kind_of_a_source_is_seen_from_what_lies_in_it(tmp_path, names, lists, kind, splits):
+def test_the_kind_of_a_source_is_detected_from_its_files(tmp_path, names, lists, kind, splits):
     draw(tmp_path, *names)
     for name, text in lists.items():
         (tmp_path / name).write_text(text)
@@ -72,7 +72,7 @@ def test_a_root_for_other_sources_than_text_lists_is_refused(source):
         detect.read_folder(source, root="photos")
 
 
-def test_a_missing_source_is_told_where_to_get_it(tmp_path):
+def test_the_error_for_a_missing_source_says_where_to_get_it(tmp_path):
     with pytest.raises(UserError) as error:
         detect.read_folder(tmp_path / "Food-11")
     for part in ("mmspg.epfl.ch", "food11-image-dataset", "training|validation|evaluation/K_N.jpg", "--sample"):
@@ -94,7 +94,7 @@ def test_a_class_that_one_split_lacks_is_named_with_the_split(source, split):
         detect.read_folder(source).check_complete()
 
 
-def test_a_class_that_no_split_has_is_allowed_and_told(source):
+def test_a_class_that_no_split_has_is_allowed_and_returned(source):
     for path in source.glob("*/1_*"):
         path.unlink()
     assert detect.read_folder(source).check_complete() == ["Rice"]

@@ -30,7 +30,7 @@ class CheckedPhoto(NamedTuple):
     label: str  # as training takes it: the folder directly below that of the split
     fault: str | None = None
     digest: bytes = b""
-    kind: str = ""
+    kind: str | None = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)  # pixels: width, height, as stored
 
@@ -159,7 +159,9 @@ def _duplicates(readable: Sequence[CheckedPhoto]) -> tuple[list[str], list[str],
     same_bytes: dict[bytes, list[CheckedPhoto]] = {}
     for photo in readable:
         same_bytes.setdefault(photo.digest, []).append(photo)
-    leaks, contradictions, copies = [], [], []
+    leaks: list[str] = []
+    contradictions: list[str] = []
+    copies: list[str] = []
     for same in same_bytes.values():
         if len(same) == 1:
             continue

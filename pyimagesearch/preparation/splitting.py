@@ -47,8 +47,8 @@ def draw_missing(
     check_rates(missing)
 
     training, plan = splits["training"], SplitPlan(missing, seed, {})
-    same = former is not None and (former.rates, former.seed) == (missing, seed)
-    split_of = _assign_classes(source, training, plan, former.moved if same else {})
+    moved = former.moved if former and (former.rates, former.seed) == (missing, seed) else {}
+    split_of = _assign_classes(source, training, plan, moved)
     for name in missing:
         photos = [photo for photo in training.photos if split_of[_key(photo)] == name]
         splits[name] = Split(name, training.folder, len(photos), photos)
@@ -76,7 +76,7 @@ def _assign_classes(source: Source, training: Split, plan: SplitPlan, moved: Map
             f"class {source.classes[few[0]]!r} in {training.folder} has {count} usable photo{'s' * (count > 1)}, too "
             f"few for {needed} splits{more}; {source.kind.advice}, or remove the class"
         )
-    split_of = {}
+    split_of: dict[str, str] = {}
     for of_class in keys.values():
         split_of |= assign_photos(of_class, plan.rates, plan.seed, moved)
     drawn = {key: _split_at(hash_to_unit(key, plan.seed), plan.rates) for key in split_of}
@@ -153,20 +153,20 @@ def assign_groups(groups: Sequence[str], rates: SplitRates, origin: str) -> list
     """
     from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
-    groups = np.array(groups)
-    count, others = len(np.unique(groups)), rates.folds or 2  # besides evaluation
+    group_of = np.array(groups)
+    count, others = len(set(groups)), rates.folds or 2  # besides evaluation
     if count <= others:
         raise UserError(
             f"{origin} has usable photos of {count} groups; expected at least {others + 1}, one for each split or fold"
         )
     names, rest = np.full(len(groups), "training", object), np.arange(len(groups))
     for name, share in rates.shares.items():
-        most = len(np.unique(groups[rest])) - others
+        most = len(np.unique(group_of[rest])) - others
         draw = GroupShuffleSplit(1, test_size=min(max(1, round(share * count)), most), random_state=rates.seed)
-        stay, go = next(draw.split(rest, groups=groups[rest]))
+        stay, go = next(draw.split(rest, groups=group_of[rest]))
         names[rest[go]] = name
         rest, others = rest[stay], others - 1
     if rates.folds:
-        for fold, (_, held_out) in enumerate(GroupKFold(rates.folds).split(rest, groups=groups[rest])):
+        for fold, (_, held_out) in enumerate(GroupKFold(rates.folds).split(rest, groups=group_of[rest])):
             names[rest[held_out]] = f"fold-{fold + 1}"
     return names.tolist()

@@ -150,10 +150,10 @@ class Staging:
                 f"{len(theirs)} there, {len(ours)} here",
             )
             raise UserError(f"{self.named} was made with other classes ({differing}); {ANOTHER}")
-        if (theirs := plan_flags(_plan_of(self.old))) != (ours := plan_flags(self.source.plan)):
+        if (old_flags := plan_flags(_plan_of(self.old))) != (flags := plan_flags(self.source.plan)):
             raise UserError(
-                f"{self.named} was made with {theirs}, and photos would change their split with {ours}; give the same "
-                f"flags, {ANOTHER}"
+                f"{self.named} was made with {old_flags}, and photos would change their split with {flags}; give the "
+                f"same flags, {ANOTHER}"
             )
         for name, ours in self.source.settings.items():
             if (theirs := self.old.get(name)) != ours:
@@ -274,9 +274,9 @@ def _plan_of(marker: Mapping) -> SplitPlan | None:
 def rejected_csv(rejected: Sequence[Rejected]) -> str:
     """The rejected files as CSV: path, relative to the source, and reason. Undecodable bytes are escaped."""
     text = io.StringIO()
-    # the writer does not quote a lone "\r" by itself, which ends a line when it is read
-    quoting = csv.QUOTE_ALL if any("\r" in row.path for row in rejected) else csv.QUOTE_MINIMAL
-    csv.writer(text, lineterminator="\n", quoting=quoting).writerows([Rejected._fields, *rejected])
+    returns = any("\r" in row.path for row in rejected)  # not quoted by default, though they end a line when it is read
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    writer.writerows([Rejected._fields, *rejected])
     return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
 

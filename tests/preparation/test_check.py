@@ -230,7 +230,7 @@ def test_flags_that_make_a_dataset_are_refused_with_check(flags, capsys):
     assert flags[0] in capsys.readouterr().err
 
 
-# --- several labels per photo ------------------------------------------------------------------------------------------
+# --- several labels per photo -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ def read(folder: str) -> Source:
     named, others = _split_and_other_folders(folder)
     if others and named and not (len(named) > 1 and any(_with_photos(named.values()))):
         splits = ", ".join(sorted(map(os.path.basename, named.values())))
-        classes = ", ".join(map(os.path.basename, others[:3]))
+        some = ", ".join(map(os.path.basename, others[:3]))
         raise UserError(
-            f"{folder} holds {splits}, named like splits, beside the class folder{'s' * (len(others) > 1)} {classes}; "
+            f"{folder} holds {splits}, named like splits, beside the class folder{'s' * (len(others) > 1)} {some}; "
             "move or rename one of them"
         )
     folders = named or {"training": folder}

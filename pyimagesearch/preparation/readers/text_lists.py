@@ -118,7 +118,7 @@ def _parse(text: str) -> tuple[str, str]:
     label = match["label"].rstrip(", \t") if match else ""
     if len(label) > 1 and label[0] == label[-1] and label[0] in "\"'":
         label = label[1:-1].strip()
-    if not label or label.strip("\"'").lower().endswith(EXTENSIONS):
+    if not match or not label or label.strip("\"'").lower().endswith(EXTENSIONS):
         raise Unusable(f"no class after the path: {one_line(text)}")
     quoted = (match["double"] or "").replace('""', '"') or match["single"]
     path = quoted or match["photo"] or match["other"] or ""

@@ -218,9 +218,9 @@ class Staging:
     def _is_up_to_date(self, planned: Mapping[str, Photo], texts: Mapping[str, str]) -> bool:
         if not self.old or (self.marker["verified"] and not self.old["verified"]):
             return False
-        if list_files(self.dest) != {*planned, MARKER, *texts}:
-            return False
-        return all(Path(self.dest, name).read_bytes() == text.encode() for name, text in texts.items())
+        return list_files(self.dest) == {*planned, MARKER, *texts} and all(
+            Path(self.dest, name).read_bytes() == text.encode() for name, text in texts.items()
+        )
 
     def _take_over(self, target: str, photo: Photo) -> None:
         """Hard-link an unchanged photo of the old dataset into the new one, or copy it where links are impossible."""
@@ -308,9 +308,5 @@ def _keep_only(folder: str, kept: set[str]) -> set[str]:
 def _within(path: str, folder: str) -> bool:
     """Whether `path`, which need not exist, is `folder` or lies in it, through any links and spellings."""
     path = os.path.realpath(path)
-    while True:
-        if os.path.exists(path) and os.path.exists(folder) and os.path.samefile(path, folder):
-            return True
-        if (parent := os.path.dirname(path)) == path:
-            return False
-        path = parent
+    above = [path, *map(str, Path(path).parents)] if os.path.exists(folder) else []
+    return any(os.path.samefile(parent, folder) for parent in above if os.path.exists(parent))

@@ -1,6 +1,5 @@
-"""TODO evaluation.evaluate"""
+"""A whole split: the prediction for each of its photos, and the totals of loss and accuracy."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,14 +8,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from pyimagesearch.data.transforms import to_device
+from pyimagesearch.evaluation.metrics import macro_auc
 from pyimagesearch.models import parallel
 from pyimagesearch.models.objectives import CROSS_ENTROPY
 from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime.terminal import make_bar
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over the photos of all ranks: loss, how right the answers were (see objectives), and 1; and their AUC."""
+    """Sums over the photos of all ranks: their losses, how correct each prediction is (0 to 1), and their number.
+
+    auc : the macro ROC AUC where photos may have several labels
+    """
 
     loss: float
     correct: float
@@ -31,67 +35,43 @@ class Totals:
     def accuracy(self) -> float:
         return self.correct / max(self.count, 1)
 
-    def describe(self, split: str) -> str:
-        """The line that is printed of an epoch."""
+    def summary(self, split: str) -> str:
+        """The line that is printed after an epoch."""
         auc = "" if self.auc is None else f", {split} ROC AUC: {self.auc:.4f}"
         return f"{split} loss: {self.mean_loss:.6f}, {split} accuracy: {self.accuracy:.4f}{auc}"
 
 
 @torch.inference_mode()
-def predict_split(
-    model: nn.Module,
-    loader: DataLoader,
-    device: torch.device,
-    after_batch: Callable[[int], None] = lambda rows: None,
-    objective=CROSS_ENTROPY,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The model's answer for every photo of `loader`'s dataset, on every rank, and the same for any number of ranks.
+def predict_split(model: nn.Module, loader: DataLoader, objective=CROSS_ENTROPY) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities, float32 (photos, classes), and losses, float64 (photos,), of all photos of `loader`'s dataset.
 
-    Parameters
-    ----------
-    loader : without shuffling; its sampler says which photos are this rank's
-    after_batch : called with the number of rows that all ranks have just done, as rank 0 counts them
-    objective : what was learned, see objectives
+    Both are in the order of the dataset, complete on every rank, and the same for any number of ranks.
 
-    Returns
-    -------
-    probabilities : float32 of shape (photos, classes), in the order of the dataset
-    losses : float64 of shape (photos,), each photo's loss by objective.losses
-
-    Raises
-    ------
-    UserError : a photo of this rank cannot be read; the other ranks raise SystemExit
+    loader : not shuffled; its sampler deals whole batches to the ranks
     """
     model = parallel.for_evaluation(model)
     model.eval()
+    device = next(model.parameters()).device
     probabilities, losses = [], []
-    with distributed.failing_together():
+    with make_bar(loader.dataset.title, len(loader.dataset)) as bar, distributed.failing_together():
         for (images, labels), rows in zip(loader, loader.batch_sampler.turns, strict=False):
             images, labels = to_device(images, labels, device)
             logits = model(images).float()
             probabilities.append(objective.probabilities(logits))
             losses.append(objective.losses(logits, labels).double())
-            after_batch(rows)
-    indices = np.array(loader.batch_sampler.indices, np.int64)
-    here = indices, *(torch.cat(parts).cpu().numpy() if parts else None for parts in (probabilities, losses))
-    return _in_order(distributed.gather_objects(here), len(loader.dataset))
+            bar.update(rows)
+    mine = [torch.cat(parts).cpu().numpy() for parts in (probabilities, losses) if parts]  # a rank may have no batch
+    mine.insert(0, np.array(loader.batch_sampler.indices, np.int64))
+    everyones = [part for part in distributed.gather_objects(mine) if len(part[0])]
+    indices, probabilities, losses = (np.concatenate(parts) for parts in zip(*everyones, strict=True))
+    order = indices.argsort()
+    return probabilities[order], losses[order]
 
 
-def _in_order(parts: list, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every rank's (indices, probabilities, losses) as two arrays in the order of the dataset."""
-    parts = [part for part in parts if len(part[0])]
-    probabilities = np.empty((count, parts[0][1].shape[1]), np.float32)
-    losses = np.empty(count, np.float64)
-    for indices, some_probabilities, some_losses in parts:
-        probabilities[indices], losses[indices] = some_probabilities, some_losses
-    return probabilities, losses
-
-
-def evaluate(
-    model: nn.Module, loader: DataLoader, device: torch.device, after_batch=lambda rows: None, objective=CROSS_ENTROPY
-) -> Totals:
-    """Loss, right predictions and AUC over `loader`'s dataset; see predict."""
-    probabilities, losses = predict_split(model, loader, device, after_batch, objective)
+def evaluate(model: nn.Module, loader: DataLoader, objective=CROSS_ENTROPY) -> Totals:
+    """The totals over `loader`'s dataset, the same on every rank; see predict_split."""
+    probabilities, losses = predict_split(model, loader, objective)
     labels = loader.dataset.labels
-    right = objective.right(torch.from_numpy(probabilities), torch.from_numpy(labels))
-    return Totals(float(losses.sum()), float(right.sum()), len(losses), objective.auc(probabilities, labels))
+    correct = objective.correct(torch.from_numpy(probabilities), torch.from_numpy(labels))
+    auc = macro_auc(labels, probabilities) if labels.ndim > 1 else None
+    return Totals(float(losses.sum()), float(correct.sum()), len(losses), auc)

@@ -1,4 +1,4 @@
-"""TODO evaluation.options"""
+"""The flags of distributed_inference.py."""
 
 import argparse
 import sys
@@ -8,8 +8,8 @@ from pyimagesearch.runtime.flags import Parser, add_amp, add_places, add_quiet, 
 
 
 def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The flags of distributed_inference.py."""
-    parser = Parser(description="Show what the trained classifier says of photos, a few of the test split or others.")
+    """The flags as they were given, with defaults for the others."""
+    parser = Parser(description="Predict with the trained classifier: a few photos of the test split, or others.")
     what = parser.add_argument_group("what").add_mutually_exclusive_group()
     what.add_argument("--images", nargs="+", metavar="PATH", help="photos of your own, and folders of them")
     what.add_argument(
@@ -18,25 +18,23 @@ def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     what.add_argument(
         "--export", metavar="FILE",
-        help="no photos: write the model to FILE, .onnx or .pt2 (torch.export), pixels in and probabilities out, for "
-        "programs without this one",
+        help="no photos: write the model, from pixels to probabilities, to FILE (.onnx, or .pt2 of torch.export) for "
+        "other programs",
     )  # fmt: skip
     places = parser.add_argument_group("places")
     add_places(places)
-    places.add_argument("--csv", metavar="FILE", help="write the predictions there too, one row a photo")
+    places.add_argument("--csv", metavar="FILE", help="also write the predictions there, one row per photo")
     how = parser.add_argument_group("how many")
-    how.add_argument("--top-k", type=number(int, 1), metavar="K", help="name the K likeliest classes (default 1)")
+    how.add_argument("--top-k", type=number(int, 1), metavar="K", help="name the K most probable classes (default 1)")
     how.add_argument(
         "--pages", type=_pages, metavar="N|all",
-        help="pictures to draw of --images at most, each of 25 photos; 0 for none (default 4)",
+        help="draw at most N pictures of --images, each of 25 photos; 0 for none (default 4)",
     )  # fmt: skip
     how.add_argument(
         "--count", type=number(int, 1, 100), metavar="N",
-        help=f"photos of the test split to show (default {config.PRED_BATCH_SIZE} a device)",
+        help=f"how many photos of the test split to show (default {config.PRED_BATCH_SIZE} per device)",
     )  # fmt: skip
-    how.add_argument(
-        "--seed", type=number(int, 0, 2**31 - 1), metavar="N", help="which of them (default: others each time)"
-    )
+    how.add_argument("--seed", type=number(int, 0, 2**31 - 1), metavar="N", help="which of them (default: random)")
     devices = parser.add_argument_group("devices and processes")
     add_workers(devices)
     add_amp(devices)
@@ -53,7 +51,7 @@ def _pages(text: str) -> int:
 
 
 def _refuse_idle(parser: Parser, args: argparse.Namespace) -> None:
-    """Complain of a flag that would do nothing beside --images, --on, --export, or without any of them."""
+    """Refuse a flag that would do nothing with --images, --on, --export, or without any of them."""
     given = next((name for name in ("images", "on", "export") if getattr(args, name) is not None), None)
     useful = {
         "csv": ("images", "on"), "top_k": ("images", "on"), "pages": ("images",), "count": (None,), "seed": (None,),

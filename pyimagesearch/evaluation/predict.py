@@ -1,19 +1,19 @@
-"""What the trained model says of photos, shared out to the ranks: of any, or of a whole split with its truths."""
+"""Predictions of the trained model: for any photos, for a whole split, for a random batch of the test split."""
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from pyimagesearch import config
 from pyimagesearch.create_dataloaders import PhotoLoader, WholeBatchSampler, begin_worker, get_dataloader
-from pyimagesearch.data.datasets import NO_LABEL, SEPARATOR, Key, PhotoDataset
+from pyimagesearch.data.datasets import NO_LABEL, SEPARATOR, Key, PhotoDataset, open_split, truths_of
 from pyimagesearch.data.decoding import describe_fault, photos_below, read_pixels
 from pyimagesearch.data.transforms import SquareTransform, to_device
 from pyimagesearch.food_classifier import amp_dtype, load_classifier
@@ -23,14 +23,15 @@ from pyimagesearch.models.objectives import objective_of
 from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError
 
-NOT_FINITE = "the model's answer is not a finite number; try --amp off"
-BATCH = 32  # photos; as many workers read as there are batches, so a few hundred photos must be several
+NOT_FINITE = "the model's output is not a finite number; try --amp off"
+Paths = Sequence[str | os.PathLike]
+BATCH = 32  # photos; there are at most as many workers as batches, so a few hundred photos must make several
 
 
 class Prediction(NamedTuple):
-    """What is said of one photo: the likeliest classes, best first, with their probabilities; or why nothing is.
+    """The most probable classes of one photo with their probabilities, best first; or the error that prevented it.
 
-    Where photos may have several labels: those that this one is said to have, in the model's order, with theirs, and
+    Where photos may have several labels: the predicted labels and their probabilities in the model's order, and
     `probabilities` of all labels.
     """
 
@@ -42,95 +43,64 @@ class Prediction(NamedTuple):
 
     @property
     def prediction(self) -> str:
-        """The likeliest class, "" where there is none."""
+        """The most probable class, "" if there is none."""
         return self.classes[0] if self.classes else ""
 
     @property
     def confidence(self) -> float:
-        """The probability of the likeliest class, NaN where there is none."""
+        """The probability of the most probable class, NaN if there is none."""
         return self.confidences[0] if self.confidences else math.nan
 
     @property
-    def said(self) -> str:
-        """All of it, for a person."""
+    def text(self) -> str:
+        """The classes with their probabilities, or the error, as one phrase."""
         pairs = zip(self.classes, self.confidences, strict=True)
         return self.error or SEPARATOR.join(f"{name} ({share:.1%})" for name, share in pairs) or NO_LABEL
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model where it computes.
-
-    model : in evaluation mode, on `device`; several GPUs of one process share it by nn.DataParallel
-    facts : what the .json beside it says, see run.read_facts
-    """
+    """A trained model in evaluation mode on `device`, and its model card."""
 
     model: nn.Module
-    facts: dict
+    card: dict
     device: torch.device
 
 
 def load_trained(output: str, launch: distributed.Launch, amp: str = "auto") -> Trained:
     """The trained model in the folder `output`, on every rank. Nothing is downloaded.
 
-    amp : see food_classifier.amp_dtype; "auto" is what the model was trained in, where the device has it
-
-    Raises
-    ------
-    UserError : there is no trained model, it is damaged, or `amp` does not go with the device
+    amp : as amp_dtype's choice; "auto" is the precision of training, if the device has it
     """
     with distributed.failing_together():
-        facts = read_model_card(output)
-        model = load_classifier(model_path(output), facts)
+        card = read_model_card(output)
+        model = load_classifier(model_path(output), card)
         if amp == "auto":
-            amp = amp_of_training(facts, launch.device)
+            amp = amp_of_training(card, launch.device)
         model.amp_dtype = amp_dtype(amp, launch.device)
     model = model.to(launch.device, memory_format=torch.channels_last)
-    return Trained(parallel.wrap_for_inference(model, launch).eval(), facts, launch.device)
-
-
-# --- any photos ------------------------------------------------------------------------------------------------------
+    return Trained(parallel.wrap_for_inference(model, launch).eval(), card, launch.device)
 
 
 def predict(
-    paths: Sequence[str | os.PathLike],
-    output: str = config.OUTPUT_PATH,
-    *,
-    top_k: int = 1,
-    batch: int = BATCH,
-    workers: int = 0,
+    paths: Paths, output: str = config.OUTPUT_PATH, *, top_k: int = 1, batch: int = BATCH, workers: int = 0
 ) -> list[Prediction]:
-    """What the trained model in the folder `output` says of photos: the same as distributed_inference.py.
+    """What distributed_inference.py predicts, for use in Python: one Prediction per photo, in the order of list_photos.
 
-    Parameters
-    ----------
-    paths : photos, and folders of them
-    top_k : how many classes to name for each photo, best first
-    batch, workers : photos in a batch, and processes that read them; under torchrun, for each rank
-
-    Returns
-    -------
-    one Prediction a photo, in the order of list_photos; of one that cannot be read, with its error
-
-    Raises
-    ------
-    UserError : no such path, no photo, no trained model, or a model of fewer than `top_k` classes
+    paths : photos, and folders of them; output : the folder of the trained model
+    top_k : how many classes to name for each photo
+    batch, workers : photos per batch, and processes that read them; under torchrun for each rank
     """
     with distributed.started() as launch:
         trained = load_trained(output, launch)
         with distributed.failing_together():
-            check_top_k(top_k, trained.facts)
+            check_top_k(top_k, trained.card)
             photos = list_photos([paths] if isinstance(paths, (str, os.PathLike)) else paths)
         return predict_photos(trained, photos, top_k=top_k, batch=batch, workers=workers)
 
 
-def list_photos(named: Sequence[str | os.PathLike]) -> list[str]:
-    """The photos that a person named: files as they are, and of folders all photos below, sorted, in the order named.
-
-    Raises
-    ------
-    UserError : a path does not exist, or there is no photo at all
-    """
+def list_photos(named: Paths) -> list[str]:
+    """The files in `named` as they are, and all photos below its folders, sorted; in the order of `named`."""
     photos = []
     named = [os.fspath(path) for path in named]
     for path in named:
@@ -142,17 +112,17 @@ def list_photos(named: Sequence[str | os.PathLike]) -> list[str]:
     return photos
 
 
-def check_top_k(top_k: int, facts: dict) -> None:
-    """Raise UserError where the model has fewer classes than are asked for, or says of each which photos have it."""
-    if top_k > 1 and thresholds_of(facts):
-        raise UserError("--top-k goes with one class a photo, and this model tells all labels of each; leave it out")
-    classes = len(facts["classes"])
+def check_top_k(top_k: int, card: dict) -> None:
+    """Raise UserError if the model cannot name so many classes, or predicts several labels per photo."""
+    if top_k > 1 and thresholds_of(card):
+        raise UserError("--top-k is for one class per photo, and this model predicts several labels; leave it out")
+    classes = len(card["classes"])
     if not 1 <= top_k <= classes:
         raise UserError(f"cannot name the {top_k} likeliest classes: the model knows {classes}; ask for 1 to {classes}")
 
 
 class PhotoList(Dataset):
-    """Photos by their paths. An item is (what `transform` makes of it, "") or, of a broken one, (blank, the reason)."""
+    """Photos by their paths. An item is (transformed photo, ""), or (blank, the reason) if it cannot be read."""
 
     def __init__(self, paths: Sequence[str], transform: SquareTransform):
         self.paths, self.transform = paths, transform
@@ -160,119 +130,76 @@ class PhotoList(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, str]:
+    def __getitem__(self, key: Key) -> tuple[Tensor, str]:
         try:
             return self.transform(read_pixels(self.paths[key.index])), ""
-        except Exception as error:  # Pillow's readers of broken files raise nearly anything
+        except Exception as error:  # Pillow's readers raise nearly anything for broken files
             return self.transform(np.zeros((1, 1, 3), np.uint8)), describe_fault(error)
 
 
 def predict_photos(
-    trained: Trained,
-    paths: Sequence[str],
-    *,
-    top_k: int = 1,
-    batch: int = BATCH,
-    workers: int = 0,
-    after_batch: Callable[[int], None] = lambda rows: None,
+    trained: Trained, paths: Sequence[str], *, top_k: int = 1, batch: int = BATCH, workers: int = 0, bar=None
 ) -> list[Prediction]:
-    """The model's answer for each photo, in the order of `paths`, on every rank and the same for any number of ranks.
+    """One Prediction per photo, in the order of `paths`, on every rank and the same for any number of ranks.
 
-    Parameters
-    ----------
-    top_k : up to the number of classes
-    batch, workers : photos in a batch, and processes that read them, for each rank
-    after_batch : called with the number of rows that all ranks have just done, as rank 0 counts them
+    batch, workers : see predict; bar : a progress bar, see terminal.make_bar
     """
-    dataset = PhotoList(paths, transform_of(trained.facts))
+    dataset = PhotoList(paths, transform_of(trained.card))
     sampler = WholeBatchSampler(len(dataset), batch)
     loader = PhotoLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=min(workers, len(sampler)),
-        worker_init_fn=begin_worker,
+        dataset, batch_sampler=sampler, num_workers=min(workers, len(sampler)), worker_init_fn=begin_worker,
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
-    )
-    answers = []
+    )  # fmt: skip
+    mine = []
     for (images, faults), indices, rows in zip(loader, sampler.batches, sampler.turns, strict=False):
-        said = predict_batch(trained, [paths[index] for index in indices], images, top_k)
-        answers += [
-            Prediction(one.path, error=fault) if fault else one for one, fault in zip(said, faults, strict=True)
-        ]
-        after_batch(rows)
-    everywhere: list[Prediction] = [None] * len(paths)
-    for indices, some in distributed.gather_objects((sampler.indices, answers)):
-        for index, one in zip(indices, some, strict=True):
-            everywhere[index] = one
-    return everywhere
+        predicted = predict_batch(trained, [paths[index] for index in indices], images, top_k)
+        pairs = zip(predicted, faults, strict=True)
+        mine += [Prediction(one.path, error=fault) if fault else one for one, fault in pairs]
+        if bar is not None:
+            bar.update(rows)
+    everywhere = {}
+    for indices, predicted in distributed.gather_objects((sampler.indices, mine)):
+        everywhere.update(zip(indices, predicted, strict=True))
+    return [everywhere[index] for index in range(len(paths))]
 
 
 @torch.inference_mode()
-def predict_batch(trained: Trained, paths: Sequence[str], images: torch.Tensor, top_k: int = 1) -> list[Prediction]:
-    """What the model says of one batch: `images`, as the transform gives them, stacked, are the photos at `paths`."""
+def predict_batch(trained: Trained, paths: Sequence[str], images: Tensor, top_k: int = 1) -> list[Prediction]:
+    """The predictions for one batch: `images` are the photos at `paths`, transformed and stacked."""
     images, _ = to_device(images, torch.empty(0), trained.device)
-    probabilities = objective_of(trained.facts).probabilities(trained.model(images).float()).cpu().numpy()
-    return predictions_of(paths, probabilities, trained.facts["classes"], top_k, thresholds_of(trained.facts))
+    probabilities = objective_of(trained.card).probabilities(trained.model(images).float()).cpu().numpy()
+    return predictions_of(paths, probabilities, trained.card, top_k)
 
 
-def predictions_of(
-    paths: Sequence[str],
-    probabilities: np.ndarray,
-    classes: Sequence[str],
-    top_k: int,
-    thresholds: Sequence[float] | None = None,
-) -> list[Prediction]:
-    """What `probabilities`, float of shape (photos, classes), say of the photos; of equals the first class is named.
+def predictions_of(paths: Sequence[str], probabilities: np.ndarray, card: dict, top_k: int = 1) -> list[Prediction]:
+    """One Prediction per row of `probabilities`, float of shape (photos, classes); equal classes stay in order.
 
-    thresholds : one a class, where photos may have several labels: those from there on are named, in place of `top_k`
+    top_k : how many classes to name; of a model of several labels those are named that reach their threshold
     """
-    if thresholds is not None:
-        rows = zip(paths, probabilities.tolist(), strict=True)
-        return [_labels_of(path, shares, classes, thresholds) for path, shares in rows]
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    best = np.take_along_axis(probabilities, order, axis=1).tolist()
-    return [
-        Prediction(path, tuple(classes[index] for index in some), tuple(confidences))
-        if all(map(math.isfinite, confidences))
-        else Prediction(path, error=NOT_FINITE)
-        for path, some, confidences in zip(paths, order.tolist(), best, strict=True)
-    ]
-
-
-def _labels_of(
-    path: str, probabilities: Sequence[float], classes: Sequence[str], thresholds: Sequence[float]
-) -> Prediction:
-    if not all(map(math.isfinite, probabilities)):
-        return Prediction(path, error=NOT_FINITE)
-    having = [index for index, share in enumerate(probabilities) if share >= thresholds[index]]
-    names, confidences = tuple(classes[index] for index in having), tuple(probabilities[index] for index in having)
-    return Prediction(path, names, confidences, probabilities=tuple(probabilities))
-
-
-# --- a whole split ---------------------------------------------------------------------------------------------------
+    classes, thresholds = card["classes"], thresholds_of(card)
+    predictions, several = [], thresholds is not None
+    for path, row in zip(paths, probabilities, strict=True):
+        chosen = np.flatnonzero(row >= thresholds) if several else np.argsort(-row, kind="stable")[:top_k]
+        names, confidences = tuple(classes[index] for index in chosen), tuple(row[chosen].tolist())
+        one = Prediction(path, names, confidences, probabilities=tuple(row.tolist()) if several else ())
+        finite = np.isfinite(row if several else row[chosen]).all()
+        predictions.append(one if finite else Prediction(path, error=NOT_FINITE))
+    return predictions
 
 
 def open_split_of_model(trained: Trained, data: str, split: str, workers: int) -> tuple[PhotoDataset, DataLoader]:
-    """A split of the dataset in the folder `data`, in the batches in which training evaluated it.
+    """A split of the dataset in the folder `data`, in the batches of training's evaluation. Every rank calls this.
 
-    Every rank calls this at the same time.
-
-    Parameters
-    ----------
     split : "training", "validation" or "test"
-
-    Raises
-    ------
-    UserError : see photo_table.open_split; or its classes are not the model's
     """
-    facts, folder = trained.facts, os.path.join(data, "evaluation" if split == "test" else split)
-    settings = facts.get("training", {})
+    card, folder = trained.card, os.path.join(data, "evaluation" if split == "test" else split)
+    settings = card.get("training", {})
     batch = settings.get("batch size", config.LOCAL_BATCH_SIZE)
     dataset, loader = get_dataloader(
-        folder, transform_of(facts), batch, shuffle=False, workers=workers, fold=settings.get("fold")
+        folder, transform_of(card), batch, shuffle=False, workers=workers, fold=settings.get("fold")
     )
     with distributed.failing_together():
-        check_classes(dataset, facts["classes"])
+        check_classes(dataset, card["classes"])
     if settings.get("cache", "none") != "none":
         terminal.info(f"evaluating the photos themselves; training evaluated copies (--cache {settings['cache']})...")
     return dataset, loader
@@ -289,3 +216,16 @@ def check_classes(dataset: PhotoDataset, classes: list[str]) -> None:
         + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
         + f" ({len(dataset.classes)} classes there, {len(classes)} in the model); name another --data or --output"
     )
+
+
+def predict_random(trained: Trained, data: str, count: int, seed: int | None) -> tuple[list, list[str], Tensor]:
+    """Predictions for `count` random photos of the test split, their true classes, and the photos, normalised."""
+    fold = trained.card.get("training", {}).get("fold")
+    testDS = open_split(os.path.join(data, "evaluation"), transform_of(trained.card), fold=fold)
+    count = min(count, len(testDS))
+    terminal.info(f"using a batch size of {count}...")
+    chosen = np.random.default_rng(seed).choice(len(testDS), count, replace=False).tolist()
+    images, labels = default_collate([testDS[index] for index in chosen])
+    images, _ = to_device(images, labels, trained.device)
+    predictions = predict_batch(trained, [testDS.path(index) for index in chosen], images)
+    return predictions, truths_of(testDS.labels[chosen], testDS.classes), images

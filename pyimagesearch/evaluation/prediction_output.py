@@ -1,4 +1,4 @@
-"""How predictions are told: as a table, as a CSV file, as pictures; and a split's report with its confusions."""
+"""Predictions as a table, as a CSV file and as pictures; and the confusions of a split as a table."""
 
 import csv
 import os
@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from torch import Tensor
 
 from pyimagesearch.data.datasets import NO_LABEL, SEPARATOR
 from pyimagesearch.data.decoding import describe_fault, read_thumbnail
+from pyimagesearch.data.transforms import denormalize
 from pyimagesearch.evaluation.metrics import confusion_counts, most_frequent_confusions
 from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
 from pyimagesearch.evaluation.predict import Prediction
@@ -17,79 +19,100 @@ from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import atomic_write
 
-ROWS = 100  # of the table on the terminal, where a CSV file has them all
-PAGE = 25  # photos on a picture
-THUMBNAIL = 400  # pixels, the longer side of a photo on it
+ROWS = 100  # of the table on the terminal, if a CSV file has them all
+PAGE = 25  # photos in a picture
+THUMBNAIL = 400  # pixels, the longer side of a photo in it
 WIDEST = 25  # classes of which a terminal can show a confusion matrix
-CONFUSIONS = 20  # that are listed where it cannot
+CONFUSIONS = 20  # that are listed if it cannot
+Names = Sequence[str]
+
+
+def print_predictions(predictions: Sequence[Prediction], top_k: int, csv_path: str | None) -> None:
+    """Print the table, of the first ROWS photos only if a CSV file has all, and how many photos there are."""
+    shown = predictions if csv_path is None else predictions[:ROWS]
+    print(prediction_table(shown, top_k))
+    if len(shown) < len(predictions):
+        print(f"and {len(predictions) - len(shown):,} more")
+    unreadable = sum(bool(one.error) for one in predictions)
+    note = f", {unreadable:,} of them unreadable" if unreadable else ""
+    print(f"[INFO] {len(predictions):,} photos{note}", flush=True)
 
 
 def prediction_table(predictions: Sequence[Prediction], top_k: int) -> str:
-    """A line a photo: its path, each of the `top_k` classes, or all its labels, with probabilities, or an error."""
+    """A line per photo: its path, and the `top_k` classes or all its labels, with probabilities, or the error."""
     if any(one.probabilities for one in predictions):
-        rows = [["path", "labels"], *([one_line(one.path), one_line(one.said)] for one in predictions)]
+        rows = [["path", "labels"], *([one_line(one.path), one_line(one.text)] for one in predictions)]
         return terminal.table(rows, left={0, 1})
-    rows = [["path", "prediction", "confidence"]]
-    for place in range(2, top_k + 1):
-        rows[0] += [f"prediction {place}", f"confidence {place}"]
-    for one in predictions:
-        said = [(one_line(name), f"{share:.1%}") for name, share in zip(one.classes, one.confidences, strict=True)]
-        rows.append([one_line(one.path), *([one.error] if one.error else [cell for pair in said for cell in pair])])
+    rows = [["path", *_column_names(top_k, " ")]]
+    rows += [[one_line(one.path), *([one.error] if one.error else _cells(one, ".1%"))] for one in predictions]
     return terminal.table(rows, left={0, *range(1, 2 * top_k, 2)})
 
 
-def write_predictions(
-    path: str,
-    predictions: Sequence[Prediction],
-    top_k: int = 1,
-    truths: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
-) -> None:
-    """Write one row a photo, as CSV, whole or not at all; a photo that could not be read has an error and no class.
+def _column_names(top_k: int, joint: str) -> list[str]:
+    numbers = ["", *(f"{joint}{place}" for place in range(2, top_k + 1))]
+    return [f"{name}{number}" for number in numbers for name in ("prediction", "confidence")]
 
-    truths : the true class of each, for a column of its own
-    labels : of the model, where photos may have several: there is a column of those that a photo is said to have, and
-        one of each label's probability
+
+def _cells(one: Prediction, form: str) -> list[str]:
+    pairs = zip(one.classes, one.confidences, strict=True)
+    return [cell for name, share in pairs for cell in (one_line(name), format(share, form))]
+
+
+def write_predictions(
+    path: str, predictions: Sequence[Prediction], top_k: int = 1, truths: Names = (), labels: Names = ()
+) -> None:
+    """Write a CSV file with a row per photo, whole or not at all, and print where it is.
+
+    truths : the true class of each photo, for a column of its own
+    labels : of a model of several labels: a column has the predicted ones, and one per label its probability
     """
-    head = ["path"] if truths is None else ["path", "truth"]
-    head += ["prediction", "confidence"] if labels is None else ["labels", *labels]
-    for place in range(2, top_k + 1):
-        head += [f"prediction_{place}", f"confidence_{place}"]
+    head = ["path", "truth"] if truths else ["path"]
+    head += ["labels", *labels] if labels else _column_names(top_k, "_")
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*head, "error"])
         for number, one in enumerate(predictions):
-            row = [one.path] if truths is None else [one.path, truths[number]]
-            if labels is not None:
+            row = [one.path, *truths[number : number + 1]]
+            if labels:
                 row += [SEPARATOR.join(one.classes), *(f"{share:.6f}" for share in one.probabilities)]
             else:
-                for name, confidence in zip(one.classes, one.confidences, strict=True):
-                    row += [name, f"{confidence:.6f}"]
+                row += _cells(one, ".6f")
             row += [""] * (len(head) - len(row))
             writer.writerow([one_line(cell) for cell in (*row, one.error)])
+    print(f"[INFO] predictions: {one_line(path)}", flush=True)
 
 
-# --- pictures --------------------------------------------------------------------------------------------------------
+def draw_results(path: str, predictions: Sequence[Prediction], truths: Sequence[str], images: Tensor) -> None:
+    """Print each prediction with its truth and draw all in a picture at `path`, and in a window if there is a display.
+
+    images : the photos, normalised, float of shape (photos, channels, height, width)
+    """
+    for truth, one in zip(truths, predictions, strict=True):
+        print(f"{one_line(one.path)}: Ground Truth: {truth}, Predicted: {one.text}")
+    names, confidences = captions(predictions)
+    right = sum(truth == name for truth, name in zip(truths, names, strict=True))
+    print(f"[INFO] {right} of {len(names)} right: {path}", flush=True)
+    plot_predictions(path, denormalize(images), truths, names, confidences, show=True)
+
+
+def captions(predictions: Sequence[Prediction]) -> tuple[list[str], list[float | str]]:
+    """The prediction and the confidence to write below each photo; see plot_predictions."""
+    if not any(one.probabilities for one in predictions):
+        return [one.prediction for one in predictions], [one.confidence for one in predictions]
+    names = [SEPARATOR.join(one.classes) or NO_LABEL for one in predictions]
+    return names, [SEPARATOR.join(f"{share:.0%}" for share in one.confidences) for one in predictions]
 
 
 def page_path(output: str, page: int = 1, pages: int = 1) -> str:
-    """Where page `page`, counted from 1, of `pages` pictures is: numbered where there are several."""
+    """The path of picture `page`, counted from 1, of `pages`: numbered if there are several."""
     number = f"-{page:0{max(3, len(str(pages)))}}" if pages > 1 else ""
     return os.path.join(output, f"predictions{number}.png")
 
 
 def draw_pages(output: str, predictions: Sequence[Prediction], pages: int) -> str:
-    """Draw the photos that could be read, PAGE on a picture and at most `pages` pictures, into the folder `output`.
+    """Draw the readable photos, PAGE in each of at most `pages` pictures; return the line that says where they are.
 
-    Pictures that an earlier run left there and this one did not draw anew are removed: they show other photos.
-
-    Returns
-    -------
-    the line that says where they are
-
-    Raises
-    ------
-    UserError : a photo cannot be read any more
+    Pictures of an earlier run in the folder `output` that were not drawn anew are removed: they show other photos.
     """
     readable = [one for one in predictions if not one.error]
     drawn = readable[: pages * PAGE]
@@ -110,35 +133,20 @@ def draw_pages(output: str, predictions: Sequence[Prediction], pages: int) -> st
     return f"[INFO] pictures: {one_line(paths[0])}{last}{rest}"
 
 
-def captions(predictions: Sequence[Prediction]) -> tuple[list[str], list[float | str]]:
-    """The prediction and the confidence that stand below each photo, see cards.plot_predictions."""
-    if not any(one.probabilities for one in predictions):
-        return [one.prediction for one in predictions], [one.confidence for one in predictions]
-    names = [SEPARATOR.join(one.classes) or NO_LABEL for one in predictions]
-    return names, [SEPARATOR.join(f"{share:.0%}" for share in one.confidences) for one in predictions]
-
-
 def _thumbnail(path: str) -> np.ndarray:
     try:
         return read_thumbnail(path, THUMBNAIL)
-    except Exception as error:  # it could be read a moment ago
-        raise UserError(f"{path} changed while it was looked at: {describe_fault(error)}") from None
-
-
-# --- a split ---------------------------------------------------------------------------------------------------------
+    except Exception as error:  # it was readable a moment ago
+        raise UserError(f"{path} changed during the prediction: {describe_fault(error)}") from None
 
 
 def confusion_table(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> str:
-    """The confusion matrix: a row is a true class, a column a prediction. Of more than WIDEST classes the most frequent
-    confusions, which fit a terminal.
-
-    labels, predictions : integers of shape (photos,): positions in `classes`
-    """
+    """The confusion matrix, a row per true class; of more than WIDEST classes the most frequent confusions instead."""
     names = [one_line(name) for name in classes]
     counts = confusion_counts(labels, predictions, len(names))
     if len(names) <= WIDEST:
         rows = [[f"{number} {name}", *map(str, counts[number])] for number, name in enumerate(names)]
         return terminal.table([["truth, prediction", *map(str, range(len(names)))], *rows])
     most = most_frequent_confusions(counts, CONFUSIONS)
-    rows = [[names[truth], names[said], str(counts[truth, said])] for truth, said in most]
+    rows = [[names[row], names[column], str(counts[row, column])] for row, column in most]
     return terminal.table([["truth", "prediction", "photos"], *rows], left=(0, 1))

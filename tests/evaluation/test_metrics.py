@@ -1,16 +1,16 @@
-"""ROC AUC, average precision and thresholds of several labels a photo."""
+"""The metrics: exact, defined in edge cases, and those of scikit-learn."""
 
-import json
 import math
 import warnings
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from helpers.pictures import ODD_NAMES
+from sklearn.metrics import average_precision_score, classification_report, f1_score, roc_auc_score
 
-from pyimagesearch.evaluation import html_report, label_report, metrics
-from pyimagesearch.training import run
+from pyimagesearch.evaluation import metrics
 
+FOOD = ["Bread", "Dairy_product", "Dessert", "Egg", "Fried_food", "Meat", "Noodles", "Rice", "Seafood", "Soup", "Fruit"]
 LABELS = ["tube", "line", "rare", "always"]
 
 
@@ -45,16 +45,13 @@ def test_the_figures_are_scikit_learns(answers):
     assert metrics.macro_auc(truths, probabilities) == pytest.approx(figures["macro"]["roc_auc"])
 
 
-def test_a_label_of_one_class_is_named_and_left_out_of_the_means(answers, tmp_path):
+def test_a_label_of_one_class_is_named_and_left_out_of_the_means(answers):
     figures = metrics.measure_labels(*answers, LABELS, [0.5] * 4)
     assert figures["one class only"] == ["rare", "always"]
     assert figures["labels"]["rare"]["roc_auc"] is None
-    text = metrics.write_label_report(tmp_path, figures, {"photos": 1})
+    text = metrics.label_report(figures)
     assert "No photo has rare: it is left out of the macro average" in text
     assert "Every photo has always: it is left out of the macro average" in text
-    assert (tmp_path / "classification_report.txt").read_text() == text
-    written = json.loads((tmp_path / "classification_report.json").read_text())
-    assert written == {"evaluation": figures, "validation": {"photos": 1}}
     rows = [line.split() for line in text.splitlines() if line]
     assert rows[1][:1] == ["tube"] and float(rows[1][1]) == pytest.approx(
         figures["labels"]["tube"]["roc_auc"], abs=1e-4
@@ -70,7 +67,7 @@ def test_where_nothing_can_be_ranked_there_is_no_mean_and_no_warning():
         assert metrics.best_thresholds(truths, probabilities) == [0.5, 0.5]
         figures = metrics.measure_labels(truths, probabilities, ["a", "b"], [0.5, 0.5])
     assert figures["macro"]["roc_auc"] is None and figures["micro"]["roc_auc"] is None
-    assert "macro average        -" in metrics.label_report_table(figures)
+    assert "macro average        -" in metrics.label_report(figures)
 
 
 def test_probabilities_that_are_not_numbers_give_no_auc(answers):
@@ -106,10 +103,7 @@ def test_the_threshold_lies_midway_between_neighbours_and_of_equals_is_the_highe
     assert metrics.best_thresholds(truths[order], probabilities[order]) == [pytest.approx(expected)]
 
 
-# --- what the rest of a run makes of them ----------------------------------------------------------------------------
-
-
-def history_of(*aucs: float) -> list[dict]:
+def ranked_history(*aucs: float) -> list[dict]:
     return [
         {"epoch": n + 1, "train_loss": 1.0, "train_acc": 0.5, "val_loss": 1.0 - n / 10, "val_acc": 0.9 - n / 10,
          "lr": 0.1, "seconds": 1.0, "images_per_s": 1.0, "val_auc": auc}
@@ -122,23 +116,79 @@ def history_of(*aucs: float) -> list[dict]:
     [((0.6, 0.8, 0.7), 2), ((0.8, 0.8, 0.7), 2), ((math.nan, 0.1, math.nan), 2), ((math.nan, math.nan), 2)],
 )
 def test_the_best_epoch_is_the_one_of_the_highest_auc_and_of_equals_of_the_lowest_loss(aucs, best):
-    assert metrics.best_epoch(history_of(*aucs)) == best
+    assert metrics.best_epoch(ranked_history(*aucs)) == best
 
 
-def test_the_history_has_a_column_more(tmp_path):
-    run.write_history(tmp_path / "history.csv", history_of(0.6, 0.8))
-    lines = (tmp_path / "history.csv").read_text().splitlines()
-    assert lines[0] == ",".join((*run.HISTORY_COLUMNS, "val_auc"))
-    assert [line.rpartition(",")[2] for line in lines[1:]] == ["0.6", "0.8"]
+@pytest.mark.parametrize(
+    ("accuracies", "losses", "best"),
+    [
+        ([0.1, 0.3, 0.2], [1, 1, 1], 2),
+        ([0.3, 0.3, 0.2], [2, 1, 0], 2),
+        ([0.3, 0.3, 0.3], [1, 1, 1], 1),
+        ([math.nan, 0.0, math.nan], [0, 9, 0], 2),
+        ([0.3, 0.3], [math.nan, 5], 2),
+        ([math.nan, math.nan], [math.nan, math.nan], 1),
+    ],
+)
+def test_the_best_epoch_is_the_most_accurate_then_of_lowest_loss_then_the_earliest(accuracies, losses, best):
+    rows = enumerate(zip(accuracies, losses, strict=True), start=1)
+    history = [{"epoch": epoch, "val_acc": accuracy, "val_loss": loss} for epoch, (accuracy, loss) in rows]
+    assert metrics.best_epoch(history) == best
 
 
-@pytest.mark.parametrize("aucs", [(0.7, 0.8), (math.nan,)])
-def test_pictures_and_the_page_are_made_also_where_a_label_cannot_be_measured(answers, tmp_path, aucs, monkeypatch):
-    pages = []
-    monkeypatch.setattr(html_report, "write_text", lambda path, text: pages.append(text))
-    figures = metrics.measure_labels(*answers, LABELS, [0.5] * 4)
-    facts = {"architecture": "resnet18", "image_size": 32, "metrics": {"epoch": 1}, "training": {}, "versions": {}}
-    label_report.write_results(tmp_path, figures, history_of(*aucs), facts, {"evaluation": 60}, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.png", "model_training.png"]
-    assert f"{figures['macro']['roc_auc']:.4f}" in pages[0]
-    assert "No photo has rare: it is left out of the macro average." in pages[0]
+def test_no_epoch_has_no_best():
+    with pytest.raises(ValueError):
+        metrics.best_epoch([])
+
+
+def test_precision_and_recall_are_not_defined_without_a_photo():
+    targets, predictions = [0, 0, 0, 0, 2], [0, 0, 1, 1, 1]
+    shares = metrics.precision_and_recall(targets, predictions, 3)
+    assert shares["precision"] == pytest.approx([1, 0, np.nan], nan_ok=True)
+    assert shares["recall"] == pytest.approx([0.5, np.nan, 0], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities", "expected"),
+    [
+        ([0, 1], [[0.6, 0.4], [0.7, 0.3]], 0.5),
+        ([[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.4], [0.7, 0.3]], 0.5),
+    ],
+)
+def test_accuracy_is_the_share_of_photos_or_of_all_labels_that_are_right(labels, probabilities, expected):
+    assert metrics.accuracy(np.array(labels), np.array(probabilities)) == expected
+
+
+def test_the_report_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    targets, predictions = rng.integers(0, 11, 200), rng.integers(0, 11, 200)
+    text, numbers = metrics.class_report(targets, predictions, FOOD)
+    assert text == classification_report(targets, predictions, target_names=FOOD)
+    assert numbers == classification_report(targets, predictions, target_names=FOOD, output_dict=True)
+
+
+def test_a_class_without_a_photo_shifts_no_name():
+    _, numbers = metrics.class_report([0, 2, 2], [0, 2, 2], ["a", "b", "c"])
+    assert {name: numbers[name]["support"] for name in "abc"} == {"a": 1, "b": 0, "c": 2}
+    assert numbers["b"]["f1-score"] == 0
+
+
+def test_a_report_of_odd_names_can_be_written():
+    positions = range(len(ODD_NAMES))
+    text, numbers = metrics.class_report(positions, positions, ODD_NAMES)
+    assert "面包" in text and "\\udcff" in text and "面包" in numbers
+    (text + "".join(numbers)).encode("utf-8")
+
+
+@pytest.mark.parametrize("name", metrics.AVERAGES)
+def test_a_class_may_be_called_as_scikit_learn_calls_its_averages(name):
+    targets, predictions = [0, 0, 1, 1], [0, 1, 1, 1]
+    text, saved = metrics.class_report(targets, predictions, ["Bread", name])
+    plain = classification_report(targets, predictions, target_names=["Bread", "Rice"], output_dict=True)
+    assert saved == {key if key != "Rice" else f"{name} (class)": value for key, value in plain.items()}
+    assert text.count(name) == 2
+
+
+def test_names_that_look_alike_once_escaped_have_a_row_each():
+    _, numbers = metrics.class_report([0, 1, 1], [0, 1, 0], ["\udcff", r"\udcff", "Bread"])
+    assert [row["support"] for row in list(numbers.values())[:3]] == [1, 2, 0]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import run_python
 from PIL import Image
 from torchvision import models
 
@@ -120,6 +121,16 @@ def test_a_photo_that_cannot_be_read_has_its_reason_and_the_others_their_answers
     assert [math.isnan(item.confidence) for item in found] == [False, True, True, True, False]
 
 
+def test_predict_is_imported_from_the_package_when_it_is_asked_for():
+    done = run_python(
+        "import sys, pyimagesearch\n"
+        "assert 'torch' not in sys.modules\n"
+        "from pyimagesearch import predict\n"
+        "assert predict.__module__ == 'pyimagesearch.evaluation.predict' and callable(predict)\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_one_path_need_not_be_in_a_list(tmp_path, photo, output):
     path = photo(tmp_path / "a.png")
     assert predict(path, output) == predict(str(path), output) == predict([path], output)
@@ -145,7 +156,7 @@ def test_an_answer_that_is_no_number_is_an_error_and_no_prediction(tmp_path, pho
 
 
 def test_of_equally_likely_classes_the_first_is_named():
-    (one,) = predictions_of(["a.png"], np.array([[0.2, 0.4, 0.4]], np.float32), CLASSES, 2)
+    (one,) = predictions_of(["a.png"], np.array([[0.2, 0.4, 0.4]], np.float32), {"classes": CLASSES}, 2)
     assert one.classes == ("Green", "Red")
 
 
@@ -186,10 +197,11 @@ def test_classes_that_are_not_the_models_are_named(photos):
 
 def test_a_photo_has_the_labels_whose_probability_reaches_their_threshold_in_the_models_order():
     shares = np.array([[0.5, 0.9, 0.25], [0.4, 0.1, 0.2], [math.nan, 0.1, 0.2]])
-    one, none, broken = predictions_of(["a", "b", "c"], shares, CLASSES, 1, [0.5, 0.95, 0.25])
+    card = {"classes": CLASSES, "task": "multi-label", "thresholds": [0.5, 0.95, 0.25]}
+    one, none, broken = predictions_of(["a", "b", "c"], shares, card)
     assert (one.classes, one.confidences, one.probabilities) == (("Blue", "Red"), (0.5, 0.25), (0.5, 0.9, 0.25))
-    assert one.said == "Blue (50.0%); Red (25.0%)"
-    assert (none.classes, none.said, none.error) == ((), "no label", "")
+    assert one.text == "Blue (50.0%); Red (25.0%)"
+    assert (none.classes, none.text, none.error) == ((), "no label", "")
     assert "not a finite number" in broken.error
 
 
@@ -200,5 +212,5 @@ def test_thresholds_are_those_of_the_model_and_one_half_before_its_run_is_finish
 
 
 def test_several_likeliest_classes_are_not_for_several_labels():
-    with pytest.raises(UserError, match="--top-k goes with one class a photo"):
+    with pytest.raises(UserError, match="--top-k is for one class per photo"):
         check_top_k(2, {"classes": CLASSES, "task": "multi-label"})

@@ -1,22 +1,19 @@
-"""How well confidences agree with how often the model is right: a number and a picture."""
+"""How well the model's confidence agrees with its accuracy: a number and a picture."""
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from pyimagesearch.evaluation.pictures.style import BLUE, GREY, INK, PALE, new_figure, save
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 BINS = 15
 
 
 class Bins(NamedTuple):
-    """Photos by their confidence: bin m of BINS holds those above (m - 1) / BINS and up to m / BINS.
+    """Photos by confidence, in BINS bins: bin m, counted from 1, holds those above (m - 1) / BINS and up to m / BINS.
 
-    counts : int64 of shape (BINS,)
-    confidence, accuracy : float64 of shape (BINS,): the mean in a bin, NaN in an empty one
+    confidence and accuracy are the means of a bin, NaN in an empty one.
     """
 
     counts: np.ndarray
@@ -25,11 +22,8 @@ class Bins(NamedTuple):
 
 
 def calibration_bins(confidences, right) -> Bins:
-    """Sort photos into BINS bins of equal width.
+    """Sort photos into bins by the probability of the predicted class, shape (N,); NaN counts as 0.
 
-    Parameters
-    ----------
-    confidences : shape (N,): the probability of the predicted class, between 0 and 1; one that is NaN counts as 0
     right : bool of shape (N,): whether the prediction was right
     """
     confidences = np.nan_to_num(np.asarray(confidences, dtype=np.float64))
@@ -41,7 +35,7 @@ def calibration_bins(confidences, right) -> Bins:
 
 
 def expected_calibration_error(bins: Bins) -> float:
-    """The mean over photos of |accuracy - confidence| of their bin, between 0 and 1; NaN of no photo.
+    """The mean over photos of |accuracy - confidence| of their bin; NaN without photos.
 
     As in Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks, 2017, equation 3, with its 15 bins.
     """
@@ -50,12 +44,7 @@ def expected_calibration_error(bins: Bins) -> float:
 
 
 def plot_calibration(path: str | os.PathLike, bins: Bins) -> None:
-    """Draw the reliability diagram: a bin's accuracy above its confidence, and below how many photos it has.
-
-    A bar spans the 95 % interval (Wilson) within which that many photos leave the accuracy.
-
-    path : where the PNG is to be
-    """
+    """Draw the reliability diagram: each bin's accuracy over its confidence with a 95% interval, and its photos."""
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     figure = new_figure(5.6, 5.8, layout="constrained")
@@ -65,8 +54,7 @@ def plot_calibration(path: str | os.PathLike, bins: Bins) -> None:
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of right predictions")
     above.set_title(f"Expected calibration error {expected_calibration_error(bins):.1%}", loc="left", weight="bold")
     above.legend(loc="upper left", frameon=False)
-    centres = (np.arange(BINS) + 0.5) / BINS
-    below.bar(centres, bins.counts, 0.94 / BINS, color=BLUE)
+    below.bar((np.arange(BINS) + 0.5) / BINS, bins.counts, 0.94 / BINS, color=BLUE)
     below.set(xlabel="confidence", ylabel="photos")
     below.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True, min_n_ticks=1))
     for axes in (above, below):
@@ -78,18 +66,13 @@ def plot_calibration(path: str | os.PathLike, bins: Bins) -> None:
     save(figure, path)
 
 
-def _draw_accuracies(axes: "Axes", bins: Bins) -> None:
+def _draw_accuracies(axes, bins: Bins) -> None:
+    from scipy.stats import binomtest
+
     some = bins.counts > 0
     counts, confidence, accuracy = (values[some] for values in bins)
-    low, high = wilson_interval(accuracy, counts)
+    tests = [binomtest(round(share * count), count) for share, count in zip(accuracy, counts, strict=True)]
+    low, high = np.transpose([test.proportion_ci(0.95, method="wilson") for test in tests])
     axes.vlines(confidence, low, high, color=INK, linewidth=1.2, zorder=3)
     label = "the model, with 95% intervals"
     axes.plot(confidence, accuracy, "o-", color=BLUE, markersize=7, markeredgecolor="white", label=label, zorder=4)
-
-
-def wilson_interval(shares: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % intervals of shares that were found among so many (Wilson, 1927): their lower and upper ends."""
-    z = 1.959964
-    middle = (shares + z**2 / (2 * counts)) / (1 + z**2 / counts)
-    half = z / (1 + z**2 / counts) * np.sqrt(shares * (1 - shares) / counts + z**2 / (4 * counts**2))
-    return middle - half, middle + half

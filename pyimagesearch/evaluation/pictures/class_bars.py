@@ -1,33 +1,26 @@
-"""A row of bars for each class: precision and recall, for one."""
+"""Bars for each class: precision and recall, or ROC AUC and average precision."""
 
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyimagesearch.evaluation.pictures.style import BLUE, GREY, INK, ORANGE, PALE, Lettering, new_figure, percent, save
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 MOST, COLUMN = 120, 40  # classes in a picture, and in each of its columns
 
 
 def plot_bars(
-    path: str | os.PathLike, classes: Sequence[str], supports: np.ndarray, series: Mapping[str, np.ndarray]
+    path: str | os.PathLike, classes: Sequence[str], supports: Sequence[int], series: Mapping[str, np.ndarray]
 ) -> None:
-    """Draw a row a class with one bar for each of `series`, the class of the lowest mean on top.
+    """Draw a row per class with one bar for each of `series`, the class with the lowest mean on top.
 
-    Up to 40 classes stand in one column, up to 120 in three; of more, the 120 lowest are drawn.
+    Up to 40 classes make one column, up to 120 three; of more, the 120 lowest are drawn.
 
-    Parameters
-    ----------
-    path : where the PNG is to be
-    classes : one name a class, in any script
-    supports : integers of shape (classes,): the number of photos, which stands behind the name
-    series : one or two, by their name in the legend: shares between 0 and 1 of shape (classes,); NaN is not defined,
-        drawn as a dash, and at the bottom where a class has nothing else
+    supports : the number of photos of each class, which is written behind its name
+    series : one or two, by their name in the legend: shares from 0 to 1 of shape (classes,); NaN is drawn as a dash,
+        and a class with nothing else is at the bottom
     """
     values = np.array(list(series.values()), dtype=np.float64)
     defined = np.isfinite(values)
@@ -35,7 +28,6 @@ def plot_bars(
     order = np.argsort(np.where(defined.any(axis=0), means, np.inf), kind="stable")[:MOST]
     columns = math.ceil(len(order) / COLUMN)
     rows = math.ceil(len(order) / columns)
-
     lettering = Lettering(classes)
     size, row, longest, wide = (10, 0.36, 2.2, 3.9) if columns == 1 else (8, 0.28, 1.9, 2.6)  # points, then inches
     names = [f"{lettering.fit(classes[index], size, longest)}  ({supports[index]:,})" for index in order]
@@ -52,12 +44,12 @@ def plot_bars(
         axes.set_ylim(rows - 0.4, -0.6)
     title = f"the {MOST} lowest of {len(classes):,} classes" if len(classes) > MOST else ""
     where = {"loc": "lower left", "bbox_to_anchor": (margin / width, 1 + 0.05 / height), "borderaxespad": 0}
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=len(labels), frameon=False, title=title, alignment="left", **where)
+    legend = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*legend, ncols=len(series), frameon=False, title=title, alignment="left", **where)
     save(figure, path, bbox_inches="tight", pad_inches=0.15)
 
 
-def _draw_rows(axes: "Axes", values: np.ndarray, labels: Sequence[str], size: float) -> None:
+def _draw_rows(axes, values: np.ndarray, labels: Sequence[str], size: float) -> None:
     from matplotlib.ticker import PercentFormatter
 
     thick = 0.76 / len(labels)

@@ -1,26 +1,20 @@
-"""The confusion matrix: counted, sorted, as a picture and as a list."""
+"""The confusion matrix as a picture, its classes in an order that groups the confusions."""
 
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyimagesearch.evaluation.pictures.style import BLUE, GREY, INK, PALE, Lettering, new_figure, percent, save
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 def confusion_order(counts: np.ndarray) -> np.ndarray:
-    """An order of the classes in which those that are confused stand together: int64 of shape (classes,).
+    """An order of the classes, int64 of shape (classes,), in which those that are confused are neighbours.
 
-    The classes are clustered by the shares of photos that one has of the other, and the leaves of the tree sorted so
-    that neighbours are as near as it allows (Bar-Joseph, Gifford, Jaakkola: Fast optimal leaf ordering for hierarchical
-    clustering, 2001). Classes that are confused with none keep the order that they have.
-
-    counts : as of confusion_counts
+    The classes are clustered by the shares of their photos that are confused, and the leaves of the tree are sorted so
+    that neighbours are as close as possible (Bar-Joseph, Gifford, Jaakkola: Fast optimal leaf ordering for hierarchical
+    clustering, 2001). Classes that are never confused keep their order.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
@@ -29,7 +23,7 @@ def confusion_order(counts: np.ndarray) -> np.ndarray:
     if classes < 3:
         return np.arange(classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    # distances in the order that they have decide where confusions do not: less than one photo of a thousand does
+    # the present order decides where confusions do not: it weighs less than one photo of a thousand
     apart = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes))) / classes
     distances = 1 - (shares + shares.T) / 2 + 1e-3 * apart
     np.fill_diagonal(distances, 0)
@@ -38,16 +32,9 @@ def confusion_order(counts: np.ndarray) -> np.ndarray:
 
 
 def plot_confusion_matrix(path: str | os.PathLike, counts: np.ndarray, classes: Sequence[str]) -> None:
-    """Draw the confusion matrix: a row is a true class, a column a prediction, the colour a cell's share of its row.
+    """Draw `counts`, of metrics.confusion_counts: a row per true class, a column per prediction, in confusion_order.
 
-    The classes stand in confusion_order. Up to 40 of them the counts are in the cells, up to 15 the shares too; a cell
-    of no photos stays empty. Behind the name of each row is its number of photos.
-
-    Parameters
-    ----------
-    path : where the PNG is to be
-    counts : as of confusion_counts
-    classes : one name a class, in any script
+    The colour is a cell's share of its row. With up to 40 classes the cells show counts, with up to 15 shares too.
     """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     from matplotlib.ticker import PercentFormatter
@@ -57,13 +44,13 @@ def plot_confusion_matrix(path: str | os.PathLike, counts: np.ndarray, classes: 
     photos = counts.sum(axis=1)
     shares = counts / np.maximum(photos, 1)[:, None]
 
-    # inches: room for two lines in a cell, then for one, then just for the names' lines; more than 120 share 20 inches
+    # inches: space for two lines in a cell, or one, or just for the names; more than 120 classes share 20 inches
     cell = max(0.68, 3.4 / len(classes)) if len(classes) <= 15 else 0.4 if len(classes) <= 40 else 0.165
     side = min(cell * len(classes), 20)
     figure = new_figure(side, side)
-    axes = figure.add_axes((0, 0, 1, 1))  # the labels lie outside of the figure; save widens it to hold them
+    axes = figure.add_axes((0, 0, 1, 1))  # the labels are outside the figure; save widens it to hold them
     shades = LinearSegmentedColormap.from_list("shares", ["white", "#9CCAE6", BLUE, "#00304D"])
-    # the square root in the norm keeps a few percent, which is what confusions are, visible beside the diagonal
+    # the square root in the norm keeps confusions, which are a few percent, visible beside the diagonal
     image = axes.imshow(shares, cmap=shades, norm=PowerNorm(0.5, 0, 1), interpolation="none")
     if len(classes) <= 40:
         _write_counts(axes, counts, shares, cell, with_shares=len(classes) <= 15)
@@ -77,7 +64,7 @@ def plot_confusion_matrix(path: str | os.PathLike, counts: np.ndarray, classes: 
     save(figure, path, bbox_inches="tight", pad_inches=0.15)
 
 
-def _write_counts(axes: "Axes", counts: np.ndarray, shares: np.ndarray, cell: float, with_shares: bool) -> None:
+def _write_counts(axes, counts: np.ndarray, shares: np.ndarray, cell: float, with_shares: bool) -> None:
     size = min(10, 100 * cell / len(str(counts.max())))  # points at which the longest count fits into a cell
     centred = {"textcoords": "offset points", "ha": "center", "va": "center"}
     for row, column in np.argwhere(counts):
@@ -88,10 +75,10 @@ def _write_counts(axes: "Axes", counts: np.ndarray, shares: np.ndarray, cell: fl
             axes.annotate(percent(share), (column, row), (0, -8), size=7.5, **style)
 
 
-def _label_classes(axes: "Axes", classes: Sequence[str], photos: np.ndarray, cell: float) -> None:
+def _label_classes(axes, classes: Sequence[str], photos: np.ndarray, cell: float) -> None:
     lettering = Lettering(classes)
     size = 10 if cell > 0.3 else 8
-    step = math.ceil(len(classes) / 120)  # where there are more, every second (third, ...) class is named
+    step = math.ceil(len(classes) / 120)  # of more classes every second (third, ...) one is named
     ticks = np.arange(0, len(classes), step)
     names = [lettering.fit(classes[tick], size, inches=2.6) for tick in ticks]
     widest = max(lettering.inches(name, size) for name in names)
@@ -102,7 +89,7 @@ def _label_classes(axes: "Axes", classes: Sequence[str], photos: np.ndarray, cel
     axes.set_xticks(ticks, names, rotation=slope, **sloped, **style)
     axes.set_xlabel("prediction", weight="bold")
     axes.set_ylabel("truth", weight="bold")
-    if step == 1:  # a grid finer than the names would lie over the cells as a veil
+    if step == 1:  # a finer grid would cover the cells
         axes.set_xticks(ticks[1:] - 0.5, minor=True)
         axes.set_yticks(ticks[1:] - 0.5, minor=True)
         axes.grid(which="minor", color=PALE, linewidth=0.6 if cell > 0.3 else 0.3)

@@ -1,18 +1,13 @@
-"""Photos in a grid, each above what the model says of it."""
+"""Photos in a grid, each above its prediction."""
 
 import contextlib
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyimagesearch.evaluation.pictures.style import BLUE, GREY, INK, VERMILLION, Lettering, new_figure, percent, save
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 def plot_predictions(
@@ -23,18 +18,12 @@ def plot_predictions(
     confidences: Sequence[float | str],
     show: bool = False,
 ) -> None:
-    """Draw photos in a grid, each above its prediction, confidence and truth; a wrong one is crossed, its frame thick.
+    """Draw photos in a grid, each above prediction, confidence and truth; wrong ones have a cross and a thick frame.
 
-    Parameters
-    ----------
-    path : where the PNG is to be
     photos : 1 to 64 arrays of dtype uint8 and shape (height, width, 3), of any sizes
-    truths : the true class of each; None where nobody knows, and then neither cross nor check is drawn
-    predictions : the predicted class of each
-    confidences : the model's probability of that prediction, between 0 and 1; or a text, of several say
-    show : also open it in a window, if there is a display, and wait until the person closes it
-
-    Raises ValueError for no photo and for unequal numbers of photos, truths, predictions and confidences.
+    truths : None if the true class is unknown: neither cross nor check is drawn
+    confidences : a probability each, or a text
+    show : also open a window, if there is a display, and wait until it is closed
     """
     if not len(photos):
         raise ValueError("there is no photo to draw")
@@ -46,7 +35,7 @@ def plot_predictions(
         _show(cards)
 
 
-def _draw_cards(figure: "Figure", cards: list[tuple]) -> None:
+def _draw_cards(figure, cards: list[tuple]) -> None:
     tile, gap, caption = 2.6, 0.2, 0.68  # inches
     columns = math.ceil(math.sqrt(len(cards)))
     rows = math.ceil(len(cards) / columns)
@@ -60,11 +49,11 @@ def _draw_cards(figure: "Figure", cards: list[tuple]) -> None:
         _draw_card(axes, card, lettering, tile)
 
 
-def _draw_card(axes: "Axes", card: tuple, lettering: Lettering, tile: float) -> None:
+def _draw_card(axes, card: tuple, lettering: Lettering, tile: float) -> None:
     photo, truth, prediction, confidence = card
     confidence = confidence if isinstance(confidence, str) else percent(confidence)
     axes.imshow(photo)
-    axes.set_aspect("equal", adjustable="datalim")  # a photo that is not square lies on a square ground
+    axes.set_aspect("equal", adjustable="datalim")  # a photo that is not square gets a square background
     axes.set(xticks=[], yticks=[], facecolor="#F2F2F2")
     lines = [("Prediction", prediction), ("Confidence", confidence), ("Truth", truth)]
     for number, (head, text) in enumerate((head, text) for head, text in lines if text is not None):
@@ -82,8 +71,8 @@ def _draw_card(axes: "Axes", card: tuple, lettering: Lettering, tile: float) -> 
         _stamp(axes, wrong, color)
 
 
-def _stamp(axes: "Axes", wrong: bool, color: str) -> None:
-    """Put a cross or a check into the corner of a photo, drawn as strokes: no font is asked for them."""
+def _stamp(axes, wrong: bool, color: str) -> None:
+    """Draw a cross or a check in the corner of a photo, as strokes: not every font has them."""
     from matplotlib.path import Path
 
     check = Path([(-1, 0), (-0.3, -0.7), (1, 0.8)])
@@ -95,9 +84,9 @@ def _stamp(axes: "Axes", wrong: bool, color: str) -> None:
 
 
 def _show(cards: list[tuple]) -> None:
-    """Draw the cards in a window and wait until it is closed. Without a display, or without its toolkit, do nothing."""
-    # each toolkit fails in its own way where there is no display (ImportError, TclError, RuntimeError ...), and the
-    # picture is in its file already: none of that is a reason to stop
+    """Draw the cards in a window and wait until it is closed. Without a display or its toolkit do nothing."""
+    # without a display each toolkit fails in its own way (ImportError, TclError, RuntimeError ...), and the picture is
+    # in its file already: no reason to stop
     with contextlib.suppress(Exception):
         from matplotlib import pyplot
 

@@ -1,7 +1,7 @@
-"""One style for all pictures, in letters of any script. matplotlib is imported when something is drawn.
+"""One style for all pictures, and names in any script. matplotlib is imported when something is drawn.
 
-White ground, the colours of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind people tell apart, and
-nothing said by colour alone. pyplot, with its global state, is only for the window.
+The background is white, the colours are Okabe and Ito's (https://jfly.uni-koeln.de/color/), which colour-blind people
+can distinguish, and nothing is shown by colour alone. pyplot, which has global state, is used only for the window.
 """
 
 import os
@@ -12,13 +12,12 @@ from pyimagesearch.runtime.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties
 BLUE, ORANGE, VERMILLION, INK, GREY, PALE = "#0072B2", "#E69F00", "#D55E00", "#222222", "#767676", "#DDDDDD"
 DPI = 150
 
 
 def new_figure(width: float = 1, height: float = 1, **settings) -> "Figure":
-    """A new white figure of this size in inches, that no window and no pyplot knows of."""
+    """A new white figure of this size in inches, without pyplot."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white", **settings)
@@ -26,20 +25,19 @@ def new_figure(width: float = 1, height: float = 1, **settings) -> "Figure":
 
 def save(figure: "Figure", path: str | os.PathLike, **settings) -> None:
     with atomic_write(path) as file:
-        # without the name of the software the same picture is the same bytes
+        # without the name of the software, equal pictures are equal bytes
         figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None}, **settings)
 
 
 def percent(share: float) -> str:
-    """`share` in whole percent, where only nothing is 0% and only all is 100%."""
+    """`share` in whole percent; only 0 is 0% and only 1 is 100%."""
     return "<1%" if 0 < share < 0.01 else ">99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
 class Lettering:
-    """How names of any script are drawn: with whichever installed fonts have their characters.
+    """The installed fonts that have the characters of some names, of any script.
 
-    A character that no font has, or that cannot be printed, becomes its escape (``\\u9762``): still readable by someone
-    who needs to know, where a row of empty boxes is not.
+    A character that no font has, or that cannot be printed, is drawn as its escape (``\\u9762``) and not as a box.
     """
 
     def __init__(self, names: Sequence[str]):
@@ -47,14 +45,11 @@ class Lettering:
 
         self.families, self.missing = ["DejaVu Sans"], {character for name in names for character in name}
         self.missing -= self._characters("DejaVu Sans")
-        # normal ones only: for a weight that a family lacks, matplotlib complains on the terminal
+        # normal ones only: matplotlib prints a warning for a weight that a family lacks
         fonts = [font for font in font_manager.fontManager.ttflist if (font.weight, font.style) == (400, "normal")]
         families = {font.name for font in fonts} - {"Last Resort High-Efficiency"}  # it has every character, as a box
         for family in sorted(families, key=lambda family: ("Sans" not in family, family)):
-            if not self.missing:
-                break
-            found = self.missing & self._characters(family)
-            if found:
+            if self.missing and (found := self.missing & self._characters(family)):
                 self.families.append(family)
                 self.missing -= found
 
@@ -63,9 +58,9 @@ class Lettering:
         from matplotlib import font_manager
 
         font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties(family=family)))
-        return {chr(code) for code in font.get_charmap() if code >= 32}  # below are a new line and other controls
+        return {chr(code) for code in font.get_charmap() if code >= 32}  # below are line feed and other controls
 
-    def font(self, size: float) -> "FontProperties":
+    def font(self, size: float):
         from matplotlib.font_manager import FontProperties
 
         return FontProperties(family=self.families, size=size)
@@ -76,7 +71,7 @@ class Lettering:
         return text_to_path.get_text_width_height_descent(text, self.font(size), ismath=False)[0] / 72
 
     def fit(self, name: str, size: float, inches: float) -> str:
-        """`name` as it can be drawn, its middle left out where it would be wider than `inches`."""
+        """`name` as it can be drawn, without its middle if it would be wider than `inches`."""
         text = "".join(ascii(c)[1:-1] if c in self.missing else c for c in name)
         fitted, kept = text, len(text)
         while self.inches(fitted, size) > inches:

@@ -1,25 +1,18 @@
-"""Loss, accuracy and learning rate over the epochs, as a picture."""
+"""Loss, accuracy and learning rate over the epochs as a picture."""
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pyimagesearch.evaluation.metrics import best_epoch
 from pyimagesearch.evaluation.pictures.style import BLUE, GREY, INK, PALE, VERMILLION, new_figure, save
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 def plot_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]) -> None:
-    """Draw loss and accuracy over the epochs side by side, training dashed, validation solid, the best epoch starred.
+    """Draw loss and accuracy over the epochs, training dashed, validation solid, with a star at the best epoch.
 
-    Beside them stands the ROC AUC on validation, where there is one, and the learning rate, where it changes.
+    Beside them are the ROC AUC on validation, if there is one, and the learning rate, if it changes.
 
-    Parameters
-    ----------
-    path : where the PNG is to be
-    history : as in reporting.write_history, at least one epoch; values that are not finite leave a gap in their curve
+    history : a row per epoch, at least one, with the columns of history.csv; values that are not finite leave a gap
     """
     from matplotlib.ticker import FuncFormatter
 
@@ -30,7 +23,7 @@ def plot_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]
     widths = [4.4, 4.4, *[4.4] * ranked, 2] if len(set(rates)) > 1 else [5, 5, *[5] * ranked]  # inches
     figure = new_figure(sum(widths), 4.2, layout="constrained")
     loss, accuracy, *rest = figure.subplots(1, len(widths), width_ratios=widths)
-    # a curve of one point is invisible without its marker, one of 300 is a caterpillar with them
+    # one point is invisible without a marker, and 300 markers hide the curve
     lines = {"linewidth": 1.8, "markersize": 3.5, "marker": "o" if len(epochs) <= 30 else None}
     drawn = [(loss, "loss", "Loss"), (accuracy, "acc", "Accuracy"), *([(rest[0], "auc", "ROC AUC")] if ranked else [])]
     for axes, quantity, title in drawn:
@@ -54,7 +47,7 @@ def plot_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]
     save(figure, path)
 
 
-def _dress(axes: "Axes", title: str, epochs: Sequence[int]) -> None:
+def _dress(axes, title: str, epochs: Sequence[int]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)

@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 from helpers.pictures import assert_nothing_is_cut_off
+from matplotlib.axes import Axes
 
 from pyimagesearch.evaluation.pictures.calibration import (
     BINS,
     calibration_bins,
     expected_calibration_error,
     plot_calibration,
-    wilson_interval,
 )
 
 # matplotlib before 3.11 calls what new releases of pyparsing deprecate
@@ -50,10 +50,14 @@ def test_each_photo_is_in_one_bin():
     assert np.isnan(bins.accuracy[5])
 
 
-def test_wilson_intervals_are_those_of_the_tables():
-    low, high = wilson_interval(np.array([0.0, 0.5, 1.0]), np.array([10, 10, 1]))
-    assert low == pytest.approx([0, 0.2366, 0.2065], abs=1e-4)
-    assert high == pytest.approx([0.2775, 0.7634, 1], abs=1e-4)
+def test_each_accuracy_is_drawn_with_the_95_percent_interval_of_the_tables(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "vlines", lambda axes, x, low, high, **style: drawn.extend([low, high]))
+    confidences = np.repeat([0.05, 0.5, 0.95], [10, 10, 1])
+    right = np.repeat([False, True, False, True], [10, 5, 5, 1])
+    plot_calibration(tmp_path / "calibration.png", calibration_bins(confidences, right))
+    assert drawn[0] == pytest.approx([0, 0.2366, 0.2065], abs=1e-4)
+    assert drawn[1] == pytest.approx([0.2775, 0.7634, 1], abs=1e-4)
 
 
 @pytest.mark.parametrize("confidences", [[0.7], [0.5] * 40, np.linspace(0, 1, 5000), [math.nan]])

@@ -1,10 +1,12 @@
-# On a fresh machine: `make demo` or `make test`. Both make .venv and install what they need into it.
+# On a fresh machine: `make demo`, `make check` or `make test`. Each makes .venv and installs what it needs into it.
 
 PYTHON ?= python3
 RUN = .venv/bin/python
 DEMO = runs/demo
+JOBS ?= 2
+PYTEST = $(RUN) -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: demo test lint clean
+.PHONY: demo check test lint clean
 
 # the built-in sample: drawn, prepared, trained on and shown, at a size that suits two CPU cores
 demo: .venv/installed
@@ -14,12 +16,18 @@ demo: .venv/installed
 	$(RUN) distributed_inference.py --data $(DEMO)/dataset --output $(DEMO) --count 12 --seed 7
 	@echo "[INFO] predictions: $(DEMO)/results.png; the training: $(DEMO)/report.html"
 
+# before each commit: everything that needs no training
+check: lint
+	$(PYTEST) -m "not training"
+
+# everything
 test: .venv/installed-tests
-	$(RUN) -m pytest
+	$(PYTEST)
 
 lint: .venv/installed-tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -2,8 +2,7 @@
 
     python benchmarks/accuracy.py --data dataset --epochs 20 --image-size 96 --json accuracy.json -- --lr 1e-3
 
-One training a seed for each input, from scratch; the script, the flags and the order of the photos are the same, and
-only the input differs.
+One training from scratch per seed and input. Script, flags and order of photos are the same; only the input differs.
 """
 
 import json
@@ -17,7 +16,7 @@ NAMES = ("reference", "uncached", "cached")
 
 
 def train(name: str, seed: int, args, data: str) -> measuring.Round:
-    """One training: accuracy of the kept model on validation and on the test split."""
+    """One training: accuracy of the best model on the validation and test splits."""
     script = "benchmarks/reference_input.py" if name == "reference" else "train_distributed.py"
     size = ["--image-size", args.image_size, "--batch-size", args.batch_size, "--epochs", args.epochs]
     with tempfile.TemporaryDirectory() as output:

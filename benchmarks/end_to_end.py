@@ -4,10 +4,10 @@
     python benchmarks/end_to_end.py --make 9866 3430 3347 --side 512 --epochs 20 --rounds 1     # the shape of Food-11
     python benchmarks/end_to_end.py --data dataset -- --cache device --compile                 # flags for our script
 
-Each training is a fresh process. Images/s are those of training alone, the median over the epochs but the first; an
-epoch's seconds have validation in them; wall seconds have everything, imports, the making of a cache and the report on
-the test split (timm's loop has none) too. What real input can reach at most: step-alone is our step on synthetic input,
-bare-step the bare model's. All train from scratch, with BatchNorm that trains.
+Each training is a new process, from scratch, with BatchNorm that trains. Images/s exclude validation, seconds per epoch
+include it; both are medians over all epochs but the first. Wall seconds include everything: imports, filling a cache,
+and the report on the test split (which timm's loop lacks). Upper bounds for real input: step-alone is our step on
+synthetic input, bare-step that of the bare model.
 """
 
 import csv
@@ -24,11 +24,11 @@ NAMES = ("tutorial", "ours", "ours-disk", "ours-device", "timm", "step-alone", "
 
 
 def train(script: str, flags: list[str], args, data: str) -> measuring.Round:
-    """Run a training script once; its figures."""
+    """The figures of one run of a training script."""
     with tempfile.TemporaryDirectory() as output:
         flags = [*flags, "--image-size", args.image_size, "--batch-size", args.batch_size, "--epochs", args.epochs]
         if "--cache" in flags:
-            flags += ["--cache-dir", f"{output}/cache"]  # made anew each time: that is in the wall seconds
+            flags += ["--cache-dir", f"{output}/cache"]  # filled each time, within the wall seconds
         begin = time.monotonic()
         measuring.run_script(script, "--data", data, "--output", output, *map(str, flags))
         wall = time.monotonic() - begin
@@ -36,7 +36,7 @@ def train(script: str, flags: list[str], args, data: str) -> measuring.Round:
 
 
 def read_history(path: Path) -> measuring.Round:
-    """Images/s of training alone and an epoch's seconds with validation: medians over the epochs but the first."""
+    """Medians over all epochs but the first: images/s without validation, seconds per epoch with it."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     rows = rows[1:] or rows
@@ -45,7 +45,7 @@ def read_history(path: Path) -> measuring.Round:
 
 
 def measures(names: list[str], args, data: str) -> dict:
-    """What each contender's turn is: a training, or some steps on synthetic input."""
+    """The measurement of each contender: a training, or some steps on synthetic input."""
     ours = ["--weights", "none", *args.flags]
     workers = str(args.timm_workers)
     scripts = {
@@ -66,7 +66,7 @@ def measures(names: list[str], args, data: str) -> dict:
 
 
 def step_alone(name: str, args) -> measuring.Round:
-    """A step of train_step.py's, without the memory that it takes."""
+    """The speed of a contender of train_step.py."""
     found = measuring.once(train_step.contender(name, args.image_size), args.batch_size, args.steps)
     return {"images_per_s": found["images_per_s"]}
 
@@ -74,10 +74,10 @@ def step_alone(name: str, args) -> measuring.Round:
 def main() -> None:
     parser = measuring.parser("Whole trainings on the same photos.", NAMES, rounds=3)
     measuring.add_training(parser)
-    parser.add_argument("--steps", type=measuring.size(), default=5, metavar="N", help="of the steps alone")
+    parser.add_argument("--steps", type=measuring.size(), default=5, metavar="N", help="for step-alone, bare-step")
     parser.add_argument(
         "--timm-workers", type=measuring.size(0), default=measuring.available_cores(), metavar="N",
-        help="of timm's loaders (default: one a core, %(default)s)",
+        help="workers of timm's loaders (default: one per core, %(default)s)",
     )  # fmt: skip
     args = measuring.parse_training(parser)
     report = measuring.Report(args)

@@ -1,9 +1,9 @@
-"""Photos from their files to the batch that a model sees, on one core: images a second of one process and one thread.
+"""From photo files to the batch that a model sees, on one core: images per second of one process with one thread.
 
     python benchmarks/input_pipeline.py --photos dataset/training --json input.json
 
-Every contender is bound to the same core and reads in its own process, without workers, and ends with a normalised
-float32 batch on the CPU: for this project, whose loader hands out uint8, that step is in the time too.
+Each contender is bound to the same core and reads in its own process, without workers. It ends with a normalised
+float32 batch on the CPU; this project's loader yields uint8, so its time includes the normalisation.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import measuring
 
-# timm has no rotation, so it does less than the tutorial's transforms ask for
+# timm has no rotation, so it does less work than the tutorial's transforms
 NAMES = ("tutorial", "ours", "ours-cached", "timm", "decode-pillow", "decode-ours")
 BATCH = 32
 
@@ -26,7 +26,7 @@ def build_tutorial(folder: str, size: int):
 
 
 def build_ours(folder: str, size: int, cache: str):
-    """This project's loader, uncached or with its cache on the disk, which is filled here, before any clock starts."""
+    """This project's loader, uncached or with its disk cache, which is filled here, before the measurement."""
     import torch
 
     from pyimagesearch.create_dataloaders import get_dataloader
@@ -45,7 +45,7 @@ def build_timm(folder: str, size: int):
 
 
 def build_decode(folder: str, ours: bool):
-    """Every photo decoded to RGB and nothing more, by Pillow or by this project's reader."""
+    """Decode every photo to RGB, by Pillow or by this project's reader."""
     from PIL import Image
 
     from pyimagesearch.data.decoding import photos_below, read_pixels
@@ -80,7 +80,7 @@ def contender(name: str, folder: str, size: int, core: int | None) -> measuring.
 
 
 def main() -> None:
-    parser = measuring.parser("Images a second of the input on one core.", NAMES)
+    parser = measuring.parser("Images per second of the input on one core.", NAMES)
     parser.add_argument("--photos", metavar="DIR", help="photos to resize (default: drawn ones)")
     parser.add_argument("--count", type=measuring.size(), default=600, metavar="N", help="photos (default %(default)s)")
     parser.add_argument(
@@ -96,7 +96,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             from made_photos import make_folder
 
-            # two folders deep, because the cache comes to lie beside the folder of the split
+            # two folders deep, because the cache is written beside the folder of the split
             folder = make_folder(Path(folder, "dataset", "training"), args.count, side, args.photos)
             weight = sum(path.stat().st_size for path in folder.rglob("*.jpg")) / args.count
             made = {name: contender(name, os.fspath(folder), args.image_size, core) for name in names}

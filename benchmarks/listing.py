@@ -1,12 +1,12 @@
-"""What a million files cost: seconds to list them, and the memory of the workers that read them, epoch after epoch.
+"""The cost of a million files: seconds to list them, and the memory of the workers that read them in each epoch.
 
     python benchmarks/listing.py --json listing.json
     python benchmarks/listing.py --files 10000 --reads 2000                                    # a quick look
 
-The files are hard links to a tiny JPEG. Memory is Linux's own account (smaps_rollup) at the end of each epoch, the mean
-over the workers: PSS, in which a page that n processes share counts as an n-th, and private memory, which is what a
-worker has for itself. Forked workers that touch one Python object a photo copy the pages in which its count of
-references stands: their private memory grows with the photos that they visit.
+The files are hard links to tiny JPEGs. Memory is read from Linux (smaps_rollup) at the end of each epoch, as the mean
+over the workers: PSS, in which each of n processes that share a page counts 1/n of it, and private memory. Forked
+workers that touch one Python object per photo copy the pages with the reference counts: their private memory grows with
+the photos that they visit.
 """
 
 import multiprocessing
@@ -24,13 +24,13 @@ BATCH, SIZE = 128, 32
 
 
 def make_files(root: Path, count: int, classes: int) -> None:
-    """`count` names in `classes` folders, hard links to JPEGs of 16 pixels."""
+    """Make `count` files in `classes` folders: hard links to JPEGs of 16 x 16 pixels."""
     from made_photos import draw
 
     per_class = -(-count // classes)
     for number in range(count):
         if number % LINKS == 0:
-            original = root / f"original{number}.jpg"  # beside the class folders, so no photo of any
+            original = root / f"original{number}.jpg"  # outside the class folders, so not a photo of the dataset
             draw(16, number).save(original, quality=90)
         folder = root / f"class{number // per_class:05}"
         if number % per_class == 0:
@@ -66,7 +66,7 @@ def build_ours(folder: str, workers: int, reads: int, epochs: int):
 
 
 def _measure(make, begin, epochs: int) -> measuring.Round:
-    """List by `make()`, read `epochs` epochs after `begin(loader, epoch)`; seconds and MiB."""
+    """Call `make()`, which lists the files, and read `epochs` epochs, each after `begin(loader, epoch)`."""
     import torch
 
     torch.set_num_threads(1)
@@ -77,7 +77,7 @@ def _measure(make, begin, epochs: int) -> measuring.Round:
         begin(loader, epoch)
         steps = len(loader)
         for step, _ in enumerate(loader, start=1):
-            if step == steps:  # the workers are idle and not yet gone
+            if step == steps:  # the workers are idle but still alive
                 workers = [_memory(worker.pid) for worker in multiprocessing.active_children()]
         found[f"worker_pss_mib_{epoch + 1}"] = statistics.mean(memory["Pss"] for memory in workers)
         found[f"worker_private_mib_{epoch + 1}"] = statistics.mean(memory["Private"] for memory in workers)
@@ -85,21 +85,21 @@ def _measure(make, begin, epochs: int) -> measuring.Round:
 
 
 def _memory(pid: int) -> dict[str, float]:
-    """MiB of a process: "Pss" and "Private"."""
+    """The memory of a process in MiB: "Pss" and "Private"."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
     return {"Pss": kib["Pss"] / 1024, "Private": (kib["Private_Clean"] + kib["Private_Dirty"]) / 1024}
 
 
 def main() -> None:
-    parser = measuring.parser("A million files: seconds to list them, and the memory of workers.", NAMES, rounds=1)
+    parser = measuring.parser("A million files: seconds to list them, and memory of the workers.", NAMES, rounds=1)
     parser.add_argument("--files", type=measuring.size(), default=1_000_000, metavar="N", help="(default %(default)s)")
     parser.add_argument("--classes", type=measuring.size(), default=1000, metavar="N", help="(default %(default)s)")
     parser.add_argument("--workers", type=measuring.size(), default=2, metavar="N", help="(default %(default)s)")
     parser.add_argument("--epochs", type=measuring.size(), default=3, metavar="N", help="(default %(default)s)")
     parser.add_argument(
         "--reads", type=measuring.size(), default=200_000, metavar="N",
-        help="photos that are read in each epoch, from all over the folder (default %(default)s)",
+        help="photos read in each epoch, from the whole folder (default %(default)s)",
     )  # fmt: skip
     args = parser.parse_args()
     report = measuring.Report(args)
@@ -113,17 +113,17 @@ def main() -> None:
 
         turns = {name: lambda name=name: run(name) for name in args.contenders}
         rounds = measuring.interleave(turns, args.rounds, warmups=0)
-    title = f"{args.files} files in {args.classes} classes, {args.workers} workers, {args.reads} read in an epoch"
+    title = f"{args.files} files in {args.classes} classes, {args.workers} workers, {args.reads} read per epoch"
     listed, pss, private = (
-        {name: [pick(figures, kind) for figures in found] for name, found in rounds.items()}
+        {name: [_pick(figures, kind) for figures in found] for name, found in rounds.items()}
         for kind in ("list_", "worker_pss", "worker_private")
     )
     report.add(f"Listing {title}", listed, "list_s", args.contenders[0], less_is_better=True)
-    report.add(f"A worker's PSS, {title}", pss, "worker_pss_mib_1", None)
-    report.add(f"A worker's private memory, {title}", private, "worker_private_mib_1", None)
+    report.add(f"PSS of a worker, {title}", pss, "worker_pss_mib_1", None)
+    report.add(f"Private memory of a worker, {title}", private, "worker_private_mib_1", None)
 
 
-def pick(figures: measuring.Round, kind: str) -> measuring.Round:
+def _pick(figures: measuring.Round, kind: str) -> measuring.Round:
     return {name: value for name, value in figures.items() if name.startswith(kind)}
 
 

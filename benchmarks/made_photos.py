@@ -1,4 +1,4 @@
-"""Photos for the benchmarks: given ones at the size that is asked for, or drawn ones that weigh what photos weigh."""
+"""Photos for the benchmarks: given ones, resized, or drawn ones with the file size of real photos."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +15,10 @@ CLASSES = 11  # as Food-11
 
 
 def make_folder(folder, count: int, side: int, given=None, *, flat: bool = False) -> Path:
-    """`count` JPEGs of `side` pixels on the short side, in folders of 11 classes.
+    """Write `count` JPEGs of `side` pixels on the short side, in folders of 11 classes.
 
-    Parameters
-    ----------
-    given : a folder of photos, which are taken in turn and resized; one that has the size already is copied as it is.
-        None draws textures
-    flat : all in one folder, named K_N.jpg with the number K of the class, as Food-11 has them
+    given : a folder of photos to resize, in turn; those that have the size are copied. None: textures are drawn
+    flat : all in one folder, as K_N.jpg for class number K, as in Food-11
     """
     folder = Path(folder)
     sources = photos_below(os.fspath(given)) if given else []
@@ -38,7 +35,7 @@ def make_folder(folder, count: int, side: int, given=None, *, flat: bool = False
 
 
 def make_dataset(folder, counts: tuple[int, int, int], side: int, given=None) -> Path:
-    """A prepared dataset with so many photos in training, validation and evaluation."""
+    """A prepared dataset with `counts` photos in training, validation and evaluation."""
     for name, count in zip(("training", "validation", "evaluation"), counts, strict=True):
         make_folder(Path(folder, name), count, side, given)
     return Path(folder)
@@ -58,7 +55,7 @@ def _make(side: int, path: Path, source: str | None, seed: int) -> None:
 
 
 def draw(side: int, seed: int) -> Image.Image:
-    """Coloured noise of all scales, weaker the finer, as in photos: about as many bytes a pixel as a photo's JPEG."""
+    """Coloured noise at all scales, weaker at finer ones, as in photos; its JPEG has about as many bytes per pixel."""
     rng = np.random.default_rng(seed)
     pixels, cells = np.full((side, side, 3), 128.0), 4
     while cells <= side:

@@ -1,7 +1,6 @@
-"""How the benchmarks measure: contenders take turns, A, B, C, A, B, C ..., and medians, spread and ratios come of that.
+"""How the benchmarks measure: contenders take turns (A, B, C, A, B, C ...); medians, spreads and ratios are reported.
 
-What else the machine does meets all of them, and the ratio of two is taken within each round, so that a slow minute of
-the machine stays out of it.
+Other load on the machine then affects all contenders. Ratios are taken within a round, so that slow minutes cancel out.
 """
 
 import importlib.metadata
@@ -21,27 +20,22 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # the benchmarks are started as scripts
 
-from pyimagesearch.runtime import files, flags  # noqa: E402
+from pyimagesearch.runtime import files, flags, terminal  # noqa: E402
 from pyimagesearch.runtime.threads import available_cores  # noqa: E402
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python-headless", "timm")
-Round = dict[str, float]  # what one measurement found: figures by name
-
-
-# --- contenders ------------------------------------------------------------------------------------------------------
+Round = dict[str, float]  # the figures of one measurement, by name
 
 
 class Contender:
-    """A process of its own, so that threads, allocators and caches of one contender are not those of another.
+    """A contender in its own process, so that contenders do not share threads, allocators and caches.
 
-    In it `build(*arguments)` makes the function that measures; calling the contender calls that function there, once,
-    and returns its figures. All contenders can be built at the same time: the first call waits until one is.
+    In that process `build(*arguments)` returns the function that measures. Calling the contender calls that function
+    once and returns its figures. Contenders are built concurrently: the first call waits until its contender is ready.
 
-    Parameters
-    ----------
-    build : a function at the top level of a file, which another process can import
-    environment : variables of the new process
-    core : the one core that it may use; None leaves it all of them
+    build : a top-level function of a module, so that another process can import it
+    environment : additional environment variables of the process
+    core : the only core that it may use; None: all
     """
 
     def __init__(self, build: Callable, *arguments, environment: Mapping[str, str] | None = None, core=None):
@@ -53,7 +47,7 @@ class Contender:
         other_end.close()
 
     def __call__(self, *arguments) -> Round:
-        with suppress(BrokenPipeError):  # one that failed while it was built has said why
+        with suppress(BrokenPipeError):  # the process failed in build and has sent the reason
             self._pipe.send(arguments)
         try:
             found = self._pipe.recv()
@@ -64,14 +58,13 @@ class Contender:
         return found
 
     def close(self) -> None:
-        """End the process."""
         self._pipe.close()
         self._process.join()
 
 
 def _serve(pipe, core: int | None, build: Callable, arguments: Sequence) -> None:
     try:
-        # being spawned makes that the way of this process too, and DataLoader's workers would not be forked as usual
+        # a spawned process would also spawn DataLoader's workers, which are forked otherwise
         multiprocessing.set_start_method(None, force=True)
         if core is not None:
             os.sched_setaffinity(0, {core})
@@ -86,7 +79,7 @@ def _serve(pipe, core: int | None, build: Callable, arguments: Sequence) -> None
 
 @contextmanager
 def closing(made: Mapping[str, Contender]):
-    """The contenders by name, closed when the block ends."""
+    """Close the contenders when the block ends."""
     try:
         yield made
     finally:
@@ -95,10 +88,9 @@ def closing(made: Mapping[str, Contender]):
 
 
 def once(contender: Contender, *arguments) -> Round:
-    """What a contender finds in its first call; its process ends then.
+    """The figures of a contender's first call, after which its process ends.
 
-    A process may keep a speed of its own through all rounds, so a new one for each is fairer where starting it costs
-    little beside what is measured.
+    A process may be faster or slower throughout its life, so a new process per round is fairer where it starts quickly.
     """
     with closing({"": contender}):
         return contender(*arguments)
@@ -116,7 +108,7 @@ def _environment(variables: Mapping[str, str]):
 
 
 def interleave(measures: Mapping[str, Callable[[], Round]], rounds: int, *, warmups: int = 1) -> dict[str, list[Round]]:
-    """The figures of each contender, one mapping a round, without those of the first `warmups` rounds."""
+    """The figures of each contender, per round, without the first `warmups` rounds."""
     found = {name: [] for name in measures}
     for number in range(-warmups, rounds):
         for name, measure in measures.items():
@@ -129,7 +121,7 @@ def interleave(measures: Mapping[str, Callable[[], Round]], rounds: int, *, warm
 
 
 def run_script(*command, environment: Mapping[str, str] | None = None) -> None:
-    """Run a Python script of this repository to its end; RuntimeError with what it printed where it fails."""
+    """Run a Python script of this repository; if it fails, raise RuntimeError with its output."""
     command = [sys.executable, *(os.fspath(part) for part in command)]
     done = subprocess.run(
         command, cwd=REPOSITORY, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
@@ -139,21 +131,20 @@ def run_script(*command, environment: Mapping[str, str] | None = None) -> None:
 
 
 def present(names: Sequence[str]) -> list[str]:
-    """`names` without timm where it is not installed."""
+    """`names`, without timm if it is not installed."""
     if "timm" in names and importlib.util.find_spec("timm") is None:
         print("timm is not installed: pip install -r benchmarks/requirements.txt", file=sys.stderr)
         return [name for name in names if name != "timm"]
     return list(names)
 
 
-# --- what came of it -------------------------------------------------------------------------------------------------
-
-
 def summarise(
     rounds: Mapping[str, Sequence[Round]], figure: str, reference: str | None, *, less_is_better: bool = False
 ) -> dict:
-    """For each contender the median, min and max of each figure, and of the ratio of `figure` to that of the contender
-    `reference` in the same round, above 1 where it is better; None takes no ratio."""
+    """The median, min and max of each figure, for each contender.
+
+    With a `reference`, also of the ratio of `figure` to the reference's in the same round, above 1 if better.
+    """
     summary = {}
     for name, found in rounds.items():
         series = {key: [figures[key] for figures in found] for key in found[0]}
@@ -168,15 +159,12 @@ def summarise(
 
 
 def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]], reference: str | None) -> str:
-    """`summary` as text: a row a contender, median (min..max) of each figure."""
+    """`summary` as text: a row per contender, median (min..max) of each figure."""
     columns = list(dict.fromkeys(key for figures in summary.values() for key in figures))
     cells = [["", *(f"x {reference}" if key == "ratio" else key for key in columns)]]
     for name, figures in summary.items():
         cells.append([name, *(_cell(figures[key]) if key in figures else "" for key in columns)])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
+    return terminal.table(cells, left=range(len(columns) + 1))
 
 
 def _cell(spread: Mapping[str, float]) -> str:
@@ -184,7 +172,7 @@ def _cell(spread: Mapping[str, float]) -> str:
 
 
 class Report:
-    """What a benchmark prints and writes: the machine, the settings, and a section for each comparison."""
+    """Prints and writes the machine, the settings, and a section per comparison."""
 
     def __init__(self, args):
         self._path = args.json
@@ -197,9 +185,9 @@ class Report:
         print(*(f"{name}: {value}" for name, value in self._content["machine"].items()), sep="\n")
 
     def add(self, title: str, rounds, figure: str, reference: str | None, *, less_is_better=False, **more) -> None:
-        """Print a comparison's table and keep it with its rounds; see summarise. `more` goes into the file as it is.
+        """Print a comparison's table and add it, with its rounds and `more`, to the file; see summarise.
 
-        The file is written each time: what was measured is not lost with what comes after.
+        The file is written each time, so that a later failure loses no measurement.
         """
         summary = summarise(rounds, figure, reference, less_is_better=less_is_better)
         repeats = len(next(iter(rounds.values())))
@@ -212,12 +200,12 @@ class Report:
 
 
 def machine() -> dict[str, str | int | float | bool]:
-    """What a figure depends on besides the code: processor, memory, GPUs, versions."""
-    facts = _processor()
+    """What figures depend on besides the code: processor, memory, GPUs, versions."""
+    processor = _processor()
     return {
-        "processor": facts.get("model name", platform.processor() or platform.machine()),
+        "processor": processor.get("model name", platform.processor() or platform.machine()),
         "cores": available_cores(),
-        "AVX512-BF16": "avx512_bf16" in facts.get("flags", "").split(),
+        "AVX512-BF16": "avx512_bf16" in processor.get("flags", "").split(),
         "memory GiB": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "GPUs": _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader") or "none",
         "system": platform.platform(),
@@ -229,7 +217,7 @@ def machine() -> dict[str, str | int | float | bool]:
 
 
 def _processor() -> dict[str, str]:
-    """The lines on the first processor in /proc/cpuinfo; none where there is no such file."""
+    """The entries for the first processor in /proc/cpuinfo; empty without such a file."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -246,7 +234,7 @@ def _version(package: str) -> str:
 
 
 def _output(*command: str) -> str:
-    """What a program says, its lines joined; nothing where it is missing or fails."""
+    """A program's output, its lines joined; empty if it is missing or fails."""
     try:
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -254,16 +242,10 @@ def _output(*command: str) -> str:
     return "; ".join(done.stdout.split("\n")[:-1])
 
 
-# --- flags -----------------------------------------------------------------------------------------------------------
-
-
 def parser(description: str, names: Sequence[str], *, slow: Sequence[str] = (), rounds: int = 5) -> flags.Parser:
-    """A parser with the flags that all benchmarks have.
-
-    names : the contenders to choose from; slow : those of them that run only when they are named
-    """
+    """A parser with the flags of all benchmarks; contenders in `slow` run only if named."""
     made = flags.Parser(description=description)
-    made.add_argument("--json", metavar="FILE", help="write everything that was measured there")
+    made.add_argument("--json", metavar="FILE", help="write all measurements to this file")
     made.add_argument(
         "--rounds", type=flags.number(int, 1), default=rounds, metavar="N",
         help="measurements of each contender, in turn (default %(default)s)",
@@ -276,30 +258,29 @@ def parser(description: str, names: Sequence[str], *, slow: Sequence[str] = (), 
 
 
 def size(least: int = 1):
-    """The argparse type of a whole number."""
     return flags.number(int, least)
 
 
 def add_training(parser, epochs: int = 3) -> None:
-    """The flags of benchmarks that train: on which photos, and how."""
+    """Add the flags of benchmarks that train."""
     data = parser.add_mutually_exclusive_group()
-    data.add_argument("--data", metavar="DIR", help="a prepared dataset (default: a made one)")
+    data.add_argument("--data", metavar="DIR", help="a prepared dataset (default: a generated one)")
     data.add_argument(
         "--make", nargs=3, type=size(11), default=[660, 220, 220], metavar="N",
-        help="make photos: so many for training, validation, evaluation (default 660 220 220)",
+        help="numbers of photos to generate for training, validation, evaluation (default 660 220 220)",
     )  # fmt: skip
     parser.add_argument(
-        "--side", type=size(8), default=348, metavar="PIXELS", help="short side of made photos (default %(default)s)"
+        "--side", type=size(8), default=348, metavar="PIXELS", help="their short side (default %(default)s)"
     )
-    parser.add_argument("--photos", metavar="DIR", help="photos to make them of (default: drawn ones)")
+    parser.add_argument("--photos", metavar="DIR", help="photos to resize instead of drawing some")
     parser.add_argument("--image-size", type=size(32), default=224, metavar="PIXELS", help="(default %(default)s)")
     parser.add_argument("--batch-size", type=size(), default=32, metavar="N", help="(default %(default)s)")
     parser.add_argument("--epochs", type=size(), default=epochs, metavar="N", help="(default %(default)s)")
-    parser.epilog = "What follows -- goes to train_distributed.py as it is."
+    parser.epilog = "Arguments after -- are passed to train_distributed.py."
 
 
 def parse_training(parser):
-    """The flags, with `flags`, those after "--"."""
+    """The parsed flags; `flags` has those after "--"."""
     arguments = sys.argv[1:]
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     args = parser.parse_args(arguments[:cut])
@@ -309,7 +290,7 @@ def parse_training(parser):
 
 @contextmanager
 def dataset(args):
-    """The folder of the dataset that the flags of add_training name; a made one is gone after the block."""
+    """The dataset folder that the flags of add_training name; a generated one is deleted after the block."""
     if args.data is not None:
         yield os.path.abspath(args.data)
         return

@@ -3,8 +3,8 @@
     python benchmarks/prepare.py --source Food-11 --json prepare.json
 
 The source is copied into a temporary folder first, so that it is in the page cache and hard links are possible. Seconds
-are those of the whole process, from start to exit. All copies stay until the end, which takes their room: for minutes
-after many files were deleted, ext4 takes several times as long to make new ones.
+are those of the whole process, from start to exit. All copies are kept until the end and need disk space: for minutes
+after many files are deleted, ext4 takes several times as long to create new ones.
 """
 
 import os
@@ -33,12 +33,12 @@ def copy(name: str, source: Path, folder: Path, count: int) -> measuring.Round:
 
 def main() -> None:
     parser = measuring.parser("prepare_dataset.py against cp -r.", NAMES)
-    parser.add_argument("--source", metavar="DIR", help="raw photos, as prepare_dataset.py reads them (default: made)")
+    parser.add_argument("--source", metavar="DIR", help="raw photos for prepare_dataset.py (default: generated)")
     parser.add_argument(
-        "--count", type=measuring.size(33), default=3300, metavar="N", help="of made ones (%(default)s)"
+        "--count", type=measuring.size(33), default=3300, metavar="N", help="generated photos (%(default)s)"
     )
     parser.add_argument(
-        "--side", type=measuring.size(8), default=348, metavar="PIXELS", help="of made ones (%(default)s)"
+        "--side", type=measuring.size(8), default=348, metavar="PIXELS", help="their short side (%(default)s)"
     )
     args = parser.parse_args()
     report = measuring.Report(args)

@@ -1,16 +1,16 @@
-"""train_distributed.py with the tutorial's transforms, torchvision's own, in place of this project's: same flags.
+"""train_distributed.py with the tutorial's torchvision transforms instead of this project's, for accuracy.py.
 
-Everything else, the order of the photos, the loop, the model, is the script's. For accuracy.py.
+The flags and everything else (order of photos, loop, model) are the script's.
 """
 
-import measuring  # noqa: F401  finds the packages of the repository
+import measuring  # noqa: F401  puts the repository on sys.path
 import tutorial
 
 import train_distributed
-from pyimagesearch.data import transforms
+from pyimagesearch import create_dataloaders
 from pyimagesearch.runtime import errors
 
 if __name__ == "__main__":
-    transforms.train_transform = lambda size, *_, **__: tutorial.train_transforms(size)
-    transforms.eval_transform = lambda size, *_, **__: tutorial.eval_transforms(size)
+    create_dataloaders.train_transform = lambda size, *_, **__: tutorial.train_transforms(size)
+    create_dataloaders.eval_transform = lambda size, *_, **__: tutorial.eval_transforms(size)
     errors.run(train_distributed.main)

@@ -1,11 +1,11 @@
-"""The training script on 1, 2, ... processes: images a second, efficiency, and the picture of time against processes.
+"""The training script on 1, 2, ... processes: images per second, efficiency, and a plot of time against processes.
 
     python benchmarks/scaling.py --data dataset --json scaling.json --figure scaling.png
     python benchmarks/scaling.py --processes 1 2 4 8 --data dataset -- --cache device        # flags for the script
 
-Where there are GPUs each process has one, the batch grows with them, and nn.DataParallel runs beside
-DistributedDataParallel; efficiency is images/s against N times those of one. On CPUs the processes share out the same
-cores and the same global batch; efficiency is images/s against those of one process with all the cores.
+With GPUs, each process has one, the batch grows with them, and nn.DataParallel is measured too; efficiency is images/s
+relative to N times those of one GPU. On CPUs the processes share the cores and the global batch; efficiency is images/s
+relative to one process with all cores.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ LABELS = {"ddp": "DistributedDataParallel", "ddp-sync-bn": "the same with SyncBa
 
 
 def train(name: str, processes: int, gpus: int, args, data: str) -> measuring.Round:
-    """One training by contender `name` on so many processes, or GPUs."""
+    """One training of contender `name` on `processes` processes or GPUs."""
     flags = ["--weights", "none", "--image-size", args.image_size, "--epochs", args.epochs, *args.flags]
     flags += ["--sync-bn"] if name == "ddp-sync-bn" else []
     flags += ["--parallel", "dp"] if name == "dp" else ["--nproc", processes]
@@ -36,8 +36,10 @@ def train(name: str, processes: int, gpus: int, args, data: str) -> measuring.Ro
 
 
 def efficiencies(summary: dict, counts: list[int], gpus: int) -> dict[str, dict[int, float]]:
-    """For each contender and number of processes: images/s against as many times, or on CPUs against once, those of
-    one process of plain DistributedDataParallel."""
+    """Images/s of each contender and number of processes, relative to the ideal.
+
+    The ideal is that of one DistributedDataParallel process, on GPUs times the number of processes.
+    """
     one = summary[f"ddp x {counts[0]}"]["images_per_s"]["median"] / (counts[0] if gpus else 1)
     found = {}
     for key, figures in summary.items():
@@ -48,7 +50,7 @@ def efficiencies(summary: dict, counts: list[int], gpus: int) -> dict[str, dict[
 
 
 def draw(path: str, summary: dict, counts: list[int], gpus: int) -> None:
-    """Seconds of an epoch against the number of processes, with the spread of the rounds, and the ideal dotted."""
+    """Plot seconds per epoch against the number of processes, with the spread of the rounds and the ideal."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -72,7 +74,7 @@ def draw(path: str, summary: dict, counts: list[int], gpus: int) -> None:
     axes.xaxis.set_major_locator(FixedLocator(counts))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(bottom=0)
-    axes.set_title("Time of an epoch", loc="left", weight="bold")
+    axes.set_title("Time per epoch", loc="left", weight="bold")
     axes.set_xlabel("number of GPUs" if gpus else "number of processes that share the cores")
     axes.set_ylabel("seconds")
     axes.grid(color="#DDDDDD", linewidth=0.6)
@@ -90,11 +92,11 @@ def main() -> None:
     parser = measuring.parser("The training script on 1, 2, ... processes.", NAMES, rounds=3)
     parser.add_argument("--processes", nargs="+", type=measuring.size(), default=range(1, most + 1), metavar="N")
     measuring.add_training(parser)
-    parser.add_argument("--figure", metavar="PNG", help="draw seconds of an epoch against the number of processes")
+    parser.add_argument("--figure", metavar="PNG", help="plot seconds per epoch against the number of processes")
     args = measuring.parse_training(parser)
     args.processes = sorted(args.processes)
     report = measuring.Report(args)
-    asked = {"ddp", *args.contenders}  # the others are measured against it
+    asked = {"ddp", *args.contenders}  # the reference of the others
     names = [name for name in NAMES if name in asked and (gpus > 1 or name != "dp")]
     with measuring.dataset(args) as data:
         turns = {
@@ -106,7 +108,7 @@ def main() -> None:
     reference = f"ddp x {args.processes[0]}"
     summary = measuring.summarise(rounds, "images_per_s", reference)
     efficiency = efficiencies(summary, args.processes, gpus)
-    title = f"Scaling, {args.image_size} px, batch {args.batch_size}" + (" a GPU" if gpus else " over all processes")
+    title = f"Scaling, {args.image_size} px, batch {args.batch_size}" + (" per GPU" if gpus else " over all processes")
     report.add(title, rounds, "images_per_s", reference, efficiency=efficiency)
     for name, shares in efficiency.items():
         print(f"efficiency of {LABELS[name]}: " + ", ".join(f"{n}: {share:.3f}" for n, share in shares.items()))

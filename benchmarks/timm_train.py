@@ -2,10 +2,10 @@
 
     python benchmarks/timm_train.py --data dataset --output runs/timm
 
-timm's own train.py is not part of the package that pip installs. This loop does of it what
+timm's own train.py is not part of the package that pip installs. This loop does what
 `train.py --model densenet121 --amp --amp-dtype bfloat16 --channels-last --opt adam` does: the prefetching loader, which
-brings uint8 to the device and normalises there, autocast, a validation pass an epoch. timm has no rotation among its
-transforms, so its workers do less than the tutorial's; colour jitter, on by default there, is off.
+copies uint8 to the device and normalises there, autocast, validation after each epoch. timm has no rotation, so its
+workers do less work than the tutorial's; colour jitter, its default, is off.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 from timm.data import create_dataset, create_loader
 from timm.optim import create_optimizer_v2
 from torch import nn
-from tutorial import leave
+from tutorial import save
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -41,7 +41,7 @@ class Training:
 
     @torch.inference_mode()
     def evaluate(self, loader) -> int:
-        """Right predictions."""
+        """The number of correct predictions."""
         self.model.eval()
         correct = torch.zeros((), dtype=torch.int64, device=DEVICE)
         for x, y in loader:
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--workers", type=int, default=4, help="of each loader (4, as timm's train.py)")
+    parser.add_argument("--workers", type=int, default=4, help="workers of each loader (4, as in timm's train.py)")
     args = parser.parse_args()
 
     settings = (args.image_size, args.batch_size)
@@ -95,7 +95,7 @@ def main() -> None:
         })  # fmt: skip
         print(history[-1], flush=True)
 
-    leave(args.output, "model.pth", training.model, history)
+    save(args.output, "model.pth", training.model, history)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/train_step.py --json step.json
     python benchmarks/train_step.py --batch-sizes 128 256 512 1024 --profile       # on a GPU
 
-Batch and labels lie on the device before the clock starts, so that nothing but the step is measured.
+Images and labels are on the device before the measurement, so that only the step is measured.
 """
 
 import time
@@ -25,8 +25,7 @@ def build_tutorial(size: int):
 
 
 def build_ours(size: int, freeze: bool = False, compiled: bool = False):
-    """The model as train_distributed.py makes it and its step, with BatchNorm frozen (its default with pretrained
-    weights) or compiled."""
+    """The model and the step of train_distributed.py, optionally with frozen BatchNorm (as with pretrained weights)."""
     import torch
 
     from pyimagesearch.food_classifier import FoodClassifier, amp_dtype
@@ -55,7 +54,7 @@ def build_ours(size: int, freeze: bool = False, compiled: bool = False):
 
 
 def build_bare(size: int):
-    """torchvision's DenseNet121 in bfloat16 and channels_last, cross entropy, fused Adam, and nothing besides."""
+    """torchvision's DenseNet121 in bfloat16 and channels_last, cross entropy, fused Adam, and nothing else."""
     import torch
     from torchvision.models import densenet121
 
@@ -82,16 +81,16 @@ def build_timm(size: int):
 
 
 def contender(name: str, size: int) -> measuring.Contender:
-    """One of NAMES, in a process of its own; to be called with a batch size and a number of steps."""
+    """One of NAMES in its own process, to be called with a batch size and a number of steps."""
     if name.startswith("ours"):
         return measuring.Contender(build_ours, size, name == "ours-frozen", name == "ours-compiled")
     return measuring.Contender({"tutorial": build_tutorial, "bare": build_bare, "timm": build_timm}[name], size)
 
 
 def _measuring(step, size: int, device, layout=None):
-    """measure(batch, steps, profiled) -> images/s, and on a GPU the peak of its memory; or the profiler's table.
+    """A function measure(batch, steps, profiled) that returns images/s and, on a GPU, peak memory; or the profile.
 
-    layout : the memory format of the images; None is channels_last
+    layout : memory format of the images; None is channels_last
     """
     import torch
 
@@ -131,8 +130,8 @@ def main() -> None:
     parser = measuring.parser("A training step on synthetic input.", NAMES, slow=["ours-compiled"])
     parser.add_argument("--batch-sizes", nargs="+", type=measuring.size(), default=[32], metavar="N")
     parser.add_argument("--image-size", type=measuring.size(32), default=224, metavar="PIXELS")
-    parser.add_argument("--steps", type=measuring.size(), default=5, metavar="N", help="a measurement (%(default)s)")
-    parser.add_argument("--profile", action="store_true", help="also where the time of our step goes, by operation")
+    parser.add_argument("--steps", type=measuring.size(), default=5, metavar="N", help="per measurement (%(default)s)")
+    parser.add_argument("--profile", action="store_true", help="also print the time of our step by operation")
     args = parser.parse_args()
     report = measuring.Report(args)
     names = measuring.present(args.contenders)

@@ -1,12 +1,12 @@
-"""The tutorial's training, as a reference: what a reader who follows it to the letter gets.
+"""The tutorial's training, as a reference: what a reader who follows it exactly gets.
 
     python benchmarks/tutorial.py --data dataset --output runs/tutorial
 
-Written anew, in our words, for these measurements; not the published text. It does what that does where speed is
-concerned: ImageFolder and torchvision's transforms, in workers that end with each epoch, one a core for each of three
-loaders; DenseNet121 with the loop that is meant to freeze BatchNorm; nn.DataParallel on several GPUs; float16 with a
-GradScaler on GPUs, float32 on CPUs; Adam; two .item() a step; a validation pass an epoch; a report on the test split.
-Two of its faults would end a run and are not repeated: a batch of 0 without a GPU, a device that is always "cuda".
+Rewritten for these measurements; it is not the published text. It does the same where speed is concerned: ImageFolder
+and torchvision's transforms, in workers that end with each epoch, one per core for each of three loaders; DenseNet121
+with the loop that is meant to freeze BatchNorm; nn.DataParallel on several GPUs; float16 with a GradScaler on GPUs,
+float32 on CPUs; Adam; two .item() per step; validation after each epoch; a report on the test split. Two faults that
+would end a run are not repeated: a batch size of 0 without a GPU, and a device that is always "cuda".
 """
 
 import argparse
@@ -63,7 +63,8 @@ class Classifier(nn.Module):
 
 def make_model(classes: int, weights: str | None = None) -> nn.Module:
     base = models.densenet121(weights=weights)
-    for module, parameter in zip(base.modules(), base.parameters(), strict=False):  # these two do not run in step
+    # as published, though modules and parameters do not correspond
+    for module, parameter in zip(base.modules(), base.parameters(), strict=False):
         if isinstance(module, nn.BatchNorm2d):
             parameter.requires_grad = False
     model = Classifier(base, classes).to(DEVICE)
@@ -71,7 +72,7 @@ def make_model(classes: int, weights: str | None = None) -> nn.Module:
 
 
 class Training:
-    """The model, what trains it, and one step of it."""
+    """The model, its optimizer, and one training step."""
 
     def __init__(self, classes: int, lr: float = 1e-4, weights: str | None = None):
         self.model = make_model(classes, weights)
@@ -81,7 +82,7 @@ class Training:
         self.scaler = torch.amp.GradScaler(DEVICE, enabled=DEVICE == "cuda")
 
     def step(self, x, y) -> tuple[float, float]:
-        """(loss, right predictions) of a batch on the device, which the host waits for, twice."""
+        """(loss, correct predictions) of a batch on the device; the host waits for each."""
         with torch.autocast(DEVICE, enabled=DEVICE == "cuda"):
             predictions = self.model(x)
             loss = self.loss(predictions, y)
@@ -93,7 +94,7 @@ class Training:
 
     @torch.no_grad()
     def evaluate(self, loader) -> tuple[float, float]:
-        """(sum of batch losses, right predictions)"""
+        """(sum of batch losses, correct predictions)"""
         self.model.eval()
         total = correct = 0
         for x, y in loader:
@@ -110,11 +111,11 @@ def main() -> None:
     parser.add_argument("--data", default="dataset")
     parser.add_argument("--output", default="output")
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--batch-size", type=int, default=128, help="photos a step on each device")
+    parser.add_argument("--batch-size", type=int, default=128, help="photos per step and device")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet")
-    parser.add_argument("--workers", type=int, help="for each of the three loaders (as published: one a core)")
+    parser.add_argument("--workers", type=int, help="workers of each of the three loaders (as published: one per core)")
     args = parser.parse_args()
 
     batch = args.batch_size * max(torch.cuda.device_count(), 1)
@@ -146,11 +147,11 @@ def main() -> None:
     _, testCorrect = training.evaluate(testLoader)
     print(f"test accuracy {testCorrect / len(testDS):.4f}")
 
-    leave(args.output, "food_classifier.pth", training.model, history)
+    save(args.output, "food_classifier.pth", training.model, history)
 
 
-def leave(output: str, name: str, model: nn.Module, history: list[dict]) -> None:
-    """Write the model into the file `name` of the folder `output`, and a row an epoch into history.csv there."""
+def save(output: str, name: str, model: nn.Module, history: list[dict]) -> None:
+    """Write the model to the file `name` in the folder `output`, and history.csv with a row per epoch."""
     os.makedirs(output, exist_ok=True)
     torch.save(model.state_dict(), os.path.join(output, name))
     with open(os.path.join(output, "history.csv"), "w", newline="") as file:

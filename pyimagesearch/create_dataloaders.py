@@ -19,24 +19,96 @@ from torch.utils.data import DataLoader
 
 from pyimagesearch import config
 from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
-from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, open_split
+from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, check_same_classes, open_split
+from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
 
 
+def open_splits(args, device: torch.device) -> tuple["Loader", "Loader", "Loader"]:
+    """The loaders of training, validation and evaluation; their datasets have the same classes.
+
+    args : resolved, see training.options.resolve
+    """
+    evalWorkers = args.workers // 4
+    common = {
+        "limit": args.limit, "fold": args.fold, "cache": args.cache, "cache_size": args.cache_size,
+        "cache_dir": args.cache_dir, "device": device,
+    }  # fmt: skip
+    trainDS, trainLoader = get_dataloader(
+        os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels),
+        args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers, **common,
+    )  # fmt: skip
+    (valDS, valLoader), (testDS, testLoader) = (
+        get_dataloader(
+            os.path.join(args.data, split), eval_transform(args.image_size, args.channels), args.batch_size,
+            shuffle=False, workers=evalWorkers, **common,
+        )
+        for split in ("validation", "evaluation")
+    )  # fmt: skip
+    with distributed.failing_together():
+        check_same_classes(trainDS, valDS, testDS)
+    return trainLoader, valLoader, testLoader
+
+
+def get_dataloader(
+    rootDir,
+    transforms,
+    bs: int,
+    shuffle: bool = True,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    limit: int | None = None,
+    fold: int | None = None,
+    cache: str = "none",
+    cache_size: int = 256,
+    cache_dir: str | None = None,
+    device: torch.device | None = None,
+) -> tuple[PhotoDataset, "Loader"]:
+    """The dataset in `rootDir` and a loader of (images, labels). Every rank calls this at the same time.
+
+    rootDir : a folder with one folder per class; or a split of a dataset with several labels, "dataset/training"
+    transforms : from train_transform or eval_transform, or any torchvision Compose that works on PIL images
+    bs : with `shuffle` the global batch size, of which this rank gets its share; without, the size of a batch
+    shuffle : True for training, in the order of (seed, epoch); False for the order of the dataset
+    workers : processes that read photos; None takes a third of this rank's cores, as a script has three loaders
+    limit : keep at most this many photos per class
+    fold : of a dataset with folds, the one that is validation, counted from 1
+    cache : "none" decodes each photo each time; "disk" once, into copies with a shorter side of `cache_size` pixels;
+        "device" keeps those copies on `device`, which then makes the batches itself
+    """
+    with distributed.failing_together():
+        dataset = open_split(rootDir, transforms, fold=fold, seed=seed, limit=limit)
+    if cache != "none":
+        path = cache_path(dataset.root, cache_size, cache_dir)
+        dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)
+    sampler = GlobalBatchSampler(len(dataset), bs, seed=seed) if shuffle else WholeBatchSampler(len(dataset), bs)
+    if cache == "device":
+        with distributed.failing_together():
+            return dataset, DeviceLoader(dataset, sampler, device or config.DEVICE)
+    workers = distributed.cores_of_rank() // 3 if workers is None else workers
+    loader = PhotoLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=dataset.collate,
+        num_workers=workers,
+        pin_memory=config.DEVICE.type == "cuda",
+        persistent_workers=workers > 0,
+        worker_init_fn=begin_worker,
+        generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
+    )
+    return dataset, loader
+
+
 class GlobalBatchSampler:
-    """The batches of one rank: its share of each global batch of each epoch's permutation.
+    """The batches of one rank in training: its share of each global batch of each epoch's permutation.
 
-    Every pass over it is one epoch, and the next pass is the next epoch; `set_position` goes to any epoch and step.
-
-    Parameters
-    ----------
-    size : photos in the dataset
-    global_batch : photos that all ranks see together in one step
-    seed : of the permutations
+    Every pass over it is one epoch, and the next pass the next epoch; `set_position` goes to any epoch and step.
     """
 
     def __init__(self, size: int, global_batch: int, *, seed: int = 0):
+        """size : photos in the dataset; global_batch : photos that all ranks see together in one step"""
         self.size, self.global_batch, self.seed = size, global_batch, seed
         self.epoch = self.step = 0
         self._drawn: tuple[int, np.ndarray] | None = None
@@ -51,7 +123,7 @@ class GlobalBatchSampler:
         self.epoch, self.step = epoch, step
 
     def order(self, epoch: int) -> np.ndarray:
-        """Epoch `epoch`'s permutation: int64 of shape (size,). The last that was asked for is kept, for `batch`."""
+        """Epoch `epoch`'s permutation: int64 of shape (size,). The last one is kept, for `batch`."""
         if self._drawn is None or self._drawn[0] != epoch:
             self._drawn = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.size)
         return self._drawn[1]
@@ -61,8 +133,23 @@ class GlobalBatchSampler:
         return self.order(epoch)[step * self.global_batch : (step + 1) * self.global_batch]
 
     def count(self, step: int) -> int:
-        """How many photos all ranks see together in step `step`."""
+        """The number of photos that all ranks see together in step `step`."""
         return min(self.global_batch, self.size - step * self.global_batch)
+
+    def parts(self, step: int, accumulate: int) -> int:
+        """The parts in which each rank takes its share of global batch `step`; the same on every rank.
+
+        A whole global batch has `accumulate` parts, the short last one as many of that size as it fills. No part is
+        empty on all ranks: BatchNorm has no statistics of nothing.
+        """
+        count, size = self.count(step), math.ceil(self.global_batch / accumulate)
+        return min(math.ceil(count / size), math.ceil(count / distributed.world_size()))
+
+    def fewest_rows(self, accumulate: int) -> int:
+        """The rows of the smallest part of a share that any rank's model sees at a time."""
+        return min(
+            self.count(step) // distributed.world_size() // self.parts(step, accumulate) for step in (0, self.steps - 1)
+        )
 
     def __len__(self) -> int:
         return self.steps - self.step
@@ -70,9 +157,8 @@ class GlobalBatchSampler:
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, first = self.epoch, self.step
         self.epoch, self.step = epoch + 1, 0
-        order = self.order(epoch)
         for step in range(first, self.steps):
-            batch = order[step * self.global_batch : (step + 1) * self.global_batch]
+            batch = self.batch(epoch, step)
             yield [Key(epoch, index) for index in batch[distributed.rank_slice(len(batch))].tolist()]
 
 
@@ -80,8 +166,7 @@ class WholeBatchSampler:
     """The batches of one rank in evaluation: every world-size-th batch of the dataset in its own order.
 
     Whole batches go round the ranks, so a photo is computed in the company of the same photos for any world size, and
-    each is seen exactly once. `indices` lists this rank's photos in the order in which they come, `turns` how many all
-    ranks see while rank 0 sees a batch.
+    each is seen exactly once. `turns` has the photos that all ranks see while rank 0 sees a batch.
     """
 
     def __init__(self, size: int, batch: int):
@@ -92,6 +177,7 @@ class WholeBatchSampler:
 
     @property
     def indices(self) -> list[int]:
+        """This rank's photos, in the order in which they come."""
         return [index for batch in self.batches for index in batch]
 
     def __len__(self) -> int:
@@ -120,103 +206,14 @@ class PhotoLoader(DataLoader):
             yield batch
 
 
-def get_dataloader(
-    rootDir,
-    transforms,
-    bs: int,
-    shuffle: bool = True,
-    *,
-    seed: int = 0,
-    workers: int | None = None,
-    limit: int | None = None,
-    fold: int | None = None,
-    cache: str = "none",
-    cache_size: int = 256,
-    cache_dir: str | None = None,
-    device: torch.device | None = None,
-) -> tuple[PhotoDataset, DataLoader | DeviceLoader]:
-    """The dataset in `rootDir` and a loader of its batches. Every rank calls this at the same time.
-
-    Parameters
-    ----------
-    rootDir : a folder with one folder a class; or a split of a multi-label dataset, "dataset/training" say
-    transforms : what train_transform or eval_transform gives, or any torchvision.transforms.Compose that works on PIL
-        images
-    bs : with `shuffle`, the global batch size, of which this rank gets its share; without, the size of a batch
-    shuffle : True for training, in the order that `seed` and the epoch give; False for the order of the dataset
-    seed : of the order and of the augmentation
-    workers : processes that read photos, 0 for none; None takes a third of the cores this rank may use, since a
-        training script has three loaders
-    limit : at most so many photos of each class, or in all where they may have several labels
-    fold : of a multi-label dataset with folds, which is validation, counted from 1
-    cache : "none" decodes each photo each time; "disk" decodes it once, see caching; "device" has those copies in the
-        memory of `device`, which then makes the batches itself and needs no workers
-    cache_size : pixels of the shorter side of a copy
-    cache_dir : the folder of the cache; None takes the folder above `rootDir`, with ".cache" at its end
-    device : for "device"; None takes config.DEVICE
-
-    Returns
-    -------
-    dataset : PhotoFolder or PhotoTable
-    loader : yields (images, labels): what `transforms` gives, stacked, and the rows of dataset.labels
-
-    Raises
-    ------
-    UserError : see open_split and caching.open_cache; from the loader, a photo that cannot be read, by its path
-    """
-    with distributed.failing_together():
-        dataset = open_split(rootDir, transforms, fold=fold, seed=seed, limit=limit)
-    if cache != "none":
-        path = cache_path(dataset.root, cache_size, cache_dir)
-        dataset.cache = distributed.host_first(lambda: open_cache(dataset, path, cache_size))
-    sampler = GlobalBatchSampler(len(dataset), bs, seed=seed) if shuffle else WholeBatchSampler(len(dataset), bs)
-    if cache == "device":
-        with distributed.failing_together():
-            return dataset, DeviceLoader(dataset, sampler, device or config.DEVICE)
-    workers = distributed.cores_of_rank() // 3 if workers is None else workers
-    loader = PhotoLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=dataset.collate,
-        num_workers=workers,
-        pin_memory=config.DEVICE.type == "cuda",
-        persistent_workers=workers > 0,
-        worker_init_fn=begin_worker,
-        generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
-    )
-    return dataset, loader
-
-
-def share_workers(workers: int | None) -> tuple[int, int]:
-    """(for the training loader, for an evaluation loader) of `workers` processes; None is one a core of this rank."""
-    total = distributed.cores_of_rank() if workers is None else workers
-    evaluation = total // 4
-    return total - evaluation, evaluation
+Loader = PhotoLoader | DeviceLoader
 
 
 def begin_worker(worker: int) -> None:
-    """A terminal sends Ctrl-C to the whole process group, but the rank still needs its batch to stop at a step."""
+    """Prepare a loader's process. It ignores signals: Ctrl-C reaches it too, and its rank still needs the batch."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     gc.freeze()  # the garbage collector writes to what it looks at, and so would copy the parent's pages
-    # libjpeg tells of each byte too many in a photo that it reads well, and not in which; errors go another way
+    # libjpeg warns of each surplus byte in a photo that it reads well, without its name; errors go another way
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-def micro_batches(sampler: GlobalBatchSampler, step: int, accumulate: int) -> int:
-    """The parts in which each rank takes its share of global batch `step`; as many on every rank.
-
-    A whole global batch has `accumulate` parts, the short last one as many of that size as it fills. No part is empty
-    on all ranks: BatchNorm has no statistics of nothing.
-    """
-    count, size = sampler.count(step), math.ceil(sampler.global_batch / accumulate)
-    return min(math.ceil(count / size), math.ceil(count / distributed.world_size()))
-
-
-def fewest_rows(sampler: GlobalBatchSampler, accumulate: int) -> int:
-    """The rows of the smallest part of a share that any rank's model sees at a time."""
-    return min(
-        sampler.count(step) // distributed.world_size() // micro_batches(sampler, step, accumulate)
-        for step in (0, sampler.steps - 1)
-    )

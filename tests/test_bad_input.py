@@ -257,7 +257,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, make):
     assert why_unreadable(tmp_path / "x.jpg").startswith("cannot be read: ")
 
 
-# --- what prepare_dataset.py meets in a source ------------------------------------------------------------------------
+# --- odd files in the source of prepare_dataset.py --------------------------------------------------------------------
 
 LONG = "0_" + "7" * 249 + ".jpg"
 ODD_FOLDER = os.fsdecode(b"a 'b' \"c\" $HOME `ls` \n\t \xf0\x9f\x8d\x9e \xff --help")
@@ -308,7 +308,7 @@ FOUND = {
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """All of FOUND in one source, prepared once: (the source, the dataset, what ended)."""
+    """All of FOUND in one source, prepared once: (the source, the dataset, the finished process)."""
     folder = tmp_path_factory.mktemp("found")
     source = make_source(folder)
     for name, (make, _) in FOUND.items():
@@ -346,7 +346,7 @@ def test_each_file_of_a_source_is_in_the_dataset_or_named_with_its_reason(prepar
         assert told is None and not copied
 
 
-# classes.txt -> what is said of it, or the class folders that come of it
+# classes.txt -> the error, or the class folders that result
 LISTS = {
     "A\r\nB\r\n": ["A", "B"],
     "\ufeff A \n\n\n\tB\n\n": ["A", "B"],

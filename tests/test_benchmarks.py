@@ -43,6 +43,7 @@ def reports(tmp_path_factory):
     return {name: json.loads((folder / f"{name}.json").read_text()) for name in RUNS}
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("name", "contenders", "figures"),
     [
@@ -68,6 +69,7 @@ def test_a_report_has_every_contender_with_median_and_spread_and_the_machine(rep
         assert all(spread["min"] <= spread["median"] <= spread["max"] for spread in cells.values())
 
 
+@pytest.mark.training
 def test_further_promises(reports):
     assert "convolution" in reports["train_step"]["sections"][0]["profile"]
     assert [section["batch"] for section in reports["train_step"]["sections"]] == [2, 3]

@@ -11,15 +11,17 @@ import time
 import numpy as np
 import pytest
 import torch
+from helpers.runs import ONE
 from PIL import Image
 from torchvision import datasets, transforms
 
 from pyimagesearch import create_dataloaders
-from pyimagesearch.create_dataloaders import GlobalBatchSampler, WholeBatchSampler, get_dataloader, share_workers
+from pyimagesearch.create_dataloaders import GlobalBatchSampler, WholeBatchSampler, get_dataloader, open_splits
 from pyimagesearch.data.datasets import Key, PhotoFolder, check_same_classes
 from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.training.options import resolve, training_options
 
 WORLDS = (1, 2, 3, 5)
 
@@ -431,10 +433,10 @@ def test_workers_stay_for_the_next_epoch(photos, workers, persistent):
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 4, 7, 8, 64])
 @pytest.mark.parametrize("ranks", [1, 2, 8])
-def test_default_workers_never_outnumber_the_cores(photos, monkeypatch, cores, ranks):
+def test_default_workers_never_outnumber_the_cores(photos, dataset, monkeypatch, cores, ranks):
     monkeypatch.setattr(distributed, "available_cores", lambda: cores)
     monkeypatch.setattr(distributed, "local_world_size", lambda: ranks)
-    training, evaluation = share_workers(None)
+    training, evaluation = workers_of(dataset())
     _, loader = get_dataloader(photos({"a": 1}), eval_transform(8), 1)
     of_one_rank = max(1, cores // ranks)
     assert training >= 1 and evaluation >= 0
@@ -443,7 +445,15 @@ def test_default_workers_never_outnumber_the_cores(photos, monkeypatch, cores, r
 
 
 @pytest.mark.parametrize("asked", range(10))
-def test_as_many_workers_as_asked_for_are_shared_out(asked):
-    training, evaluation = share_workers(asked)
+def test_as_many_workers_as_asked_for_are_divided_among_the_loaders(dataset, asked):
+    training, evaluation = workers_of(dataset(), "--workers", str(asked))
     assert training + evaluation == asked
     assert training >= evaluation >= 0
+
+
+def workers_of(data, *flags) -> tuple[int, int]:
+    """How many processes read photos of training, and of evaluation, of which only one reads at a time."""
+    args = resolve(training_options(["--data", str(data), *flags]), ONE, None)
+    training, *evaluation = (loader.num_workers for loader in open_splits(args, ONE.device))
+    assert evaluation[0] == evaluation[1]
+    return training, evaluation[0]

@@ -90,7 +90,7 @@ def test_a_cpu_takes_bfloat16_only_where_it_has_it_in_hardware(monkeypatch, hard
 
 
 def test_float16_on_a_cpu_is_refused():
-    with pytest.raises(UserError, match="--amp fp16 is for GPUs"):
+    with pytest.raises(UserError, match="--amp fp16 needs a GPU"):
         amp_dtype("fp16", CPU)
 
 

@@ -1,10 +1,10 @@
-"""The photos of one split: where each lies, what it shows, and how it becomes an item of a batch."""
+"""The photos of one split: where they lie, what they show, and how they become the items of a batch."""
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,23 +14,24 @@ from torch.utils.data import Dataset, default_collate
 
 from pyimagesearch import config
 from pyimagesearch.data.crops import Window
-from pyimagesearch.data.decoding import EXTENSIONS, naming_faults, photos_below, read_enough
+from pyimagesearch.data.decoding import EXTENSIONS, Reduction, Size, photos_below, read_checked, read_reduced
 from pyimagesearch.data.keyed_randomness import keyed_numbers, keyed_randomness
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, read_label_table
 from pyimagesearch.data.transforms import SquareTransform
 from pyimagesearch.runtime.errors import UserError
 
+SEPARATOR, NO_LABEL = "; ", "no label"  # how several labels are shown, and none
+
 
 class Key(NamedTuple):
-    """What a sampler hands to the dataset: which photo, and of which epoch its augmentation is."""
+    """What a sampler passes to the dataset: which photo, and the epoch of its augmentation."""
 
     epoch: int
     index: int
 
 
 class Unreadable(NamedTuple):
-    """In place of a batch: the line that says which photo could not be read. An exception would arrive from a worker
-    with its traceback as text."""
+    """Replaces a batch in which a photo cannot be read: an exception would arrive from a worker with its traceback."""
 
     message: str
 
@@ -38,47 +39,34 @@ class Unreadable(NamedTuple):
 class PhotoDataset(Dataset):
     """Photos with their labels.
 
-    Parameters
-    ----------
-    root : the folder in which they lie
-    names : the path of each below `root`
-    labels : an array with a row for each: int64 of shape (photos,), or float32 of shape (photos, classes)
-    classes : the names of the classes
-    transform : a SquareTransform, or anything that makes a tensor of a PIL image (RGB); its random numbers are keyed by
-        (seed, epoch, index)
-    seed : of the augmentation
-
-    Attributes
-    ----------
-    cache : a caching.PhotoCache from which the pixels come, None for the photos' own files
-    whole, rows : the dataset of which this one is a part, and which part, as it indexes an array: itself, and all
+    root, names : the folder of the photos, and the path of each below it
+    labels : a row per photo: int64 of shape (photos,), or float32 of 0 and 1 of shape (photos, classes)
+    transform : a SquareTransform, or anything that makes a tensor of an RGB PIL image; seeded by (seed, epoch, index)
+    title : the name of these photos in a progress bar
     """
 
     def __init__(self, root, names: Sequence[str], labels: np.ndarray, classes: list[str], transform, *, seed: int = 0):
         self.root, self.transform, self.seed = os.fspath(root), transform, seed
-        self.title = os.path.basename(self.root)
+        self.title = os.path.basename(os.path.abspath(self.root))
         self.classes, self.labels = classes, labels
         self.class_to_idx = {name: index for index, name in enumerate(classes)}
-        self.cache, self.rows = None, slice(None)
-        # one buffer of bytes in place of a list of str: forked workers would copy the pages of objects that they count
+        self.cache: Any = None  # a PhotoCache (its module imports this one), or None to read the photos' own files
+        self.whole: PhotoDataset | None = None  # the dataset that this one is a part of, if any
+        self.rows: np.ndarray | slice = slice(None)  # its rows in the arrays of `whole`
+        # one buffer of bytes, not a list of str: workers would copy the pages of objects whose references they count
         encoded = [os.fsencode(name) for name in names]
         self._ends = np.cumsum([len(name) for name in encoded])
         self._names = np.frombuffer(b"".join(encoded), np.uint8)
-
-    @property
-    def whole(self) -> "PhotoDataset":
-        return self
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def path(self, index: int) -> str:
-        """The path of photo `index`."""
         start = self._ends[index - 1] if index else 0
         return os.path.join(self.root, os.fsdecode(self._names[start : self._ends[index]].tobytes()))
 
     def fingerprint(self) -> str:
-        """Equal for two datasets that give the same photos, by name, the same indices and labels."""
+        """Equal for two datasets with the same photos, by name, at the same indices with the same labels."""
         labels = self.labels.astype(self.labels.dtype.newbyteorder("<"))
         classes = "\n".join(self.classes).encode(errors="surrogateescape")
         digest = hashlib.blake2b(digest_size=8)
@@ -86,38 +74,24 @@ class PhotoDataset(Dataset):
             digest.update(part)
         return digest.hexdigest()
 
-    def pixels(
-        self, index: int, reduction: Callable[[int, int], int] = lambda width, height: 1
-    ) -> tuple[np.ndarray, tuple[int, int]]:
-        """Photo `index` as uint8 of shape (height, width, 3), and the (width, height) of its file, which may be larger.
-
-        reduction : see photos.read_enough; a cache's copies are as they are
-
-        Raises
-        ------
-        UserError : it cannot be read
-        """
+    def pixels(self, index: int, reduction: Reduction | None = None) -> tuple[np.ndarray, Size]:
+        """A photo as uint8 of shape (height, width, 3), reduced or from the cache; and its full size."""
         if self.cache is not None:
             return self.cache.pixels(index), self.cache.full_size(index)
-        path = self.path(index)
-        with naming_faults(path):
-            return read_enough(path, reduction)
+        return read_checked(read_reduced, self.path(index), reduction)
 
     def numbers(self, keys: Sequence[Key]) -> list[list[float]]:
-        """The random numbers of each key, see augmentation.keyed_numbers."""
+        """The random numbers of each key, see keyed_numbers."""
         epochs, indices = np.array(keys, np.int64).reshape(-1, 2).T
         return keyed_numbers(self.seed, epochs, indices).tolist()
 
-    def window(self, numbers: Sequence[float], full_size: tuple[int, int], pixels_size: tuple[int, int]) -> Window:
-        """What the transform draws for a photo of `full_size`, in the pixels of its copy of `pixels_size`, so that each
-        cache shows the same part of it; both (width, height)."""
+    def window(self, numbers: Sequence[float], full_size: Size, pixels_size: Size) -> Window:
+        """The transform's window of a photo, in pixels of its copy: every cache shows the same part of a photo."""
         window = self.transform.window(numbers, *full_size)
-        if full_size == pixels_size:
-            return window
         return window.scaled(pixels_size[0] / full_size[0], pixels_size[1] / full_size[1])
 
     def __getitem__(self, key: Key | int) -> tuple[Tensor, int | Tensor]:
-        """(transformed photo, label) of an index, which stands for epoch 0, or of a Key."""
+        """The transformed photo and its label; a plain index stands for epoch 0."""
         epoch, index = key if isinstance(key, tuple) else (0, range(len(self))[key])
         label = self.labels[index]
         label = int(label) if label.ndim == 0 else torch.from_numpy(label)
@@ -128,7 +102,7 @@ class PhotoDataset(Dataset):
             return self.transform(photo), label
 
     def _squares(self, keys: Sequence[Key]) -> Tensor:
-        """uint8 of shape (rows, channels, size, size), in the channels_last layout: no pixel is moved twice."""
+        """uint8 of shape (rows, channels, size, size), in the channels_last layout, so that no pixel is moved twice."""
         side, channels = self.transform.size, self.transform.channels
         squares = np.empty((len(keys), side, side, channels), np.uint8)
         for square, key, numbers in zip(squares, keys, self.numbers(keys), strict=True):
@@ -137,7 +111,7 @@ class PhotoDataset(Dataset):
         return torch.from_numpy(squares).permute(0, 3, 1, 2)
 
     def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor] | list | Unreadable:
-        """(images, labels) of a batch, or a list of its items, for DataLoader; see Unreadable."""
+        """The images and labels of a batch, or a list of its items, for `collate`."""
         try:
             if isinstance(self.transform, SquareTransform):
                 return self._squares(keys), torch.from_numpy(self.labels[[key.index for key in keys]])
@@ -146,7 +120,7 @@ class PhotoDataset(Dataset):
             return Unreadable(str(error))
 
     def collate(self, items: tuple[Tensor, Tensor] | list | Unreadable):
-        """(images, labels) of a batch; of an empty one, tensors with no rows and the shape and dtype of the others."""
+        """(images, labels) of a batch; an empty batch has no rows, and the shape and dtype of the others."""
         if isinstance(items, tuple):
             return items
         if items:
@@ -158,21 +132,9 @@ class PhotoDataset(Dataset):
 
 
 class PhotoFolder(PhotoDataset):
-    """A folder of class folders, as torchvision.datasets.ImageFolder lists it: classes and photos sorted by name.
+    """A folder of class folders, read as torchvision.datasets.ImageFolder does: classes and photos sorted by name.
 
-    Parameters
-    ----------
-    root : the folder; each folder in it is a class, and photos may lie at any depth below
-    limit : at most so many photos of each class, the first by name; None takes all
-    transform, seed : see PhotoDataset
-
-    Attributes
-    ----------
-    labels : int64 of shape (photos,); targets : the same as a list, as ImageFolder has it
-
-    Raises
-    ------
-    UserError : `root` is missing, has no class folder, or a class folder without a photo
+    Photos may lie at any depth below a class folder. `limit` keeps at most this many per class, the first by name.
     """
 
     def __init__(self, root, transform, *, seed: int = 0, limit: int | None = None):
@@ -181,10 +143,8 @@ class PhotoFolder(PhotoDataset):
         found = [photos_below(os.path.join(root, name))[:limit] for name in classes]
         for name, paths in zip(classes, found, strict=True):
             if not paths:
-                raise UserError(
-                    f"{os.path.join(root, name)} has no photo ({', '.join(EXTENSIONS)}); add some, or remove the "
-                    "class from every split"
-                )
+                folder, kinds = os.path.join(root, name), ", ".join(EXTENSIONS)
+                raise UserError(f"{folder} has no photo ({kinds}); add some, or remove the class from every split")
         labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
         start = len(os.path.join(root, ""))
         names = [path[start:] for paths in found for path in paths]
@@ -192,6 +152,7 @@ class PhotoFolder(PhotoDataset):
 
     @property
     def targets(self) -> list[int]:
+        """The labels as a list, as in ImageFolder."""
         return self.labels.tolist()
 
     @property
@@ -211,45 +172,17 @@ def _class_folders(root: str) -> list[str]:
             "with --data"
         ) from None
     if not names:
-        raise UserError(f"{root} has no class folder; expected one folder a class, as prepare_dataset.py makes them")
+        raise UserError(f"{root} has no class folder; expected one folder per class, as prepare_dataset.py makes them")
     return names
 
 
-def check_same_classes(training: PhotoDataset, *others: PhotoDataset) -> None:
-    """Raise UserError unless every split has training's classes: a missing one would shift the indices of the rest."""
-    for other in others:
-        for one, two in ((training, other), (other, training)):
-            if absent := sorted(set(one.classes) - set(two.classes)):
-                raise UserError(
-                    f"{two.root} has no folder for class {absent[0]!r}"
-                    + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
-                    + f" ({one.root} has {len(one.classes)} classes, {two.root} {len(two.classes)}); add its photos, "
-                    "or remove the class from every split"
-                )
-
-
-SEPARATOR, NO_LABEL = "; ", "no label"  # how several labels are told, and none
-
-
 class PhotoTable(PhotoDataset):
-    """Photos that may have several labels each, in the order of the table.
+    """The photos of one split of a multi-label dataset, in the order of its labels.csv.
 
-    Parameters
-    ----------
-    folder : the dataset: it holds the table and the folder of the photos
-    split : "training", "validation" or "evaluation"
-    fold : where the table has folds, which of them, counted from 1, is validation
-    limit : pass over a photo when as many are taken that have each of its labels, or none as it; None takes all
-    transform, seed : see PhotoDataset
-
-    Attributes
-    ----------
-    labels : float32 of 0 and 1, of shape (photos, classes)
-    whole, rows : all photos of the table, of whatever split, and int64 of shape (photos,): which of them these are
-
-    Raises
-    ------
-    UserError : the table cannot be read, or `fold` does not go with it
+    folder : the dataset, with the table and the folder of photos
+    fold : which fold is validation, counted from 1, where the table has folds
+    limit : keep at most this many photos per label, and without any; a photo with several labels is kept while one of
+        them has fewer
     """
 
     def __init__(
@@ -265,42 +198,46 @@ class PhotoTable(PhotoDataset):
         if limit is not None:
             rows = rows[_first_of_each(table.values[rows], limit)]
         super().__init__(root, [table.images[row] for row in rows], labels[rows], table.labels, transform, seed=seed)
-        self.rows, self.title = rows, split
-        self._whole = PhotoDataset(root, table.images, labels, table.labels, transform, seed=seed)
-
-    @property
-    def whole(self) -> PhotoDataset:
-        return self._whole
+        self.title, self.rows = split, rows
+        self.whole = PhotoDataset(root, table.images, labels, table.labels, transform, seed=seed)
 
 
 def _first_of_each(values: np.ndarray, limit: int) -> list[int]:
-    """The rows, in their order, that have a label, or none at all, of which fewer than `limit` were taken before."""
+    """The rows to keep: at least the first `limit` of each label, and of those without any."""
     kinds = np.column_stack([values, ~values.any(axis=1)]).astype(bool)
-    taken, rows = np.zeros(kinds.shape[1], np.int64), []
-    for row, having in enumerate(kinds):
-        if (taken[having] < limit).any():
-            taken += having
+    kept, rows = np.zeros(kinds.shape[1], np.int64), []
+    for row, has in enumerate(kinds):
+        if (kept[has] < limit).any():
+            kept += has
             rows.append(row)
     return rows
 
 
-def truths_of(labels: np.ndarray, classes: list[str]) -> list[str]:
-    """What photos of these labels, see PhotoDataset, show, as it is told: a class, or labels, or none."""
-    if labels.ndim == 1:
-        return [classes[label] for label in labels]
-    return [SEPARATOR.join(np.array(classes)[has > 0]) or NO_LABEL for has in labels]
-
-
 def open_split(root, transform, *, fold: int | None = None, seed: int = 0, limit: int | None = None) -> PhotoDataset:
-    """The split `root`, "dataset/training" say: class folders, or those rows of dataset/labels.csv.
-
-    Raises
-    ------
-    UserError : see PhotoFolder and PhotoTable; or `fold` is given for class folders
-    """
+    """The split `root`, such as "dataset/training": class folders, or those rows of dataset/labels.csv."""
     folder, split = os.path.split(os.fspath(root))
     if split in config.SPLITS and not os.path.isdir(root) and os.path.isfile(os.path.join(folder, LABELS_CSV)):
         return PhotoTable(folder, split, transform, fold=fold, seed=seed, limit=limit)
     if fold is not None:
         raise UserError(f"{folder} has class folders and no folds; leave --fold out")
     return PhotoFolder(root, transform, seed=seed, limit=limit)
+
+
+def truths_of(labels: np.ndarray, classes: list[str]) -> list[str]:
+    """The text of each row of PhotoDataset's labels: its class, or its labels, or NO_LABEL."""
+    if labels.ndim == 1:
+        return [classes[label] for label in labels]
+    return [SEPARATOR.join(np.array(classes)[has > 0]) or NO_LABEL for has in labels]
+
+
+def check_same_classes(training: PhotoDataset, *others: PhotoDataset) -> None:
+    """Refuse splits with different classes: a missing one would shift the indices of the classes after it."""
+    for other in others:
+        for one, two in ((training, other), (other, training)):
+            if absent := sorted(set(one.classes) - set(two.classes)):
+                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+                counts = f"{one.root} has {len(one.classes)} classes, {two.root} {len(two.classes)}"
+                raise UserError(
+                    f"{two.root} has no folder for class {absent[0]!r}{more} ({counts}); add its photos, or remove the "
+                    "class from every split"
+                )

@@ -1,12 +1,11 @@
-"""Which files are photos, and the one place that decodes them: each becomes right 8-bit RGB, upright."""
+"""Which files are photos, and the one place that decodes them: upright, in 8-bit RGB."""
 
 import functools
 import io
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,67 +15,59 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from pyimagesearch.runtime.errors import UserError, one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-# what a file named like a photo may hold; others that Pillow knows run programs (EPS) or make no sense here
+# the formats that such a file may have; Pillow's others make no sense here, or run programs (EPS)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-# above this Pillow warns of decompression bombs; 8 bytes a pixel while decoding make it 0.7 GB
+# Pillow warns of decompression bombs above this; decoding takes 8 bytes per pixel, 0.7 GB in all
 MAX_PIXELS = 89_478_485
-# 8 bits are enough for a classifier; 16-bit grey comes in these modes
-SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-# levels of 255 by which a colour profile may differ from sRGB and be taken for it: less than JPEG itself changes
+# a colour profile that differs from sRGB by no more than this, of 255, counts as sRGB: JPEG itself changes more
 SAME_COLOUR = 3
 END_OF_JPEG = b"\xff\xd9"
-REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-# of odd metadata in photos that it reads well, and of as many pixels as are refused here
+READ_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+Size = tuple[int, int]  # width and height, in pixels
+Reduction = Callable[[int, int], int]  # from a photo's width and height: how many times smaller it may be, 1, 2, 4 or 8
+# Pillow warns about odd metadata in photos that it reads well, and about large photos, which are refused here
 warnings.filterwarnings("ignore", module="PIL")
-# Pillow gives a photo's memory back to the system unless it is told to keep some, 16 MB at most each, for the next
-# photo: to have new pages cleared for each takes longer than to decode a small one
+# let Pillow keep four blocks of memory, of 16 MB at most, for the next photo: clearing new pages for each photo takes
+# longer than decoding a small one
 Image.core.set_blocks_max(max(4, Image.core.get_blocks_max()))
-# what undoes each EXIF orientation; 1 is upright
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+
+
+def photos_below(folder: str) -> list[str]:
+    """The photos in `folder` in ImageFolder's order: sorted by the path of their folder, then by name.
+
+    Links to folders are followed, except to a folder that the link itself lies in: the walk would never end.
+    """
+    found = []
+    start = os.path.realpath(folder)
+    parents = {folder: {start, *map(str, Path(start).parents)}}  # for each folder to visit, the folders it lies in
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        above = parents.pop(parent) | {os.path.realpath(parent)}
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above]
+        parents.update((os.path.join(parent, name), above) for name in folders)
+        found += [(parent, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+    return [os.path.join(parent, name) for parent, name in sorted(found)]
 
 
 def read_photo(path) -> Image.Image:
-    """The photo at `path`, wholly decoded, RGB, turned as its EXIF orientation says; of an animation the first frame.
+    """Decode a photo to RGB, upright by its EXIF orientation; of an animation, the first frame.
 
-    16-bit grey is scaled to 8 bits, transparency lies on white, colours of another profile (ICC) become those of sRGB.
-
-    Raises
-    ------
-    OSError : no such file, no permission, not an image, truncated, of more than MAX_PIXELS
-    Exception : nearly any other, struct.error and Image.DecompressionBombError among them, of a broken file
+    16-bit grey is scaled to 8 bits, transparency is laid on white, and colours with an ICC profile become sRGB. A
+    broken file raises nearly any exception: OSError mostly, but struct.error and DecompressionBombError too.
     """
     with open_photo(path) as image:
-        refuse_bomb(image)
         image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def read_pixels(path) -> np.ndarray:
-    """The pixels of `read_photo(path)`, the same to the last bit: uint8 of shape (height, width, 3). Raises as it does.
-
-    A JPEG that is as most are goes to libjpeg-turbo by OpenCV, in less time than by Pillow, which has the last word.
-    """
-    return read_enough(path, lambda width, height: 1)[0]
+    """The pixels of read_photo, bit for bit: uint8 of shape (height, width, 3)."""
+    return read_reduced(path)[0]
 
 
-def read_enough(path, reduction: Callable[[int, int], int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """As read_pixels, but perhaps smaller, and the (width, height) of the photo itself.
+def read_reduced(path, reduction: Reduction | None = None) -> tuple[np.ndarray, Size]:
+    """As read_pixels, but perhaps smaller, and the size of the whole photo.
 
-    reduction : of how many pixels in a row one is enough, 1, 2, 4 or 8, given the photo's width and height; libjpeg
-        then computes no more, in a fraction of the time. Only of plain JPEGs is less read than there is
+    libjpeg then computes only the reduced photo, in a fraction of the time; other files are decoded whole.
     """
     if (found := _read_plain_jpeg(path, reduction)) is not None:
         return found
@@ -84,63 +75,58 @@ def read_enough(path, reduction: Callable[[int, int], int]) -> tuple[np.ndarray,
     return pixels, pixels.shape[1::-1]
 
 
-def _read_plain_jpeg(path, reduction: Callable[[int, int], int]) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """read_enough of a JPEG in grey or in the colours of sRGB; None of any other file, or of one that is not sound."""
+def _read_plain_jpeg(path, reduction: Reduction | None) -> tuple[np.ndarray, Size] | None:
+    """read_reduced by OpenCV, which is faster than Pillow; None unless the file is a sound JPEG in grey or sRGB."""
     try:
-        with open_photo(path, formats=["JPEG"]) as image:
-            refuse_bomb(image)
+        with open_photo(path, formats=("JPEG",)) as image:
             profile = image.info.get("icc_profile")
             if image.mode not in ("L", "RGB") or (profile and _transform_to_srgb(profile, image.mode)):
                 return None
-            size = _upright_size(image)
-            turn = TURNS.get(_orientation(image))
+            size, orientation = _upright_size(image), _orientation(image)
         content = np.fromfile(path, np.uint8)
         if content[-2:].tobytes() != END_OF_JPEG:  # OpenCV would fill up a truncated one
             return None
-        pixels = cv2.imdecode(content, REDUCED[reduction(*size)] | cv2.IMREAD_IGNORE_ORIENTATION)
+        flags = READ_REDUCED.get(reduction(*size) if reduction else 1, cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(content, flags | cv2.IMREAD_IGNORE_ORIENTATION)
         cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
-    except Exception:  # both raise nearly anything; of a file that nobody can read, Pillow says what is wrong
+        if orientation != 1:
+            stored = Image.fromarray(pixels)
+            stored.getexif()[ExifTags.Base.Orientation] = orientation
+            pixels = np.array(ImageOps.exif_transpose(stored))
+    except Exception:  # both libraries raise nearly anything; read_photo then says what is wrong
         return None
-    return (pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))), size
+    return pixels, size
 
 
-def photo_size(path) -> tuple[int, int]:
-    """Width and height, in pixels, of what read_photo gives of `path`, which is not decoded. Raises as that does."""
+def photo_size(path) -> Size:
+    """The size of read_photo's result, without decoding the photo."""
     with open_photo(path) as image:
-        refuse_bomb(image)
-        width, height = image.size
-        if image.format == "TIFF":  # of which newer versions of Pillow have turned the size already
-            width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
-        return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
+        return _upright_size(image)
 
 
-def open_photo(path, formats: Sequence[str] = FORMATS) -> Image.Image:
-    """The photo at `path`, opened, but neither decoded nor refused for its size. Raises as read_photo does."""
+def read_thumbnail(path, side: int) -> np.ndarray:
+    """The photo shrunk to at most `side` pixels a side: uint8 of shape (height, width, 3)."""
+    photo = read_photo(path)
+    photo.thumbnail((side, side))
+    return np.asarray(photo)
+
+
+def open_photo(path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """Open a photo without decoding it; OSError for one of more than MAX_PIXELS."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a pipe would wait for a writer
         raise OSError("not a regular file")
-    return Image.open(path, formats=formats)
-
-
-def _orientation(image: Image.Image) -> int:
-    """As EXIF has it: 1 is upright, with 5 to 8 width and height change places; anything at all in a broken file."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1)
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    return image.size[::-1] if _orientation(image) in (5, 6, 7, 8) else image.size
-
-
-def refuse_bomb(image: Image.Image) -> None:
-    """Raise OSError where `image`, opened but not decoded yet, has more than MAX_PIXELS."""
+    image = Image.open(path, formats=formats)
     width, height = image.size
     if width * height > MAX_PIXELS:
+        image.close()
         raise OSError(f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read")
+    return image
 
 
 def describe_fault(error: Exception) -> str:
-    """What an exception of read_photo says of the photo, on one line and without its path."""
-    if isinstance(error, Image.DecompressionBombError):  # Pillow's own, of twice as many
+    """Why a photo cannot be read, by the exception of read_photo: one line, without the path."""
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own, above 2 x MAX_PIXELS
         return f"more than the {MAX_PIXELS:,} pixels that are read"
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
@@ -149,25 +135,28 @@ def describe_fault(error: Exception) -> str:
     return f"cannot be decoded: {one_line(error) or type(error).__name__}"
 
 
-@contextmanager
-def naming_faults(path) -> Iterator[None]:
-    """Within the block, whatever a reader raises of the photo at `path` becomes the line that tells a person of it."""
+def read_checked(read: Callable, path, *arguments):
+    """`read(path, *arguments)`; any exception becomes a UserError that names the photo."""
     try:
-        yield
-    except Exception as error:  # Pillow's readers of broken files raise nearly anything
+        return read(path, *arguments)
+    except Exception as error:  # Pillow raises nearly anything for broken files
         raise UserError(f"cannot read {path}: {describe_fault(error)}; remove or replace it") from error
 
 
-def read_thumbnail(path, side: int) -> np.ndarray:
-    """The photo at `path`, at most `side` pixels long: uint8 of shape (height, width, 3). Raises as read_photo does."""
-    photo = read_photo(path)
-    photo.thumbnail((side, side))
-    return np.asarray(photo)
+def _orientation(image: Image.Image) -> int:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)  # a broken file may hold anything here
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def _upright_size(image: Image.Image) -> Size:
+    width, height = image.size
+    if image.format == "TIFF":  # newer versions of Pillow have swapped its size already
+        width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
+    return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)  # these turn by 90 degrees
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
     """`image` of any mode as 8-bit RGB."""
-    if image.mode in SIXTEEN_BIT:
+    if image.mode.startswith("I"):  # 16-bit grey, "I" or "I;16"; 8 bits are enough for a classifier
         grey = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray((grey / 257).round().astype(np.uint8))
     elif image.mode == "F":  # by convention 0 to 1
@@ -176,26 +165,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
     elif image.mode == "P":
         image = image.convert("RGB")
-    image = to_srgb(image)
+    profile = image.info.get("icc_profile")
+    if profile and (transform := _transform_to_srgb(profile, image.mode)):
+        image = ImageCms.applyTransform(image, transform)
     if image.mode == "RGBA":
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
 
 
-def to_srgb(image: Image.Image) -> Image.Image:
-    """`image`, of any mode but P, in the colours of sRGB where its ICC profile says that they are others.
-
-    A profile that is broken, or not for the mode of the image, is passed over, as browsers do.
-    """
-    profile = image.info.get("icc_profile")
-    transform = _transform_to_srgb(profile, image.mode) if profile else None
-    return image if transform is None else ImageCms.applyTransform(image, transform)
-
-
 @functools.lru_cache(maxsize=16)  # making one takes longer than a small photo; a camera's photos share one profile
 def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What brings colours of `mode` from `profile` to sRGB; None where that changes nothing that can be seen."""
+    """The transform from the ICC `profile` to sRGB; None where it changes nothing visible.
+
+    A profile that is broken, or made for another mode, is ignored, as browsers do.
+    """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         out = "RGBA" if mode == "RGBA" else "RGB"
@@ -204,22 +188,6 @@ def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
         before = cube.convert(mode)
         after = ImageCms.applyTransform(before, transform)
     except (ImageCms.PyCMSError, ImportError, OSError, TypeError, ValueError):
-        return None  # ImportError: of a Pillow that was built without littlecms
+        return None  # ImportError: a Pillow built without littlecms
     levels = np.asarray(after.convert("RGB")).astype(int) - np.asarray(before.convert("RGB"))
     return transform if np.abs(levels).max() > SAME_COLOUR else None
-
-
-def photos_below(folder: str) -> list[str]:
-    """The photos in `folder`, in the order of ImageFolder: folders sorted by path, then files by name.
-
-    Links to folders are followed, but none to a folder that the walk has come through: it would go round for ever.
-    """
-    found = []
-    start = os.path.realpath(folder)
-    above = {folder: {start, *map(str, Path(start).parents)}}  # of each folder to come, the folders it lies in
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        through = above.pop(parent) | {os.path.realpath(parent)}
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in through]
-        above.update((os.path.join(parent, name), through) for name in folders)
-        found += [(parent, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
-    return [os.path.join(parent, name) for parent, name in sorted(found)]

@@ -1,4 +1,7 @@
-"""TODO data.keyed_randomness"""
+"""Random numbers that follow from a key: the draw of sample i in epoch e is a function of (seed, e, i) alone.
+
+Neither the worker, the rank, the batch nor the order of calls changes it.
+"""
 
 import hashlib
 import random
@@ -10,30 +13,20 @@ import torch
 
 from pyimagesearch.data.crops import NUMBERS
 
-# --- randomness that follows from a key ------------------------------------------------------------------------------
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def keyed_numbers(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Uniform random numbers that follow from (seed, epoch, index) alone: SplitMix64, as a function of a counter.
+    """Uniform numbers in [0, 1) for each row's (seed, epoch, index): float64 of shape (rows, NUMBERS).
 
-    Guy Steele, Doug Lea and Christine Flood, Fast Splittable Pseudorandom Number Generators (2014).
-
-    Parameters
-    ----------
-    epochs, indices : int64 of shape (rows,)
-
-    Returns
-    -------
-    float64 of shape (rows, NUMBERS), in [0, 1)
+    `epochs` and `indices` are int64 of shape (rows,). SplitMix64, as a function of a counter: Guy Steele, Doug Lea and
+    Christine Flood, Fast Splittable Pseudorandom Number Generators (2014).
     """
     key = np.zeros(len(indices), np.uint64)
     for part in (np.full_like(indices, seed), epochs, indices):
         key = _mixed(key + part.astype(np.uint64) + GOLDEN)
     counters = key[:, None] + GOLDEN * np.arange(1, NUMBERS + 1, dtype=np.uint64)
     return (_mixed(counters) >> np.uint64(11)) * 2.0**-53
-
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mixed(state: np.ndarray) -> np.ndarray:
@@ -43,7 +36,7 @@ def _mixed(state: np.ndarray) -> np.ndarray:
 
 
 def key_of(*numbers: int) -> int:
-    """A seed of 64 bits made of several numbers, (seed, epoch, index) for one, with nothing in common between keys."""
+    """A 64-bit seed from several numbers, such as (seed, epoch, index); the seeds of different keys are unrelated."""
     digest = hashlib.blake2b(np.array(numbers, np.int64).tobytes(), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
 
@@ -52,8 +45,7 @@ def key_of(*numbers: int) -> int:
 def keyed_randomness(*numbers: int) -> Iterator[None]:
     """Within the block the random numbers of torch (CPU), numpy and random follow from `numbers` alone.
 
-    Transforms draw from these three global generators, so any of them becomes a function of the key: not of the
-    worker, the rank, or what was drawn before. Afterwards each generator goes on where it was.
+    Any transform draws from these three global generators. Afterwards each continues where it was.
     """
     key = key_of(*numbers)
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()

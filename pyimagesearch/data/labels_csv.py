@@ -1,4 +1,4 @@
-"""labels.csv, the table of a multi-label dataset: each photo's group and split, and which labels it has."""
+"""labels.csv, the table of a multi-label dataset: the group, the split and the labels of each photo."""
 
 import csv
 import io
@@ -12,44 +12,34 @@ from pyimagesearch import config
 from pyimagesearch.runtime.errors import UserError, one_line
 
 LABELS_CSV = "labels.csv"
-PHOTOS_FOLDER = "images"  # the folder of the photos, beside the table
-FIRST_COLUMNS = ["image", "group", "split"]  # after them one column of 0 and 1 a label
+PHOTOS_FOLDER = "images"  # beside the table
+FIRST_COLUMNS = ["image", "group", "split"]  # then one column of 0 and 1 per label
 FOLD = re.compile(r"fold-([1-9][0-9]*)")
 _, VALIDATION, EVALUATION = config.SPLITS
 
 
 @dataclass
 class LabelTable:
-    """The photos of a multi-label dataset, in the order of the file.
+    """The photos of a multi-label dataset, in the order of the file."""
 
-    Attributes
-    ----------
-    labels : their names
-    images : the paths of the photos below the folder of photos, with "/" between their parts
-    groups : for each photo what must not be parted, a patient say
-    splits : for each photo "training", "validation" or "evaluation"; where there are folds "fold-1", "fold-2", ... or
-        "evaluation"
-    values : uint8 of 0 and 1, of shape (photos, labels)
-    """
-
-    labels: list[str]
-    images: list[str]
-    groups: list[str]
-    splits: list[str]
-    values: np.ndarray
+    labels: list[str]  # their names
+    images: list[str]  # paths below PHOTOS_FOLDER, with "/" as separator
+    groups: list[str]  # what must stay in one split, such as the patient
+    splits: list[str]  # "training", "validation" or "evaluation"; with folds "fold-1", "fold-2", ... or "evaluation"
+    values: np.ndarray  # uint8 of 0 and 1, shape (photos, labels)
 
     @property
     def folds(self) -> int:
-        """How many there are; 0 where there are splits instead."""
+        """The number of folds; 0 without folds."""
         return sum(FOLD.fullmatch(name) is not None for name in set(self.splits))
 
     @property
     def sides(self) -> list[str]:
-        """The names of the splits, or of the folds and "evaluation", in their order."""
+        """The three splits; or with folds "fold-1", "fold-2", ... and "evaluation"."""
         return [*(f"fold-{fold + 1}" for fold in range(self.folds)), EVALUATION] if self.folds else list(config.SPLITS)
 
     def rows(self, split: str, fold: int | None = None) -> np.ndarray:
-        """The rows of a split, int64. With `fold` k validation is fold k, and training all folds but k."""
+        """The rows of a split, int64. With a fold, that fold is validation and all other folds are training."""
         splits = np.array(self.splits)
         if fold is None or split == EVALUATION:
             return np.flatnonzero(splits == split)
@@ -57,27 +47,23 @@ class LabelTable:
         return np.flatnonzero(held_out if split == VALIDATION else ~held_out & (splits != EVALUATION))
 
     def parted_groups(self) -> list[str]:
-        """The groups that are on two sides, sorted: there must be none."""
-        sides: dict[str, str] = {}
+        """The groups with photos in more than one split, sorted; there must be none."""
+        first: dict[str, str] = {}
         photos = zip(self.groups, self.splits, strict=True)
-        return sorted({group for group, side in photos if sides.setdefault(group, side) != side})
+        return sorted({group for group, split in photos if first.setdefault(group, split) != split})
 
     def counts(self) -> list[list[str]]:
-        """The rows of a table with a column a side: its photos, its groups, and its photos that have each label."""
+        """The cells of a table with a column per split: its photos, its groups, and its photos with each label."""
         splits, groups = np.array(self.splits), np.array(self.groups)
-        sides = [splits == side for side in self.sides]
-        return [
-            ["", *self.sides],
-            ["photos", *(str(side.sum()) for side in sides)],
-            ["groups", *(str(len(set(groups[side]))) for side in sides)],
-            *(
-                [one_line(name), *(str(has[side].sum()) for side in sides)]
-                for name, has in zip(self.labels, self.values.T, strict=True)
-            ),
-        ]
+        masks = [splits == name for name in self.sides]
+        rows = [["", *self.sides], ["photos", *(str(mask.sum()) for mask in masks)]]
+        rows.append(["groups", *(str(len(set(groups[mask]))) for mask in masks)])
+        for name, has in zip(self.labels, self.values.T, strict=True):
+            rows.append([one_line(name), *(str(has[mask].sum()) for mask in masks)])
+        return rows
 
     def text(self) -> str:
-        """What the file holds."""
+        """The content of the file."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*FIRST_COLUMNS, *self.labels])
@@ -87,18 +73,13 @@ class LabelTable:
 
 
 def read_label_table(folder: str | os.PathLike) -> LabelTable:
-    """The table of the multi-label dataset in `folder`, checked.
-
-    Raises
-    ------
-    UserError : it cannot be read, is no such table, lacks a split, or has a group on two sides
-    """
+    """Read and check the table of the multi-label dataset in `folder`."""
     path = os.path.join(folder, LABELS_CSV)
     header, rows = read_csv(path, ",")
     first, labels = header[: len(FIRST_COLUMNS)], header[len(FIRST_COLUMNS) :]
     if first != FIRST_COLUMNS or not labels or len(set(labels)) < len(labels):
         raise UserError(
-            f"{path} has the columns {', '.join(header)}; expected {', '.join(FIRST_COLUMNS)} and then one a label"
+            f"{path} has the columns {', '.join(header)}; expected {', '.join(FIRST_COLUMNS)} and then one per label"
         )
     for line, row in rows:
         if len(row) != len(header) or not {*row[len(first) :]} <= {"0", "1"}:
@@ -109,21 +90,18 @@ def read_label_table(folder: str | os.PathLike) -> LabelTable:
     table = LabelTable(labels, images, groups, splits, np.array([row[len(first) :] for _, row in rows], np.uint8))
     if parted := table.parted_groups():
         raise UserError(f"{path} has the group {parted[0]!r} in two splits; prepare the dataset again")
-    if differing := sorted(set(table.sides) ^ set(splits)):
-        raise UserError(f"{path}: expected photos in each of {', '.join(table.sides)}; {differing[0]} is amiss")
+    expected = table.sides
+    if wrong := sorted(set(expected) ^ set(splits)):
+        fault = "is missing" if wrong[0] in expected else "is not one of them"
+        raise UserError(f"{path}: expected photos in each of {', '.join(expected)}; {wrong[0]} {fault}")
     return table
 
 
 def read_csv(path: str | os.PathLike, delimiter: str | None = None) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header of a CSV file, and its other rows, each with the number of the line on which it ends.
+    """The header of a CSV file, and its other rows, each with the number of its last line.
 
-    UTF-8, with a byte order mark or without; empty lines are passed over.
-
-    delimiter : None takes a comma, semicolon or tab, whichever the header has most of
-
-    Raises
-    ------
-    UserError : the file cannot be read or is not CSV, or has no row but the header
+    UTF-8, with or without a byte order mark; empty lines are skipped. Without a `delimiter` it is the comma, semicolon
+    or tab, whichever is most frequent in the header.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -138,5 +116,5 @@ def read_csv(path: str | os.PathLike, delimiter: str | None = None) -> tuple[lis
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
     if len(rows) < 2:
-        raise UserError(f"{path} has no row{' but its header' if rows else ''}; expected a header, and a row a photo")
+        raise UserError(f"{path} has no row{' but its header' if rows else ''}; expected a header, and a row per photo")
     return rows[0][1], rows[1:]

@@ -1,42 +1,28 @@
-"""TODO models.model_card"""
+"""The model card: the record beside the trained weights, food_classifier.json. Written, read and interpreted here.
+
+A dictionary: architecture, channels, classes, image_size, mean, std, task, thresholds (several labels per photo),
+metrics, training (the run config: every resolved flag), versions.
+"""
 
 import json
 import math
 import os
+import platform
+from collections.abc import Mapping
 
 import torch
+import torchvision
 
 from pyimagesearch import config
 from pyimagesearch.data.transforms import SquareTransform, eval_transform
 from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.runtime.files import write_json
 
-
-def amp_of_training(facts: dict, device: torch.device) -> str:
-    """What a model was trained in, as the flag says it; "auto" where that does not suit the device, or nobody knows."""
-    trained_in = facts.get("training", {}).get("amp")
-    if trained_in == str(torch.bfloat16) and device.type == "cuda":
-        return "bf16"  # float16, which "auto" takes there, has less range
-    return "off" if trained_in == str(None) else "auto"
-
-
-def transform_of(facts: dict) -> SquareTransform:
-    """What makes pixels for the model of any photo."""
-    return eval_transform(facts["image_size"], facts.get("channels", 3))
-
-
-def thresholds_of(facts: dict) -> list[float] | None:
-    """From which probability on a photo is said to have each label; None for a model of one class a photo."""
-    if facts.get("task") != "multi-label":
-        return None
-    return facts.get("thresholds") or [0.5] * len(facts["classes"])  # of a run that is not finished
-
-
-LARGEST_IMAGE = 4096  # pixels, as the flag --image-size has it
-
-
-def _finite(value: float | None) -> float | None:
-    """`value`, or None, which JSON can say, of what is infinite or not a number."""
-    return value if value is None or math.isfinite(value) else None
+LARGEST_IMAGE = 4096  # pixels, the limit of --image-size
+# the run config of earlier versions, where it was not the flag's name with blanks
+FORMER_NAMES = {"global batch": "global_batch_size", "learning rate": "lr", "training photos (fingerprint)": "photos",
+                "warm-up epochs": "warmup_epochs"}  # fmt: skip
+FORMER_AMP = {"torch.float16": "fp16", "torch.bfloat16": "bf16", "None": "off"}
 
 
 def model_path(output: str) -> str:
@@ -47,13 +33,36 @@ def card_path(output: str) -> str:
     return os.path.splitext(model_path(output))[0] + ".json"
 
 
-def read_model_card(output: str) -> dict:
-    """What the .json beside the trained model in the folder `output` says.
+def write_model_card(
+    output: str, run_config: Mapping, task: str, metrics: Mapping, thresholds: list[float] | None = None
+) -> None:
+    """Write the card of the model in the folder `output`.
 
-    Raises
-    ------
-    UserError : there is no trained model, or its .json is damaged
+    metrics : numbers; what is not finite becomes None, which JSON can say
+    thresholds : of several labels per photo, the probability per class from which on a photo has it
     """
+    card = {
+        "architecture": run_config["model"],
+        "channels": run_config["channels"],
+        "classes": run_config["classes"],
+        "image_size": run_config["image_size"],
+        "mean": config.MEAN,
+        "std": config.STD,
+        "task": task,
+        **({} if thresholds is None else {"thresholds": thresholds}),
+        "metrics": {k: None if v is None or not math.isfinite(v) else v for k, v in metrics.items()},
+        "training": {name: value for name, value in run_config.items() if name not in ("classes", "run_id")},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
+    }
+    write_json(card_path(output), card)
+
+
+def read_model_card(output: str) -> dict:
+    """The card of the trained model in the folder `output`, checked."""
     if not os.path.exists(model_path(output)):
         raise UserError(
             f"no trained model at {model_path(output)}; run train_distributed.py first, or name its --output"
@@ -61,14 +70,47 @@ def read_model_card(output: str) -> dict:
     path = card_path(output)
     try:
         with open(path, encoding="utf-8") as file:
-            facts = json.load(file)
-        classes, size = facts["classes"], facts["image_size"]
+            card = json.load(file)
+        classes, size = card["classes"], card["image_size"]
         named = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
-        if named and isinstance(facts["architecture"], str) and isinstance(size, int) and 0 < size <= LARGEST_IMAGE:
-            return facts
+        if named and isinstance(card["architecture"], str) and isinstance(size, int) and 0 < size <= LARGEST_IMAGE:
+            return {**card, "training": current_names(card.get("training", {}))}
         raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(
             f"{path} is missing or damaged; expected the classes, architecture and image_size that training wrote "
             "there: train again, or put it back"
         ) from None
+
+
+def current_names(run_config: Mapping) -> dict:
+    """A run config with today's names and values; earlier versions had others."""
+    if "global batch" not in run_config:
+        return dict(run_config)
+    renamed = {
+        FORMER_NAMES.get(name, name.replace(" ", "_").replace("-", "_")): value for name, value in run_config.items()
+    }
+    renamed["amp"] = FORMER_AMP.get(renamed["amp"], "auto")
+    if str(renamed.get("scheduler")).startswith("cosine to "):  # "cosine to 0.01 over 20 epochs"
+        renamed |= {"scheduler": "cosine", "lr_final": float(renamed["scheduler"].split()[2])}
+    return renamed
+
+
+def transform_of(card: Mapping) -> SquareTransform:
+    """What makes the model's input of any photo."""
+    return eval_transform(card["image_size"], card.get("channels", 3))
+
+
+def thresholds_of(card: Mapping) -> list[float] | None:
+    """The probability per class from which on a photo has the label; None for a model of one class per photo."""
+    if card.get("task") != "multi-label":
+        return None
+    return card.get("thresholds") or [0.5] * len(card["classes"])  # a run that has not ended has none yet
+
+
+def amp_of_training(card: Mapping, device: torch.device) -> str:
+    """The --amp that suits a model on `device`: what it was trained in where the device has it, else "auto"."""
+    trained_in = card["training"].get("amp")
+    if trained_in == "bf16" and device.type == "cuda":
+        return "bf16"  # float16, which "auto" takes there, has less range
+    return "off" if trained_in == "off" else "auto"

@@ -1,4 +1,4 @@
-"""TODO models.parallel"""
+"""A model on several devices: wrapped in nn.DataParallel or DistributedDataParallel, and unwrapped again."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -8,24 +8,25 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pyimagesearch.runtime.distributed import Launch, world_size
 from pyimagesearch.runtime.errors import UserError
-
-# --- wrap ------------------------------------------------------------------------------------------------------------
+from pyimagesearch.runtime.terminal import info
 
 
 def wrap(model: nn.Module, launch: Launch) -> nn.Module:
-    """The model as the launch trains it: as it is, in nn.DataParallel, or in DistributedDataParallel."""
+    """The model as `launch` trains it: as it is, in nn.DataParallel, or in DistributedDataParallel."""
     if launch.parallel == "dp":
+        if launch.gpus > 1:
+            info("using nn.DataParallel; torchrun --standalone --nproc-per-node=gpu would be faster...")
         return nn.DataParallel(model)
     if launch.parallel == "ddp":
-        # broadcast_buffers: BatchNorm that is neither frozen nor synchronised keeps rank 0's statistics everywhere, so
-        # that a checkpoint of rank 0 holds the whole state
+        # Buffers are broadcast: BatchNorm that is neither frozen nor synchronised then has rank 0's statistics on
+        # every rank, and a checkpoint of rank 0 holds the whole state.
         ids = [launch.device] if launch.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
     return model
 
 
 def wrap_for_inference(model: nn.Module, launch: Launch) -> nn.Module:
-    """The model as the launch evaluates it: several GPUs of one process share each batch by nn.DataParallel."""
+    """The model as `launch` evaluates it: nn.DataParallel splits each batch over the GPUs of one process."""
     return nn.DataParallel(model) if launch.parallel == "dp" else model
 
 
@@ -35,20 +36,14 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def without_averaging(model: nn.Module) -> AbstractContextManager:
-    """A block whose gradients stay this rank's, summed up; the next backward pass outside it averages all of them."""
+    """A block in which gradients add up on each rank; the next backward pass outside it averages them over ranks."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
-def refuse_threads(flag: str, launch: Launch) -> None:
-    """Raise UserError, which names `flag`, where the threads of nn.DataParallel share the model."""
-    if launch.parallel == "dp" and launch.devices > 1:
-        raise UserError(f"{flag} needs a process a GPU, and nn.DataParallel has one for all; start with torchrun")
-
-
 def for_evaluation(model: nn.Module) -> nn.Module:
-    """`model` for ranks that evaluate different numbers of batches, with rank 0's BatchNorm statistics on every rank.
+    """The model for ranks that evaluate different numbers of batches, with rank 0's buffers on every rank.
 
-    DistributedDataParallel would broadcast buffers in each forward pass and wait for ranks that are done.
+    DistributedDataParallel itself would broadcast buffers in each forward pass and wait for ranks that have finished.
     """
     if not isinstance(model, DistributedDataParallel):
         return model
@@ -58,7 +53,13 @@ def for_evaluation(model: nn.Module) -> nn.Module:
 
 
 def broadcast_state(model: nn.Module) -> None:
-    """Give every rank rank 0's parameters and buffers."""
+    """Copy rank 0's parameters and buffers to every rank."""
     if world_size() > 1:
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, src=0)
+
+
+def refuse_threads(flag: str, launch: Launch) -> None:
+    """Raise UserError, naming `flag`, where the threads of nn.DataParallel share one model."""
+    if launch.parallel == "dp" and launch.devices > 1:
+        raise UserError(f"{flag} needs one process per GPU, and nn.DataParallel has one for all; start with torchrun")

@@ -1,26 +1,34 @@
-"""What is known of a source: its splits, their photos, and what of it is left out."""
+"""What is known of a source: its splits, their photos, and the files that are left out."""
 
-import ntpath
 import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from pyimagesearch import config
-from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.runtime import terminal
+from pyimagesearch.runtime.errors import UserError, one_line
 
-# what the three splits are usually called, in any case: folders, or files of such a name and a suffix
+# common names of the three splits, in any case: of folders, or of files with a suffix
 SPLIT_NAMES = {
     "training": ("training", "train"),
     "validation": ("validation", "valid", "val"),
     "evaluation": ("evaluation", "eval", "testing", "test"),
 }
-# kinds of image that not all readers list: said to be left out, lest they are missed later
+RATE_FLAGS = {"evaluation": "--test-rate", "validation": "--val-rate"}
+# images that some reader does not take: reported as left out, so that nobody misses them later
 OTHER_IMAGES = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".webp")
+CLASS_LIST = "classes.txt"
+SHOWN = 5  # files that are printed before "and N more"
+
+
+class Unusable(Exception):
+    """A file, a line or a row cannot be used; the text is the reason in rejected.csv."""
 
 
 class Kind(NamedTuple):
@@ -28,15 +36,16 @@ class Kind(NamedTuple):
 
     name: str
     layout: str  # what it looks like
-    advice: str  # what to do where it lacks photos
-    walked: bool = True  # all that lies in its folder is taken, in place of what a list names
+    advice: str  # how to add photos
+    walked: bool = True  # photos are searched for in its folder; False: a list names them
+    has_splits: bool = True  # False: each row of a table is assigned to a split, see splitting.assign_groups
 
 
 class Photo(NamedTuple):
-    """A photo to be copied: where it lies, where it belongs below its split's folder, and how to know it again."""
+    """A photo to copy."""
 
     path: str
-    target: str
+    target: str  # its path below the folder of its split in the dataset
     label: int
     size: int  # bytes
     mtime_ns: int
@@ -48,78 +57,153 @@ class Rejected(NamedTuple):
     path: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{one_line(self.path)}: {self.reason}"
+
 
 @dataclass
 class Split:
-    """One split of a source: `found` counts the images that were listed, whatever became of them.
+    """One split of a source; `found` counts all images that were listed, used or rejected."""
 
-    `name` is one of config.SPLITS; `folder` is where its photos lie, or the list that names them.
-    """
+    name: str  # one of config.SPLITS
+    folder: str  # of its photos, or the list that names them
+    found: int = 0
+    photos: list[Photo] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
 
-    name: str
-    folder: str
-    found: int
-    photos: list[Photo]
-    rejected: list[Rejected]
+    def reject(self, path: str, reason: str) -> None:
+        self.rejected.append(Rejected(path, reason))
+
+    @contextmanager
+    def rejecting(self, path: str, prefix: str = "") -> Iterator[None]:
+        """Reject `path` if the block raises Unusable; `prefix` stands before the reason."""
+        try:
+            yield
+        except Unusable as error:
+            self.reject(path, f"{prefix}{error}")
 
 
 @dataclass
 class SplitPlan:
-    """How splits that a source lacks were drawn: see splitting.draw_missing."""
+    """How the missing splits of a source were drawn, see splitting.draw_missing. Written to prepared.json."""
 
     rates: dict[str, float]  # by split
     seed: int
-    moved: dict[str, str]  # the split of each photo, by its target with "/", that is not where rates and seed have it
+    moved: dict[str, str]  # by target with "/": the split of each photo that `rates` and `seed` put elsewhere
 
 
 @dataclass
 class Source:
-    """Photos as they were found; the order of `classes` is the numbering of the labels."""
+    """The photos of a source; the order of `classes` is the numbering of the labels."""
 
     folder: str
     classes: list[str]
     splits: list[Split]
     kind: Kind
-    drawing: SplitPlan | None = None
-    notes: list[str] = field(default_factory=list)  # what a person should know of how it was read
+    plan: SplitPlan | None = None
+    notes: list[str] = field(default_factory=list)  # printed with the summary
 
     @property
     def origin(self) -> str:
-        """The path that stands for the source."""
+        """The path by which messages name the source."""
         return self.folder
 
     @property
     def settings(self) -> dict:
-        """What a later preparation must have alike, besides classes and drawing, to change the same dataset."""
+        """What prepared.json records besides classes and plan, and a later run must repeat to update the dataset."""
         return {}
 
-    def lists(self) -> dict[str, str]:
-        """The texts that a dataset has beside its photos, by the name of the file."""
+    def texts(self) -> dict[str, str]:
+        """The text files of the dataset, by file name."""
         return {CLASS_LIST: "".join(f"{name}\n" for name in self.classes)}
 
     @property
     def rejected(self) -> list[Rejected]:
-        """What was left out of all splits, each path as `relative` gives it."""
+        """The rejected files of all splits, by their paths relative to the source."""
         return [Rejected(self.relative(path), reason) for split in self.splits for path, reason in split.rejected]
 
     def relative(self, path: str) -> str:
-        """`path` as it is seen from the source's folder, with "/" between its parts."""
+        """`path` relative to the source's folder, with "/" between its parts."""
         with suppress(ValueError):  # on another drive of Windows
             path = os.path.relpath(path, self.folder)
         return path.replace(os.sep, "/")
 
+    def summary(self) -> str:
+        """One line: the kind of source, and how missing splits are drawn."""
+        line = f"{one_line(self.origin)} holds {self.kind.name}"
+        if self.plan:
+            drawn = " and ".join(name for name in config.SPLITS if name in self.plan.rates)
+            line += f"; {drawn} drawn by {plan_flags(self.plan)}"
+        return "; ".join([line, *map(one_line, self.notes)])
+
+    def check_none_rejected(self) -> None:
+        """Raise UserError if any file was rejected."""
+        if rejected := self.rejected:
+            count = f"{len(rejected)} files" if len(rejected) > 1 else "a file"
+            first = "; ".join(first_few(rejected, 3))
+            raise UserError(f"{self.origin} has {count} that cannot be used, which --strict forbids: {first}")
+
+    def check_complete(self) -> list[str]:
+        """Return the classes without any photo; raise UserError if a split is empty or lacks a class of another."""
+        counts = self.class_counts()
+        largest = max(counts, key=lambda name: len(counts[name]))
+        for split in self.splits:
+            drawn = self.plan is not None and split.name in {"training", *self.plan.rates}
+            what = f"{f'the {split.name} part of ' * drawn}{split.folder} has no usable photo"
+            if not split.photos:
+                raise UserError(f"{what}{self._first_rejected(split)}; {self.kind.advice}")
+            if missing := [name for name in self.classes if name in counts[largest] and name not in counts[split.name]]:
+                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+                advice = "remove the files that are left out, so that others are drawn" if drawn else self.kind.advice
+                raise UserError(
+                    f"{what} of class {missing[0]!r}{more} ({largest} has {len(counts[largest])} classes, {split.name} "
+                    f"{len(counts[split.name])}){self._first_rejected(split)}; {advice}, or remove the class"
+                )
+        return [name for name in self.classes if name not in counts[largest]]
+
+    def _first_rejected(self, split: Split) -> str:
+        if not split.rejected:
+            return ""
+        path, reason = split.rejected[0]
+        return f", {len(split.rejected)} left out ({self.relative(path)}: {reason})"
+
+    def class_counts(self) -> dict[str, Counter]:
+        """By split: how many photos each class has."""
+        return {split.name: Counter(self.classes[photo.label] for photo in split.photos) for split in self.splits}
+
+    def table(self) -> str:
+        """The table of counts that ends a preparation."""
+        return class_table(self.classes, self.class_counts())
+
+
+def plan_flags(plan: SplitPlan | None) -> str:
+    """The flags that repeat `plan`."""
+    if plan is None:
+        return "the splits of the source"
+    rates = [f"{RATE_FLAGS[name]} {plan.rates[name]}" for name in config.SPLITS if name in plan.rates]
+    return " ".join([*rates, f"--seed {plan.seed}"])
+
+
+def class_table(classes: Iterable[str], counts: Mapping[str, Counter]) -> str:
+    """A table for the terminal: the photos of each class in each split, with totals; `counts` by split."""
+    rows = [[one_line(name), *(str(count[name]) for count in counts.values())] for name in classes]
+    return terminal.table([["class", *counts], *rows, ["total", *(str(count.total()) for count in counts.values())]])
+
+
+def first_few(items: Sequence[object], shown: int = SHOWN) -> list[str]:
+    """The first of `items` as text, and "and N more" if there are more."""
+    return [*map(str, items[:shown]), *([f"and {len(items) - shown} more"] if len(items) > shown else [])]
+
+
+def print_first(items: Sequence[object], file: IO | None = None) -> None:
+    """Print the first few of `items`, indented, one per line."""
+    for line in first_few(items):
+        print(f"  {line}", file=file)
+
 
 def find_splits(folder: str, suffix: str = "") -> dict[str, str]:
-    """The path of each split that `folder` has under one of its usual names, by the name in config.SPLITS.
-
-    Parameters
-    ----------
-    suffix : "" looks for folders, ".txt" for files train.txt, VAL.TXT, ...
-
-    Raises
-    ------
-    UserError : two are for one split
-    """
+    """The paths of the splits in `folder`, by their names in config.SPLITS: folders, or files such as VAL.TXT if
+    `suffix` is ".txt"."""
     found: dict[str, str] = {}
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         name = entry.name.lower()
@@ -134,122 +218,61 @@ def find_splits(folder: str, suffix: str = "") -> dict[str, str]:
     return {split: found[split] for split in config.SPLITS if split in found}
 
 
-def look_at(path: str, target: str, label: int) -> tuple[Photo | None, str | None]:
-    """The photo at `path`, and the reason why it is none: one of them is None. It is not opened."""
+def folders_in(folder: str) -> list[str]:
+    """The paths of the folders directly in `folder`, sorted, without hidden ones."""
+    return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def walk_photos(folder: str, suffixes: tuple[str, ...], split: Split | None = None) -> Iterator[str]:
+    """Yield each file below `folder` that has one of `suffixes` (lower case), in any order; no file is opened.
+
+    Hidden files and folders are skipped. What a person may take for a photo, but is not yielded, `split` rejects.
+    """
+    split = split or Split("", folder)
+    errors: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=errors.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            path = os.path.join(parent, name)
+            if name.lower().endswith((*suffixes, *OTHER_IMAGES)):
+                split.reject(path, "a folder, not a photo")
+            elif os.path.islink(path):
+                split.reject(path, "a link to a folder, which is not followed")
+        for path in (os.path.join(parent, name) for name in names if not name.startswith(".")):
+            if path.lower().endswith(suffixes):
+                yield path
+            elif path.lower().endswith(OTHER_IMAGES):
+                split.reject(path, not_read(suffixes))
+    for error in errors:
+        split.reject(error.filename, f"cannot be listed: {error.strerror}")
+
+
+def look_at(path: str, target: str, label: int) -> Photo:
+    """The photo at `path`, not opened yet; raises Unusable if it cannot be one."""
     try:
         status = os.stat(path)
     except OSError as error:
-        return None, "a link that leads nowhere" if os.path.islink(path) else f"cannot be read: {error.strerror}"
+        link = os.path.islink(path)
+        raise Unusable("a link that leads nowhere" if link else f"cannot be read: {error.strerror}") from None
     if not stat.S_ISREG(status.st_mode):
-        return None, "not a regular file"
+        raise Unusable("not a regular file")
     if not status.st_size:
-        return None, "empty"
+        raise Unusable("empty")
     if not os.access(path, os.R_OK):
-        return None, "cannot be read: Permission denied"
-    return Photo(path, target, label, status.st_size, status.st_mtime_ns), None
+        raise Unusable("cannot be read: Permission denied")
+    return Photo(path, target, label, status.st_size, status.st_mtime_ns)
+
+
+def not_read(suffixes: Sequence[str]) -> str:
+    """The reason for rejecting an image with none of `suffixes`."""
+    return f"of a kind that is not read; {', '.join(suffix[1:] for suffix in suffixes)} are"
 
 
 def one_place(target: str) -> str:
-    """Equal for targets that are one file where Windows and macOS keep their files: they ignore case."""
+    """Equal for targets that are one file on this system: Windows and macOS ignore case."""
     return folded(target) if sys.platform in ("win32", "darwin") else target
 
 
-def unlisted(folder: str, kinds: tuple[str, ...]) -> Iterator[Rejected]:
-    """What imutils, asked for `kinds`, passes over although someone may take it for a photo or a folder of photos."""
-    unreadable: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = [name for name in folders if not hidden(name)]
-        for name in folders:
-            path = os.path.join(parent, name)
-            if name.lower().endswith((*kinds, *OTHER_IMAGES)):
-                yield Rejected(path, "a folder, not a photo")
-            elif os.path.islink(path):
-                yield Rejected(path, "a link to a folder, which is not followed")
-        for name in names:
-            if name.lower().endswith(OTHER_IMAGES) and not name.lower().endswith(kinds) and not hidden(name):
-                yield Rejected(os.path.join(parent, name), not_read(kinds))
-    for error in unreadable:
-        yield Rejected(error.filename, f"cannot be listed: {error.strerror}")
-
-
-def not_read(kinds: Sequence[str]) -> str:
-    """Why a file of another kind is left out."""
-    return f"of a kind that is not read; {', '.join(kind[1:] for kind in kinds)} are"
-
-
-def hidden(path: str) -> bool:
-    return any(part.startswith(".") for part in path.split(os.sep))
-
-
-CLASS_LIST = "classes.txt"
-NAME_LIMIT = 255  # bytes of one folder name on common file systems
-
-
-def read_classes(folder: str | os.PathLike) -> list[str]:
-    """The names in the classes.txt of `folder`, one a line, blanks and empty lines ignored, else config.CLASSES.
-
-    Raises
-    ------
-    UserError : the file cannot be read, or a name cannot be the name of a folder in the dataset: see check_classes
-    """
-    path = os.path.join(folder, CLASS_LIST)
-    if not os.path.lexists(path):
-        check_classes(config.CLASSES, "config.CLASSES")
-        return list(config.CLASSES)
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            names = [line.strip() for line in file.read().split("\n")]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); expected one class name a line") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; expected one class name a line") from None
-    names = [name for name in names if name]
-    check_classes(names, path)
-    return names
-
-
-def check_classes(names: Sequence[str], origin: str) -> None:
-    """Raise UserError, which names `origin`, unless each of `names` can be a class folder of its own in the dataset.
-
-    "Noodles/Pasta" makes nested folders, of which ImageFolder takes the top one for the class. So two names must differ
-    in their top folder, and by more than case, which some file systems do not tell apart.
-    """
-    if not names:
-        raise UserError(f"{origin} names no class; expected one name a line")
-    tops: dict[str, str] = {}
-    for name in names:
-        if fault := fault_of_class(name):
-            raise UserError(f"{origin}: the class name {name!r} cannot be used: {fault}")
-        top = folded(name.split("/")[0])
-        if top in tops:
-            both = f"{tops[top]!r} and {name!r}"
-            raise UserError(
-                f"{origin} has {both}, which would share one folder in the dataset; let the parts before any '/' "
-                "differ, and by more than case"
-            )
-        tops[top] = name
-
-
-def fault_of_class(name: str) -> str | None:
-    """Why `name` cannot be a class folder; None when it can."""
-    parts = name.split("/")
-    if "\\" in name:
-        return "it has a backslash"
-    if name.startswith("/") or ntpath.splitdrive(name)[0]:
-        return "it is an absolute path"
-    if any(not part.strip() for part in parts):
-        return "a part of it is empty"
-    if any(part.startswith(".") for part in parts):
-        return "a part of it begins with a dot, as hidden folders and '..' do"
-    if any(part != part.strip() or part.endswith(".") for part in parts):
-        return "a part of it begins or ends with a blank or ends with a dot"
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        return "it has a control character"
-    if any(len(part.encode()) > NAME_LIMIT for part in parts):
-        return f"a part of it is longer than {NAME_LIMIT} bytes"
-    return None
-
-
 def folded(name: str) -> str:
-    """Equal for names that some file system takes for one."""
+    """Equal for names that any common file system takes for the same."""
     return unicodedata.normalize("NFC", name).casefold()

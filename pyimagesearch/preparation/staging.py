@@ -1,7 +1,7 @@
-"""How a dataset is built beside its place and put there whole, so that nothing of a person's is lost.
+"""How a dataset is built beside its place and moved there as a whole, so that no file of the user is lost.
 
-Everything is made in `<dest>.partial`. The last act moves the old dataset into it, under the name `.replaced`, moves
-that folder to `<dest>`, and removes what was replaced. Killed at any point, the next run finds out and goes on.
+Everything is made in `<dest>.partial`. At the end the old dataset is moved into that folder as `.replaced`, the folder
+is renamed to `<dest>`, and `.replaced` is removed. A run may be killed at any point: the next one continues.
 """
 
 import csv
@@ -12,16 +12,25 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 
 from pyimagesearch.data import labels_csv
 from pyimagesearch.preparation.copying import Holder, copy, is_at
-from pyimagesearch.preparation.source import CLASS_LIST, Photo, Rejected, Source, Split, SplitPlan
-from pyimagesearch.preparation.splitting import plan_flags
+from pyimagesearch.preparation.source import (
+    CLASS_LIST,
+    Photo,
+    Rejected,
+    Source,
+    Split,
+    SplitPlan,
+    first_few,
+    plan_flags,
+)
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, write_json, write_text
 
-# makes a folder known as one of ours: its source and of what kind, its classes, how splits were drawn that the source
-# lacks, and whether each photo was decoded
+# marks a folder as made here, and records: the source and its kind, the classes, how missing splits were drawn
+# ("drawing"), whether each photo was decoded
 MARKER = "prepared.json"
 REJECTED_LIST = "rejected.csv"
 PARTIAL_SUFFIX = ".partial"
@@ -33,13 +42,9 @@ ANOTHER = "name another --dest, or give --overwrite to replace it with exactly w
 
 @contextmanager
 def staged(dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: bool) -> Iterator["Staging"]:
-    """A Staging of `source`, to be finished in the block. An error in the data discards what was built.
+    """A Staging of `source`, to be finished in the block. A UserError in the block discards what was built.
 
-    Ctrl-C and a full disk leave it in `<dest>.partial`, where the next run finds it.
-
-    Raises
-    ------
-    UserError : see Staging; also in place of any OSError of the block but BrokenPipeError
+    Ctrl-C and a full disk keep it in `<dest>.partial`, where the next run finds it. OSErrors become UserErrors.
     """
     staging = None
     try:
@@ -50,38 +55,31 @@ def staged(dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: 
             with suppress(OSError):
                 staging.discard()
         raise
-    except BrokenPipeError:  # the reader of our output has left, see errors.run
+    except BrokenPipeError:  # the reader of our output has gone, see errors.run
         raise
     except OSError as error:
         where = f" ({path})" if (path := error.filename2 or error.filename) else ""
-        left = f"; what is done waits in {staging.partial} for the next run" if staging else ""
+        left = f"; finished photos are kept in {staging.partial} for the next run" if staging else ""
         raise UserError(f"cannot make {os.fspath(dest)}: {error.strerror or error}{where}{left}") from error
 
 
 class Staging:
-    """The dataset that is at `dest` now, if any, and the one that takes its place at the end.
+    """The dataset that is at `dest` now, if any, and the one that will replace it.
 
-    Attributes
-    ----------
-    dest, partial : the absolute path of the dataset, symbolic links resolved, and of the folder in which it is built
-
-    Raises
-    ------
-    UserError : `dest` lies in the source or the source in it, is in use, holds what this script did not put there, or
-        was made from another source or class list, and `overwrite` is not given
+    Making one raises UserError if the place is unsuitable, holds files that this script did not make, or was made from
+    another source, without `overwrite`.
     """
 
     def __init__(self, dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: bool):
-        self.named = os.fspath(dest)
+        self.named = os.fspath(dest)  # in messages
         self.dest = os.path.realpath(dest)
         self.partial = self.dest + PARTIAL_SUFFIX
         self.source, self.overwrite = source, overwrite
-        origin = one_line(os.path.realpath(source.origin))
-        self.facts = {
-            "source": origin,
+        self.marker = {
+            "source": one_line(os.path.realpath(source.origin)),
             "kind": source.kind.name,
             "classes": source.classes,
-            "drawing": source.drawing and asdict(source.drawing),
+            "drawing": source.plan and asdict(source.plan),
             **source.settings,
             "verified": verify,
         }
@@ -91,56 +89,28 @@ class Staging:
         self.old = read_marker(self.dest)
         if overwrite and self.old and self.old["classes"] != source.classes:
             self.old = None
-        self._check_old()
-        self.check_nothing_lost()
+        if not overwrite and os.path.isdir(self.dest):
+            self._check_old()
+        self._check_nothing_lost()
         self._open()
 
     def folder(self, split: Split) -> str:
-        """Where the photos of `split` are to be put."""
+        """Where the photos of `split` are built."""
         return os.path.join(self.partial, split.name)
 
     def holders(self, split: Split) -> list[Holder]:
-        """Where photos of `split` may be already: in what an interrupted run left, and in the present dataset."""
-        holders = [Holder(self.folder(split), self.facts["verified"])]
+        """The folders that may hold photos of `split`: of an interrupted run, and of the present dataset."""
+        holders = [Holder(self.folder(split), self.marker["verified"])]
         if self.old:
             holders.append(Holder(os.path.join(self.dest, split.name), self.old["verified"]))
         return holders
 
-    def check_nothing_lost(self) -> None:
-        """Raise UserError when the present dataset holds a file that is not in the source as it is now known."""
-        if self.overwrite or not os.path.isdir(self.dest):
-            return
-        planned = self._planned()
-        there = list_files(self.dest)
-        # a copy of what has proved broken since is no loss: a dataset made with --no-verify may have it
-        broken = {target for target in there & set(self.offered) if is_at(self.offered[target], self._at(target))}
-        if foreign := sorted(there - set(planned) - OURS - broken):
-            count = f"{len(foreign)} files" if len(foreign) > 1 else "a file"
-            raise UserError(
-                f"{self.named} holds {count} that {self.source.origin} does not provide: {_some(foreign)}; {ANOTHER}"
-            )
-        for target in sorted(there & set(planned)):
-            if not is_at(planned[target], self._at(target)):
-                self._check_changed(self._at(target), planned[target])
-
-    def _check_changed(self, path: str, photo: Photo) -> None:
-        if os.lstat(path).st_mtime_ns > photo.mtime_ns:
-            raise UserError(f"{path} was changed since it was copied from {photo.path}; {ANOTHER}")
-        if self.old and self.old["source"] != self.facts["source"]:
-            raise UserError(
-                f"{self.named} was made from another source, {self.old['source']}, and its {os.path.basename(path)} "
-                f"differs from that of {self.source.folder}; {ANOTHER}"
-            )
-
-    def _at(self, target: str) -> str:
-        return os.path.join(self.named, target)
-
     def _planned(self) -> dict[str, Photo]:
-        """Each photo by its path below the dataset."""
+        """The photos by their paths in the dataset."""
         return {os.path.join(split.name, photo.target): photo for split in self.source.splits for photo in split.photos}
 
     def _check_place(self) -> None:
-        """The dataset, the source and the person must not stand in each other's way."""
+        """Raise UserError if dest and source overlap, or dest cannot be replaced as a whole."""
         roots = {self.source.origin, *(split.folder for split in self.source.splits)}  # a split may be a link
         if self.source.kind.walked:
             roots.add(self.source.folder)
@@ -156,90 +126,108 @@ class Staging:
             if os.path.lexists(path) and not os.path.isdir(path):
                 raise UserError(f"{path} is a file; name another --dest")
         if os.path.ismount(self.dest) or _within(os.getcwd(), self.dest):
-            what = "is a mount point" if os.path.ismount(self.dest) else "holds the folder that you are in"
-            raise UserError(f"{self.dest} {what} and cannot be replaced as a whole; name another --dest, one in it say")
+            what = "is a mount point" if os.path.ismount(self.dest) else "holds the current folder"
+            raise UserError(f"{self.dest} {what} and cannot be replaced as a whole; name another --dest, or one in it")
 
     def _recover(self) -> None:
-        """Finish the exchange of old and new in which a run was killed."""
+        """Finish the exchange of the old and the new dataset if a run was killed in it."""
         if not os.path.lexists(self.dest) and os.path.isdir(os.path.join(self.partial, REPLACED)):
             os.rename(self.partial, self.dest)
         if read_marker(self.dest):
             shutil.rmtree(os.path.join(self.dest, REPLACED), ignore_errors=True)
 
     def _check_old(self) -> None:
-        if self.overwrite or not os.path.isdir(self.dest):
-            return
+        """Raise UserError unless the present dataset can be updated from this source with these settings."""
         if not self.old:
             if there := sorted(list_files(self.dest)):
-                raise UserError(f"{self.named} was not made by this script and holds {_some(there)}; {ANOTHER}")
-        elif self.old["classes"] != self.source.classes:
-            theirs, ours = self.old["classes"], self.source.classes
+                raise UserError(
+                    f"{self.named} was not made by this script and holds {', '.join(first_few(there, 3))}; {ANOTHER}"
+                )
+            return
+        if (theirs := self.old["classes"]) != (ours := self.source.classes):
             differing = next(
                 (f"{one!r} there, {two!r} here" for one, two in zip(theirs, ours, strict=False) if one != two),
                 f"{len(theirs)} there, {len(ours)} here",
             )
             raise UserError(f"{self.named} was made with other classes ({differing}); {ANOTHER}")
-        elif (theirs := plan_flags(_drawing(self.old))) != (ours := plan_flags(self.source.drawing)):
+        if (old_flags := plan_flags(_plan_of(self.old))) != (flags := plan_flags(self.source.plan)):
             raise UserError(
-                f"{self.named} was made with {theirs}, and photos would change their split with {ours}; give the same, "
-                f"{ANOTHER}"
+                f"{self.named} was made with {old_flags}, and photos would change their split with {flags}; give the "
+                f"same flags, {ANOTHER}"
             )
         for name, ours in self.source.settings.items():
-            if self.old and (theirs := self.old.get(name)) != ours:
+            if (theirs := self.old.get(name)) != ours:
                 raise UserError(f"{self.named} was made with other {name} ({theirs} there, {ours} here); {ANOTHER}")
 
+    def _check_nothing_lost(self) -> None:
+        """Raise UserError if the present dataset holds a file that the source does not provide."""
+        if self.overwrite or not os.path.isdir(self.dest):
+            return
+        planned = self._planned()
+        there = list_files(self.dest)
+        # copies of photos that are known as broken by now are no loss: a dataset made with --no-verify may have them
+        offered = [(target, self.offered[target]) for target in there & set(self.offered)]
+        broken = {target for target, photo in offered if is_at(photo, os.path.join(self.named, target))}
+        if foreign := sorted(there - set(planned) - OURS - broken):
+            count, some = f"{len(foreign)} files" if len(foreign) > 1 else "a file", ", ".join(first_few(foreign, 3))
+            raise UserError(f"{self.named} holds {count} that {self.source.origin} does not provide: {some}; {ANOTHER}")
+        for target in sorted(there & set(planned)):
+            self._check_unchanged(os.path.join(self.named, target), planned[target])
+
+    def _check_unchanged(self, path: str, photo: Photo) -> None:
+        if is_at(photo, path):
+            return
+        if os.lstat(path).st_mtime_ns > photo.mtime_ns:
+            raise UserError(f"{path} was changed since it was copied from {photo.path}; {ANOTHER}")
+        if self.old and self.old["source"] != self.marker["source"]:
+            raise UserError(
+                f"{self.named} was made from another source, {self.old['source']}, and its {os.path.basename(path)} "
+                f"differs from that of {self.source.folder}; {ANOTHER}"
+            )
+
     def _open(self) -> None:
-        """Make the partial folder, or take up the one that an interrupted run of the same kind left."""
+        """Make the partial folder, or reuse that of an interrupted run with the same marker."""
         if os.path.isdir(self.partial):
             left = read_marker(self.partial)
-            names = os.listdir(self.partial)
-            if not left and not all(name.endswith(TEMPORARY_SUFFIX) for name in names):
+            if not left and not all(name.endswith(TEMPORARY_SUFFIX) for name in os.listdir(self.partial)):
                 raise UserError(f"{self.partial}, where the dataset would be built, is not this script's; move it away")
-            if left == self.facts:
+            if left == self.marker:
                 return
             self.discard()
         os.makedirs(self.partial)
-        write_json(os.path.join(self.partial, MARKER), self.facts)
+        write_json(os.path.join(self.partial, MARKER), self.marker)
 
     def finish(self) -> bool:
-        """Put the dataset in its place. False when the one that is there is right already, and was left untouched.
-
-        Raises
-        ------
-        UserError : see check_nothing_lost
-        """
-        self.check_nothing_lost()
+        """Move the dataset to its place. Returns False if the present one is up to date and was left untouched."""
+        self._check_nothing_lost()
         planned = self._planned()
+        texts = {**self.source.texts(), REJECTED_LIST: rejected_csv(self.source.rejected)}
         new = _keep_only(self.partial, set(planned) | {MARKER})
-        if self._is_right_already(planned, new):
+        if new == {MARKER} and self._is_up_to_date(planned, texts):
             self.discard()
             return False
         for target in sorted(set(planned) - new):
             self._take_over(target, planned[target])
-        for name, text in self._lists().items():
+        for name, text in texts.items():
             write_text(os.path.join(self.partial, name), text)
         if lost := sorted(set(planned) - list_files(self.partial)):
             raise UserError(f"{self.partial} lost {lost[0]}: does its file system ignore case, or is another run busy?")
         self._exchange()
         return True
 
-    def _is_right_already(self, planned: dict[str, Photo], new: set[str]) -> bool:
-        if not self.old or new != {MARKER} or (self.facts["verified"] and not self.old["verified"]):
+    def _is_up_to_date(self, planned: Mapping[str, Photo], texts: Mapping[str, str]) -> bool:
+        if not self.old or (self.marker["verified"] and not self.old["verified"]):
             return False
-        lists = self._lists()
-        if list_files(self.dest) != {*planned, MARKER, *lists}:
-            return False
-        return all(_text(os.path.join(self.dest, name)) == text for name, text in lists.items())
-
-    def _lists(self) -> dict[str, str]:
-        return {**self.source.lists(), REJECTED_LIST: rejected_csv(self.source.rejected)}
+        return list_files(self.dest) == {*planned, MARKER, *texts} and all(
+            Path(self.dest, name).read_bytes() == text.encode() for name, text in texts.items()
+        )
 
     def _take_over(self, target: str, photo: Photo) -> None:
-        """Bring an unchanged photo of the old dataset into the new one: a hard link, or a copy where there are none."""
-        old, new = os.path.join(self.dest, target), os.path.join(self.partial, target)
+        """Hard-link an unchanged photo of the old dataset into the new one, or copy it where links are impossible."""
+        new = os.path.join(self.partial, target)
         os.makedirs(os.path.dirname(new), exist_ok=True)
         try:
-            os.link(old, new)
+            os.link(os.path.join(self.dest, target), new)
         except OSError:
             copy(photo, new)
 
@@ -256,93 +244,69 @@ class Staging:
         shutil.rmtree(os.path.join(self.dest, REPLACED), ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove the partial folder; the marker last, by which the next run knows it should this one be killed."""
+        """Remove the partial folder, the marker last: if this run is killed, the next one knows the rest as ours."""
         if os.path.isdir(self.partial):
             _keep_only(self.partial, {MARKER})
             shutil.rmtree(self.partial)
 
 
 def read_marker(folder: str) -> dict | None:
-    """What is known of a folder that this script made; None of any other."""
+    """What prepared.json records of a folder that this script made; None for any other folder."""
     try:
         with open(os.path.join(folder, MARKER), encoding="utf-8") as file:
-            facts = json.load(file)
+            marker = json.load(file)
     except (OSError, ValueError):
         return None
-    return facts if isinstance(facts, dict) and {"source", "classes", "verified"} <= set(facts) else None
+    return marker if isinstance(marker, dict) and {"source", "classes", "verified"} <= set(marker) else None
 
 
-def former_drawing(dest: str | os.PathLike) -> SplitPlan | None:
-    """How splits were drawn for the dataset at `dest`, or for one that an interrupted run was making there."""
+def former_plan(dest: str | os.PathLike) -> SplitPlan | None:
+    """How splits were drawn for the dataset at `dest`, or by an interrupted run."""
     dest = os.path.realpath(dest)
-    return _drawing(read_marker(dest) or read_marker(dest + PARTIAL_SUFFIX) or {})
+    return _plan_of(read_marker(dest) or read_marker(dest + PARTIAL_SUFFIX) or {})
 
 
-def _drawing(facts: Mapping) -> SplitPlan | None:
-    noted = facts.get("drawing")  # what an older version made has none
-    return SplitPlan(**noted) if noted else None
+def _plan_of(marker: Mapping) -> SplitPlan | None:
+    drawing = marker.get("drawing")  # missing in datasets of the first version
+    return SplitPlan(**drawing) if drawing else None
 
 
 def rejected_csv(rejected: Sequence[Rejected]) -> str:
-    """The files that were left out as CSV: path, relative to the source, and reason. Undecodable bytes are escaped."""
+    """The rejected files as CSV: path, relative to the source, and reason. Undecodable bytes are escaped."""
     text = io.StringIO()
-    usual = csv.writer(text, lineterminator="\n")
-    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    usual.writerow(Rejected._fields)
-    for row in rejected:  # the usual writer leaves a lone "\r", which ends a line when it is read, without quotes
-        (quoting if "\r" in row.path else usual).writerow(row)
+    returns = any("\r" in row.path for row in rejected)  # not quoted by default, though they end a line when it is read
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    writer.writerows([Rejected._fields, *rejected])
     return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
 
 def list_files(folder: str) -> set[str]:
-    """The relative paths of all files below `folder`, links to folders among them; not those of file managers."""
-    found = set()
+    """The relative paths of all files below `folder`, without those of file managers."""
+    return {path for path in _files_below(folder) if os.path.basename(path) not in OF_FILE_MANAGERS}
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """The relative paths of all files below `folder`; a link to a folder counts as a file."""
+    start = len(os.path.join(folder, ""))
     for parent, folders, names in os.walk(folder):
-        names += [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        below = _below(parent, folder)
-        found |= {below + name for name in names if name not in OF_FILE_MANAGERS}
-    return found
+        paths = [os.path.join(parent, name) for name in folders]
+        yield from (path[start:] for path in paths if os.path.islink(path))
+        yield from (os.path.join(parent, name)[start:] for name in names)
 
 
 def _keep_only(folder: str, kept: set[str]) -> set[str]:
-    """Remove all files below `folder` but `kept`, then empty folders; returns which of `kept` are there."""
-    there = set()
-    for parent, folders, names in os.walk(folder, topdown=False):
-        names += [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        below = _below(parent, folder)
-        for name in names:
-            if below + name in kept:
-                there.add(below + name)
-            else:
-                os.unlink(os.path.join(parent, name))
+    """Remove all files below `folder` but `kept`, and empty folders; returns those of `kept` that exist."""
+    there = set(_files_below(folder))
+    for path in there - kept:
+        os.unlink(os.path.join(folder, path))
+    for parent, _, _ in os.walk(folder, topdown=False):
         if parent != folder and not os.listdir(parent):
             os.rmdir(parent)
-    return there
-
-
-def _below(parent: str, folder: str) -> str:
-    """What stands before a name in `parent` to make it relative to `folder`."""
-    return "" if parent == folder else os.path.relpath(parent, folder) + os.sep
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _text(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return file.read()
-    except (OSError, ValueError):
-        return None
+    return there & kept
 
 
 def _within(path: str, folder: str) -> bool:
-    """Whether `path`, which need not exist, is `folder` or lies in it, whatever links and spellings lead there."""
+    """Whether `path`, which need not exist, is `folder` or lies in it, through any links and spellings."""
     path = os.path.realpath(path)
-    while True:
-        if os.path.exists(path) and os.path.exists(folder) and os.path.samefile(path, folder):
-            return True
-        if (parent := os.path.dirname(path)) == path:
-            return False
-        path = parent
+    above = [path, *map(str, Path(path).parents)] if os.path.exists(folder) else []
+    return any(os.path.samefile(parent, folder) for parent in above if os.path.exists(parent))

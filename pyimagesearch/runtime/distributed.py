@@ -1,7 +1,7 @@
-"""Everything that knows about ranks: start, wrap, share, gather, rank 0, stop.
+"""The ranks of a job: start, gather, agree.
 
-With one process every function here is a no-op of the same shape: world size 1, a share is the whole, a gather the
-identity. No other file asks whether a process group exists.
+Without a process group every function works as for a world of one: a rank's slice is the whole, a reduction returns its
+input. No other file asks whether there is a process group.
 """
 
 import os
@@ -28,34 +28,35 @@ TIMEOUT = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Launch:
-    """How this process was started and what it trains on.
+    """How this process was started and what it trains on."""
 
-    parallel : "none", "dp" (nn.DataParallel, one process) or "ddp" (DistributedDataParallel, one process a device)
-    device : where this rank's model lives
-    gpus : the GPUs of the whole job
-    devices : what the global batch is shared by, GPUs or processes, at least 1
+    parallel: str  # "none", "dp" (nn.DataParallel, one process) or "ddp" (DistributedDataParallel, one per device)
+    device: torch.device  # where this rank's model is
+    gpus: int  # GPUs of the whole job
+    devices: int  # GPUs or processes that share each global batch, at least 1
+
+
+@contextmanager
+def started(parallel: str = "auto") -> Iterator[Launch]:
+    """Join the process group for the duration of the block; see start.
+
+    The group is left at the end, and after an error that ends all ranks together. After any other error the remaining
+    ranks may still be waiting in a collective, and leaving the group could wait for them.
     """
-
-    parallel: str
-    device: torch.device
-    gpus: int
-    devices: int
-
-
-# --- start and stop --------------------------------------------------------------------------------------------------
+    launch = start(parallel)
+    try:
+        yield launch
+    except (UserError, SystemExit):
+        stop()
+        raise
+    stop()
 
 
 def start(parallel: str = "auto") -> Launch:
-    """Join the process group that torchrun announces in the environment, if it does, and say how this process trains.
+    """Join the process group that torchrun's environment variables announce, if any.
 
-    Parameters
-    ----------
-    parallel : "auto" takes DistributedDataParallel under torchrun, nn.DataParallel for several GPUs in one process, and
-        neither otherwise; "ddp", "dp" and "none" ask for one of them
-
-    Raises
-    ------
-    UserError : `parallel` does not go with the launch, or this host has fewer GPUs than processes
+    parallel : "ddp", "dp" or "none"; "auto" is DistributedDataParallel under torchrun, nn.DataParallel for several GPUs
+        in one process, and neither otherwise
     """
     processes = int(os.environ["WORLD_SIZE"]) if launched() else 1
     if parallel in ("dp", "none") and processes > 1:
@@ -73,19 +74,19 @@ def start(parallel: str = "auto") -> Launch:
     else:
         gpus = gpus if parallel == "dp" else min(gpus, 1)
         launch = Launch(parallel, config.DEVICE, gpus, max(gpus, 1))
-    # torchrun leaves each process one thread, and torch would take every core of a host of which a container has two
+    # torchrun gives each process one thread; plain torch takes every core of the host, even in a container of two
     if launch.device.type == "cpu" and (local_world_size() > 1 or "OMP_NUM_THREADS" not in os.environ):
         torch.set_num_threads(cores_of_rank())
     return launch
 
 
 def _own_device(gpus: int) -> torch.device:
-    """One GPU a process where this host has GPUs, else the CPU."""
+    """One GPU per process if this host has GPUs, else the CPU."""
     if gpus == 0:
         return torch.device("cpu")
     if local_world_size() > gpus:
         raise UserError(
-            f"{local_world_size()} processes were started on this host, which has {gpus} GPUs; start one a GPU, or "
+            f"{local_world_size()} processes were started on this host, which has {gpus} GPUs; start one per GPU, or "
             'hide the GPUs with CUDA_VISIBLE_DEVICES=""'
         )
     device = torch.device("cuda", local_rank())
@@ -94,9 +95,9 @@ def _own_device(gpus: int) -> torch.device:
 
 
 def _join(device: torch.device) -> None:
-    """Tensors on GPUs travel by nccl; those on the CPU, signals and objects among them, by gloo."""
-    # Adam imports this, and parts of it that are imported within a group hold on to it as a default argument: it would
-    # outlive stop(), and its threads abort a process that ends while they run
+    """Join the process group: nccl for tensors on GPUs, gloo for tensors on CPUs and for objects."""
+    # Adam imports torch._dynamo. Imported within a group, parts of it keep the group as a default argument, so it would
+    # outlive stop(), and its threads abort a process that ends while they run.
     import torch._dynamo  # noqa: F401
 
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -105,27 +106,11 @@ def _join(device: torch.device) -> None:
     else:  # `--parallel ddp` without a launcher: a world of one
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     if _elastic() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and is_main():
-        # https://github.com/pytorch/pytorch/issues/135712: a restart may meet the addresses of the processes before it
+        # https://github.com/pytorch/pytorch/issues/135712: a restart may use the addresses of the processes before it
         terminal.info("set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun, or its restarts may fail...")
-    if not is_main():
+    if not is_main():  # only rank 0 prints; errors go to stderr from any rank
         terminal.quiet = True
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only rank 0 tells; errors go to stderr, from any rank
-
-
-@contextmanager
-def started(parallel: str = "auto") -> Iterator[Launch]:
-    """A block within the process group; see start.
-
-    The group is left at the end, and after an error that ends all ranks together. After any other, other ranks may be
-    waiting in it, and leaving it could wait for them.
-    """
-    launch = start(parallel)
-    try:
-        yield launch
-    except (UserError, SystemExit):
-        stop()
-        raise
-    stop()
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def stop() -> None:
@@ -135,11 +120,8 @@ def stop() -> None:
 
 
 def launched() -> bool:
-    """Whether a launcher, torchrun or another that speaks its environment variables, started this process."""
+    """Whether torchrun, or another launcher with its environment variables, started this process."""
     return "WORLD_SIZE" in os.environ and "RANK" in os.environ
-
-
-# --- who am I --------------------------------------------------------------------------------------------------------
 
 
 def rank() -> int:
@@ -155,57 +137,59 @@ def local_rank() -> int:
 
 
 def local_world_size() -> int:
-    """The processes of this job on this host."""
+    """The number of processes of this job on this host."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def is_main() -> bool:
-    """Whether this is rank 0, which alone prints, draws and writes."""
+    """Whether this is rank 0, the only one that prints, draws and writes."""
     return rank() == 0
 
 
 def cores_of_rank() -> int:
-    """The cores that this rank may use, when the ranks of this host share them evenly."""
+    """This rank's even share of the host's available cores, at least 1."""
     return max(1, available_cores() // local_world_size())
 
 
 def run_id() -> str:
-    """torchrun's name of the job, the same after each of its restarts; empty without torchrun."""
+    """torchrun's name of the job, which restarts keep; empty without torchrun."""
     return os.environ.get("TORCHELASTIC_RUN_ID", "")
 
 
-def restarted(begun_by: str) -> bool:
-    """Whether torchrun started this process to go on with the run that the job `begun_by` (a run_id) began.
+def restarted(first_run_id: str) -> bool:
+    """Whether torchrun started this process to continue the run that the job `first_run_id` began.
 
-    The count of restarts alone does not tell: it stays when a host leaves or joins.
+    The restart count cannot tell: it does not change when a host joins or leaves.
     """
-    return _elastic() and begun_by == run_id()
+    return _elastic() and first_run_id == run_id()
 
 
 def _elastic() -> bool:
-    """Whether torchrun starts the processes of this job again when they fail."""
+    """Whether torchrun restarts the processes of this job when they fail."""
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
 
 
-# --- share, agree, gather --------------------------------------------------------------------------------------------
-
-
 def rank_slice(count: int) -> slice:
-    """This rank's part of `count` items: contiguous, and no two ranks' parts differ by more than one item."""
+    """This rank's contiguous part of `count` items. The parts of two ranks differ by at most one item."""
     return slice(rank() * count // world_size(), (rank() + 1) * count // world_size())
 
 
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """The element-wise sum of every rank's `values` (any shape and dtype, the same on each)."""
-    return _reduce(values, dist.ReduceOp.SUM)
+def all_reduce_sum(values: Tensor) -> Tensor:
+    """The element-wise sum of `values` over all ranks, on every rank. Any shape and dtype, the same on each rank."""
+    return _all_reduce(values, dist.ReduceOp.SUM)
 
 
-def max_over_ranks(values: Tensor) -> Tensor:
-    """The element-wise maximum of every rank's `values` (any shape and dtype, the same on each)."""
-    return _reduce(values, dist.ReduceOp.MAX)
+def all_reduce_min(values: Tensor) -> Tensor:
+    """The element-wise minimum, as all_reduce_sum."""
+    return _all_reduce(values, dist.ReduceOp.MIN)
 
 
-def _reduce(values: Tensor, operation: dist.ReduceOp) -> Tensor:
+def all_reduce_max(*numbers: int) -> list[int]:
+    """The maximum of each number over all ranks. It is computed on CPUs, so no rank waits for its GPU."""
+    return _all_reduce(torch.tensor(numbers, dtype=torch.int64), dist.ReduceOp.MAX).tolist()
+
+
+def _all_reduce(values: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
     if world_size() == 1:
         return values
     values = values.clone()
@@ -214,7 +198,7 @@ def _reduce(values: Tensor, operation: dist.ReduceOp) -> Tensor:
 
 
 def gather_objects(item: Item) -> list[Item]:
-    """Every rank's `item`, in the order of ranks, on every rank. Pickled: meant for a few arrays an epoch."""
+    """The `item` of every rank, in rank order, on every rank. Pickled: meant for a few arrays per epoch."""
     if world_size() == 1:
         return [item]
     items: list[Any] = [None] * world_size()
@@ -231,50 +215,40 @@ def broadcast_object(item: Item) -> Item:
     return items[0]
 
 
-def all_reduce_max(*numbers: int) -> list[int]:
-    """The maximum over all ranks of each number. It travels between the hosts' CPUs: no rank waits for a GPU."""
-    return max_over_ranks(torch.tensor(numbers, dtype=torch.int64)).tolist()
-
-
 @contextmanager
 def failing_together() -> Iterator[None]:
-    """A block that every rank enters: when it ends in UserError on any of them, it ends them all.
+    """A block that every rank enters, and that ends on every rank when it raises UserError on any.
 
-    The first rank that met an error raises it and so tells it once; the others leave silently with the same exit
-    status, in place of waiting for a rank that is gone.
+    The first rank with an error raises it. The others raise SystemExit(2), so the error is printed once and no rank
+    waits for one that has left.
     """
     failure = None
     try:
         yield
     except UserError as error:
         failure = error
-    teller = world_size() - all_reduce_max(0 if failure is None else world_size() - rank())[0]
-    if teller < world_size():
-        raise failure if failure is not None and rank() == teller else SystemExit(2)
+    failed = world_size() - all_reduce_max(0 if failure is None else world_size() - rank())[0]
+    if failed < world_size():
+        raise failure if failure is not None and rank() == failed else SystemExit(2)
 
 
 def in_step(batches: Iterable[Item]) -> Iterator[Item]:
-    """The items of `batches`, as many on every rank, handed out when each rank has its own; see failing_together."""
+    """The items of `batches`, equally many on every rank. Each is yielded when all ranks have theirs."""
     iterator, end = iter(batches), object()
     while True:
         with failing_together():
-            batch = next(iterator, end)
+            batch: Any = next(iterator, end)
         if batch is end:
             return
         yield batch
 
 
-def main_first(function: Callable[[], Item]) -> Item:
-    """Call `function()` on rank 0, and when that is done on the others, which find on the disk what rank 0 fetched."""
-    return _some_first(is_main(), function)
+def main_first(function: Callable[[], Item], *, per_host: bool = False) -> Item:
+    """Call `function()` on rank 0, then on the others, which find on the disk what rank 0 wrote.
 
-
-def host_first(function: Callable[[], Item]) -> Item:
-    """As main_first, but on the first rank of each host, since each host has a disk of its own."""
-    return _some_first(local_rank() == 0, function)
-
-
-def _some_first(first: bool, function: Callable[[], Item]) -> Item:
+    per_host : call it on the first rank of each host first, because each host has its own disk
+    """
+    first = local_rank() == 0 if per_host else is_main()
     for turn in (True, False):
         with failing_together():
             if first is turn:

@@ -1,11 +1,11 @@
-"""How a file is written: whole, or not at all."""
+"""Files are written whole or not at all."""
 
 import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from pyimagesearch.runtime.errors import UserError
 
@@ -14,24 +14,15 @@ TEMPORARY_SUFFIX = ".tmp"
 
 @contextmanager
 def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
-    """Open a new file that takes the place of `path` only when the block ends without an exception.
+    """Open a new file that replaces `path` when the block ends without an exception; mode "w" is UTF-8 text.
 
-    It is written beside `path` under a temporary name, flushed to the disk, then renamed, so a reader, a crash or a
-    full disk meets the old file or the new one and nothing between. The folder is made where it is missing.
-
-    Parameters
-    ----------
-    path : where the file is to be
-    mode : "wb" for bytes, "w" for UTF-8 text with "\\n" line ends
-
-    Raises
-    ------
-    OSError : the disk is full, the folder cannot be written, ...; `path` is as it was
+    The file is written beside `path` under a temporary name, flushed to the disk and renamed. After a crash or on a
+    full disk `path` is the old file or the new one, never a part. Missing folders are made.
     """
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
         with open(temporary, mode.replace("w", "x"), **text) as file:
             yield file
@@ -42,24 +33,11 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
-    sync_folder(folder)
+    _sync_folder(folder)
 
 
-def refuse_unwritable(path: str | os.PathLike) -> None:
-    """Raise UserError where atomic_write could not write `path`, so that nobody learns it after the work."""
-    path = os.fspath(path)
-    if not os.path.basename(path) or (os.path.exists(path) and not os.path.isfile(path)):
-        raise UserError(f"cannot write to {path!r}: it is no regular file; name one")
-    probe = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
-    try:
-        write_text(probe, "")
-        os.unlink(probe)
-    except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror or error}; name another file") from None
-
-
-def sync_folder(folder: str | os.PathLike) -> None:
-    """Make the names in `folder` survive a power cut. Windows, which cannot open a folder, does so by itself."""
+def _sync_folder(folder: str) -> None:
+    """Make the names in `folder` survive a power cut. Windows cannot open a folder and does this by itself."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -69,12 +47,23 @@ def sync_folder(folder: str | os.PathLike) -> None:
         os.close(descriptor)
 
 
+def refuse_unwritable(path: str | os.PathLike) -> None:
+    """Raise UserError before the work if atomic_write could not write `path` after it."""
+    path = os.fspath(path)
+    if not os.path.basename(path) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise UserError(f"cannot write to {path!r}: it is not a regular file; name one")
+    probe = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    try:
+        write_text(probe, "")
+        os.unlink(probe)
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror or error}; name another file") from None
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
     with atomic_write(path, "w") as file:
         file.write(text)
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

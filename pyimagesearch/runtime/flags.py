@@ -1,8 +1,9 @@
-"""What the flags of the scripts have in common: one line of complaint, kinds of value, flags of several."""
+"""What the scripts' flags share: one-line errors, ranges of numbers, and the flags of several scripts."""
 
 import argparse
 import math
 import sys
+from functools import partial
 from typing import NoReturn
 
 from pyimagesearch import config
@@ -10,20 +11,18 @@ from pyimagesearch.runtime.errors import one_line
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line, without the whole usage before it; exit status 2."""
+    """An ArgumentParser whose errors are one line, without the usage; exit status 2."""
 
     def __init__(self, **settings):
-        super().__init__(
-            allow_abbrev=False, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **settings
-        )
+        super().__init__(allow_abbrev=False, formatter_class=partial(argparse.HelpFormatter, width=100), **settings)
 
-    def parse_args(self, *arguments) -> argparse.Namespace:
-        """As argparse does; an empty text, which is what a shell makes of a variable that is not set, is refused."""
+    def parse_args(self, *arguments) -> argparse.Namespace:  # type: ignore[override]
+        """As argparse; an empty value, which is what a shell makes of an unset variable, is an error."""
         args = super().parse_args(*arguments)
         for action in self._actions:
             value = getattr(args, action.dest, None)
             if value == "" or (isinstance(value, list) and "" in value):
-                self.error(f"argument {'/'.join(action.option_strings)}: it is empty; name something, or leave it out")
+                self.error(f"argument {'/'.join(action.option_strings)}: empty; give a value or leave it out")
         return args
 
     def error(self, message: str) -> NoReturn:
@@ -32,41 +31,39 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(kind: type, least: float, most: float = math.inf, *, above: bool = False):
-    """An argparse type: an int or a float from `least` (or above it) to `most`."""
-    largest = min(most, 2**31 - 1) if kind is int else most
+    """An argparse type: an int or a float of at least `least` (above it, with `above`) and at most `most`."""
+    largest = min(most, 2**31 - 1 if kind is int else sys.float_info.max)
+    expected = f"{'a whole number' if kind is int else 'a number'} {'above' if above else 'of at least'} {least}"
+    expected += f" and at most {most}" if most < math.inf else ""
 
     def parse(text: str):
-        bounds = f"{'above' if above else 'of at least'} {least}" + (f" and at most {most}" if most < math.inf else "")
-        name = "a whole number" if kind is int else "a number"
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (least < value if above else least <= value) or not value <= largest or value in (math.inf, math.nan):
-            raise argparse.ArgumentTypeError(f"expected {name} {bounds}, found {text[:40]!r}")
+        if not (least < value if above else least <= value) or value > largest:
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {text[:40]!r}")
         return value
 
     return parse
 
 
 def add_places(group) -> None:
+    group.add_argument("--data", default=config.BASE_PATH, metavar="DIR", help="prepared dataset (default %(default)s)")
     group.add_argument(
-        "--data", default=config.BASE_PATH, metavar="DIR", help="the prepared dataset (default %(default)s)"
-    )
-    group.add_argument(
-        "--output", default=config.OUTPUT_PATH, metavar="DIR", help="the model and its report (default %(default)s)"
+        "--output", default=config.OUTPUT_PATH, metavar="DIR", help="model and report (default %(default)s)"
     )
 
 
 def add_workers(group) -> None:
     group.add_argument(
         "--workers", type=number(int, 0, 1024), metavar="N",
-        help="processes that read photos, for each process that computes (default: one a core it may use)",
+        help="processes that read photos, for each process that computes (default: one per available core)",
     )  # fmt: skip
 
 
 def add_quiet(group, left: str) -> None:
-    group.add_argument("--quiet", action="store_true", help=f"no bars, and on standard output no more than {left}")
+    group.add_argument("--quiet", action="store_true", help=f"no progress bars; standard output has only {left}")
 
 
 def add_amp(group) -> None:

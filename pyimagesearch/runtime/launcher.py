@@ -1,4 +1,4 @@
-"""Starts a script in several processes of this host, for people without torchrun."""
+"""Start a script in several processes of this host, for people without torchrun."""
 
 import os
 import sys
@@ -9,12 +9,9 @@ from pyimagesearch.runtime.threads import available_cores
 
 
 def run_by_torchrun(script: str, arguments: list[str], processes: int) -> int:
-    """Run `script` in `processes` processes on this host, by torch.distributed's own launcher.
+    """Run `script` in `processes` processes on this host with torch.distributed's own launcher.
 
-    Returns
-    -------
-    the exit status: 0, that of the process that failed first, or 128 + the signal that this process received and
-    handed on
+    Returns the exit status: 0, that of the first process that failed, or 128 + the number of the signal received.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -27,18 +24,14 @@ def run_by_torchrun(script: str, arguments: list[str], processes: int) -> int:
     )  # fmt: skip
     try:
         elastic_launch(job, sys.executable)("-u", script, *arguments)
-    except ChildFailedError as error:  # the process itself has said what was wrong
-        return _shell_status(error.get_first_failure()[1].exitcode)
+    except ChildFailedError as error:  # the process has printed its own error
+        exitcode = error.get_first_failure()[1].exitcode
+        return 128 - exitcode if exitcode < 0 else exitcode  # -n, killed by signal n, is 128 + n in a shell
     except SignalException as stopped:
         return 128 + stopped.sigval
     return 0
 
 
-def _shell_status(exitcode: int) -> int:
-    """A process that died of signal n has exit code -n in Python and 128 + n in a shell."""
-    return 128 - exitcode if exitcode < 0 else exitcode
-
-
 def restart_count() -> int:
-    """How often torchrun has started the processes of this job again."""
+    """How often torchrun has restarted the processes of this job."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))

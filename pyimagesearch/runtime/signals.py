@@ -1,28 +1,26 @@
-"""A signal is a wish to stop: it is noted here, and granted between two steps, where the run can be saved."""
+"""Records SIGINT, SIGTERM and SIGUSR1. Training stops at the next step, after a checkpoint."""
 
 import os
 import signal
 
-NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C; a scheduler's end; SLURM's warning before it. Windows lacks the last
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C; a scheduler's end; SLURM's warning before it, not on Windows
 
 
 class StopSignals:
-    """While the block runs, `received` is the number of the first signal that came, or 0.
+    """Within the block, `received` is the number of the first signal received, or 0.
 
-    A second Ctrl-C ends the process at once, with nothing half-written under its final name.
+    A second Ctrl-C ends the process at once. Files are written atomically, so none is left half-written.
     """
 
-    def __init__(self):
-        self.received = 0
-        self._before = {}
+    received = 0
 
     def __enter__(self) -> "StopSignals":
-        for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
-            self._before[number] = signal.signal(number, self._receive)
+        numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+        self._handlers_before = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
     def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame) -> None:

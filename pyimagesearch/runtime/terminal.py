@@ -1,4 +1,4 @@
-"""What a person sees while a script works: lines that inform, and bars, which in a log file are a line now and then."""
+"""What a person sees while a script works: [INFO] lines, progress bars and tables."""
 
 import os
 import sys
@@ -6,44 +6,39 @@ import time
 import unicodedata
 from collections.abc import Collection, Sequence
 
-LOG_EVERY_S = 30  # where stderr is no terminal
-quiet = False  # set by --quiet, and on every rank but 0: neither bars nor lines that only inform
+LOG_EVERY_S = 30  # where stderr is not a terminal
+quiet = False  # no bars and no [INFO] lines: set by --quiet, and on every rank but 0 (see distributed)
 
 
 def info(text: str) -> None:
-    """Print a line that only informs: one that --quiet leaves out."""
+    """Print an [INFO] line, unless quiet."""
     if not quiet:
         print(f"[INFO] {text}", flush=True)
 
 
 def make_bar(title: str, total: int, *, first: int = 0):
-    """A context manager whose `update(images)` shows on stderr how far the work is, and which goes when it is done.
+    """A progress bar on stderr for `total` images, of which `first` are done; a context manager with update(images).
 
-    On a terminal it is a tqdm bar. In a log file it is a line every LOG_EVERY_S seconds and one at the end, and nothing
-    for work that is done before the first is due.
-
-    Parameters
-    ----------
-    title : "epoch 1/20"
-    total, first : images altogether, and how many were done before
+    On a terminal it is a tqdm bar that disappears at the end. In a log file it is a line every LOG_EVERY_S seconds and
+    one at the end, or nothing if the work takes less.
     """
-    from tqdm import tqdm  # late: --help needs none
+    from tqdm import tqdm  # late, because --help does not need it
 
     if quiet:
         return tqdm(total=total, initial=first, disable=True)
     if not sys.stderr.isatty():
         return LogLines(title, total, first)
-    sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # not so where a program made the terminal
+    sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # 0 if a program made the terminal
     return tqdm(total=total, initial=first, desc=title, unit=" images", leave=False, dynamic_ncols=sized)
 
 
 class LogLines:
-    """What stands in for a tqdm bar in a log file; see make_bar."""
+    """Replaces the tqdm bar in a log file; see make_bar."""
 
     def __init__(self, title: str, total: int, first: int = 0):
         self.title, self.total, self.first, self.n = title, total, first, first
         self.postfix = ""
-        self.began = self.told = time.monotonic()
+        self.began = self.printed = time.monotonic()
 
     def __enter__(self) -> "LogLines":
         return self
@@ -53,19 +48,19 @@ class LogLines:
 
     def update(self, images: int = 1) -> None:
         self.n += images
-        if self.n < self.total and time.monotonic() - self.told >= LOG_EVERY_S:
-            self._tell()
+        if self.n < self.total and time.monotonic() - self.printed >= LOG_EVERY_S:
+            self._print()
 
     def set_postfix_str(self, text: str, refresh: bool = True) -> None:
         self.postfix = f", {text}"
 
     def close(self) -> None:
         if time.monotonic() - self.began >= LOG_EVERY_S:
-            self._tell()
+            self._print()
 
-    def _tell(self) -> None:
-        self.told = time.monotonic()
-        seconds = self.told - self.began
+    def _print(self) -> None:
+        self.printed = time.monotonic()
+        seconds = self.printed - self.began
         rate = (self.n - self.first) / max(seconds, 1e-9)
         print(
             f"{self.title}: {self.n:,} of {self.total:,} images, {seconds:.0f} s, {rate:.1f} images/s{self.postfix}",
@@ -74,29 +69,21 @@ class LogLines:
 
 
 def table(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
-    """`rows` of cells, in columns. A row that ends early ends with a cell that may be longer than its column is wide.
+    """`rows` as text in aligned columns; the columns in `left` are left-aligned, the others right-aligned.
 
-    left : the columns whose cells begin at the same place; those of the others end there
+    The last cell of a row with fewer cells may be wider than its column.
     """
     columns = max(map(len, rows))
-    widths = [
-        max(columns_of(row[column]) for row in rows if column < len(row) - (len(row) < columns))
-        for column in range(columns)
-    ]  # fmt: skip
-
-    def line(row: Sequence[str]) -> str:
-        padded = []
-        for column, cell in enumerate(row):
-            space = " " * (widths[column] - columns_of(cell))
-            padded.append(cell + space if column in left else space + cell)
-        return "  ".join(padded).rstrip()
-
-    return "\n".join(map(line, rows))
+    widths = [max(columns_of(row[n]) for row in rows if n < len(row) - (len(row) < columns)) for n in range(columns)]
+    lines = []
+    for row in rows:
+        spaces = [" " * (width - columns_of(cell)) for cell, width in zip(row, widths, strict=False)]
+        padded = [cell + spaces[n] if n in left else spaces[n] + cell for n, cell in enumerate(row)]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
 
 
 def columns_of(text: str) -> int:
-    """The columns of a terminal that `text` takes: two for a letter of East Asia, none for an accent on another."""
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
+    """The width of `text` on a terminal: 2 columns for an East Asian wide letter, 0 for a combining accent."""
+    widths = {"W": 2, "F": 2}
+    return sum(widths.get(unicodedata.east_asian_width(c), 1) for c in text if not unicodedata.combining(c))

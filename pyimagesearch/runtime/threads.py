@@ -1,31 +1,30 @@
-"""Many small jobs on files, in threads."""
+"""Many small jobs on files in threads, and the number of cores for them."""
 
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pyimagesearch.runtime import terminal
 
 CHUNK = 16  # items that a thread takes at a time
-SHOWN_EVERY = 0.1  # seconds
+UPDATE_EVERY_S = 0.1  # of the progress bar
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | None, description: str) -> list[R]:
-    """`function` of each item, in order, under a progress bar.
+    """`function` of each item, in order, with a progress bar; `workers` is the number of threads, None one per core.
 
-    Threads are enough, because Pillow decodes and the kernel copies without the interpreter's lock, and nothing is
-    left behind when this process is killed. An exception, Ctrl-C too, ends them after the item each is at.
-
-    workers : threads; None takes one a core
+    Threads are enough: Pillow decodes and the kernel copies without the interpreter's lock. They leave nothing behind
+    when this process is killed. After an exception, or Ctrl-C, each thread finishes its current item and ends.
     """
     workers = workers or available_cores()
     stop = Event()
-    results: list[R | None] = [None] * len(items)
+    results: list[Any] = [None] * len(items)
     waiting: SimpleQueue[range | None] = SimpleQueue()
     for start in range(0, len(items), CHUNK):
         waiting.put(range(start, min(start + CHUNK, len(items))))
@@ -44,8 +43,8 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | No
     with terminal.make_bar(description, len(items)) as bar, ThreadPoolExecutor(workers) as pool:
         threads = [pool.submit(work) for _ in range(workers)]
         try:
-            while True:  # looking now and then: to be woken for each chunk would keep the threads waiting
-                ended, going = wait(threads, SHOWN_EVERY, FIRST_EXCEPTION)
+            while True:  # polling, because waking this thread for each chunk would keep the others waiting
+                ended, going = wait(threads, UPDATE_EVERY_S, FIRST_EXCEPTION)
                 bar.update(sum(map(len, done)) - bar.n)
                 for thread in ended:
                     thread.result()
@@ -57,22 +56,17 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | No
 
 
 def available_cores() -> int:
-    """The cores that this process may use: its affinity, and on Linux what the container (cgroup) grants."""
+    """The cores that this process may use: its affinity, on Linux at most the quota of its container (cgroup)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, _cgroup_cores(default=cores)))
 
 
 def _cgroup_cores(default: int) -> int:
-    """CPU time granted per period, in cores: cgroup v2's cpu.max ("200000 100000" is two), else v1's two files."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-    except (OSError, ValueError):
+    """The quota in cores: from cgroup v2's cpu.max ("200000 100000" is two cores), else from the two files of v1."""
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
-        except OSError:
-            return default
-    return default if quota in ("max", "-1") else max(1, round(int(quota) / int(period)))
+            quota, period = " ".join(Path("/sys/fs/cgroup", name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue
+        return default if quota in ("max", "-1") else max(1, round(int(quota) / int(period)))
+    return default

@@ -1,27 +1,78 @@
-"""What is saved of a run, how it is never half-written, how it comes back."""
+"""Checkpoints: written whole or not at all while training goes on, found again, and checked against the run's flags."""
 
 import os
 import re
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from pyimagesearch.models.model_card import current_names
 from pyimagesearch.runtime import distributed, launcher
 from pyimagesearch.runtime.errors import UserError, system_message
 from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, atomic_write, write_text
 from pyimagesearch.runtime.terminal import info
 
-# epochs that are done, and steps of the next one
-CHECKPOINT_NAME = "checkpoint-{epoch:04d}-{step:06d}.pt"
+CHECKPOINT_NAME = "checkpoint-{epoch:04d}-{step:06d}.pt"  # whole epochs, and steps of the next one
 PATTERN = re.compile(r"checkpoint-(\d+)-(\d+)\.pt")
 KEEP = 2
+# flags that may differ between a run and its resumption: they do not change the training stream
+MAY_CHANGE = {
+    "accumulate", "cache_dir", "checkpoint_every", "compile", "data", "epochs", "limit", "nproc", "output", "parallel",
+    "quiet", "restart", "resume", "run_id", "tensorboard", "workers",
+}  # fmt: skip
+
+
+def find_start(args) -> dict | None:
+    """The checkpoint from which a run goes on; None where it begins. A run that torchrun restarts goes on by itself.
+
+    Raises UserError where an unfinished run would be lost, or --output cannot be written.
+    """
+    checkpoints = Checkpoints(checkpoint_folder(args.output))
+    checkpoints.check_writable()
+    if args.restart and not launcher.restart_count():  # a restarted job was given the flag when it first began
+        return None
+    state = checkpoints.newest()
+    if state is None:
+        if args.resume:
+            info(f"no checkpoint in {checkpoints.folder}: starting from the beginning...")
+        return None
+    done, wanted = state["epoch"], state["config"]["epochs"]
+    if not args.resume and not distributed.restarted(state["config"]["run_id"]):
+        if done < wanted:
+            raise UserError(
+                f"{checkpoints.folder} holds a run that is not finished ({done} of {wanted} epochs); go on with "
+                "--resume, discard it with --restart, or write to another --output"
+            )
+        return None
+    info(f"resuming after {done} epochs and {state['step']} steps...")
+    return state
+
+
+def check_same_run(before: Mapping, now: Mapping) -> None:
+    """Raise UserError, naming the flags, unless a run of config `now` goes on where one of config `before` stood."""
+    free = MAY_CHANGE - {"epochs"} if now["scheduler"] == "cosine" else MAY_CHANGE  # its shape depends on their number
+    if differing := [name for name in now if name not in free and now[name] != before.get(name)]:
+        parts = (f"{_flag(name)} is {now[name]} and was {before.get(name, 'not known')}" for name in differing)
+        raise UserError(
+            f"cannot resume another run: {'; '.join(parts)}; resume with what it was, or begin anew with --restart"
+        )
+
+
+def _flag(name: str) -> str:
+    special = {"classes": "the list of classes", "photos": "the fingerprint of the training photos"}
+    return special.get(name, f"--{name.replace('_', '-')}")
+
+
+def checkpoint_folder(output: str) -> str:
+    return os.path.join(output, "checkpoints")
 
 
 class Checkpoints:
     """A folder of checkpoints: the newest two and the one after the best epoch are kept.
 
-    A checkpoint is what run.Run.state gives. Only rank 0 writes.
+    A checkpoint is what training.run.Run.state returns. Only rank 0 writes.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -30,11 +81,9 @@ class Checkpoints:
         self._failure: OSError | None = None
 
     def save(self, state: dict) -> None:
-        """Copy `state` now and write it while training goes on.
+        """Copy `state` now and write it in a thread. Every rank calls this.
 
-        Raises
-        ------
-        UserError : this save or the one before failed; what was saved earlier is intact
+        Raises UserError where this save or the one before failed; what was saved earlier is intact.
         """
         self.wait()
         if distributed.is_main():
@@ -42,12 +91,7 @@ class Checkpoints:
             self._writer.start()
 
     def wait(self) -> None:
-        """Return when all is on the disk. Every rank calls this at the same time.
-
-        Raises
-        ------
-        UserError : it could not be written
-        """
+        """Return when all is on the disk. Every rank calls this at the same time."""
         with distributed.failing_together():
             if self._writer is not None:
                 self._writer.join()
@@ -55,7 +99,7 @@ class Checkpoints:
             if (failure := self._failure) is not None:
                 self._failure = None
                 raise UserError(
-                    f"cannot save a checkpoint in {self.folder} ({system_message(failure)}); those before it are "
+                    f"cannot save a checkpoint in {self.folder} ({system_message(failure)}); the earlier ones are "
                     "intact: make room, or mend what it says, and go on with --resume"
                 )
 
@@ -81,13 +125,9 @@ class Checkpoints:
         return [name for _, name in sorted(numbered)]
 
     def newest(self) -> dict | None:
-        """The newest checkpoint that is whole, its tensors on the CPU, on every rank; None where there is no file.
+        """The newest whole checkpoint, its tensors on the CPU, on every rank; None where there is no file.
 
         Nothing in a file is executed. One that cannot be loaded is named, and the one before it is tried.
-
-        Raises
-        ------
-        UserError : there are files and none can be loaded
         """
         state = None
         with distributed.failing_together():
@@ -101,14 +141,14 @@ class Checkpoints:
             path = os.path.join(self.folder, name)
             try:
                 return _load(path)
-            except Exception:  # the unpickler raises nearly anything of a damaged file
-                print(f"[INFO] passing over {path}, which is no whole checkpoint...")
+            except Exception:  # the unpickler raises nearly anything for a damaged file
+                print(f"[INFO] skipping {path}, which is no whole checkpoint...")
         if names:
             raise UserError(f"no checkpoint in {self.folder} can be loaded; begin again with --restart")
         return None
 
     def check_writable(self) -> None:
-        """Raise UserError where no file can be written, so that nobody learns it after the first epoch."""
+        """Raise UserError now, and not after the first epoch, where no file can be written."""
         with distributed.failing_together():
             if distributed.is_main():
                 probe = os.path.join(self.folder, f"probe{TEMPORARY_SUFFIX}")
@@ -132,7 +172,7 @@ def save_tensors(path: str, value: Any) -> None:
     with atomic_write(path) as file:
         try:
             torch.save(value, file)
-        except RuntimeError as error:  # so torch tells of a write that failed
+        except RuntimeError as error:  # torch's form of a write that failed
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -140,7 +180,9 @@ def save_tensors(path: str, value: Any) -> None:
 
 def _load(path: str) -> dict:
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict) or not {"epoch", "step", "identity"} <= state.keys():
+    if "identity" in state:  # earlier versions: see model_card.current_names
+        state["config"] = current_names(state.pop("identity"))
+    if not {"epoch", "step", "config"} <= state.keys():
         raise ValueError("it lacks what a checkpoint has")
     return state
 
@@ -154,51 +196,3 @@ def to_cpu(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(to_cpu(item) for item in value)
     return value
-
-
-# --- going on, or beginning ------------------------------------------------------------------------------------------
-
-
-def find_start(checkpoints: Checkpoints, *, resume: bool, restart: bool) -> dict | None:
-    """The checkpoint from which a run goes on, or None where it begins. A run that torchrun restarts goes on by itself.
-
-    Parameters
-    ----------
-    resume, restart : the two flags; without either, a run that is not finished is not begun again
-
-    Raises
-    ------
-    UserError : an unfinished run would be lost, or the folder cannot be written
-    """
-    checkpoints.check_writable()
-    if restart and not launcher.restart_count():  # a restarted job was given the flag when it first began
-        return None
-    state = checkpoints.newest()
-    if state is None:
-        if resume:
-            info(f"no checkpoint in {checkpoints.folder}: starting from the beginning...")
-        return None
-    done, wanted = state["epoch"], state["identity"]["epochs"]
-    if not resume and not distributed.restarted(state["identity"]["run id"]):
-        if done < wanted:
-            raise UserError(
-                f"{checkpoints.folder} holds a run that is not finished ({done} of {wanted} epochs); go on with "
-                "--resume, throw it away with --restart, or write to another --output"
-            )
-        return None
-    info(f"resuming after {done} epochs and {state['step']} steps...")
-    return state
-
-
-def check_same_run(state: dict, identity: dict) -> None:
-    """Raise UserError, naming the flags, where a run of `identity` would not be the one that `state` was saved of.
-
-    The number of epochs may grow; the number of processes, and of the parts in which each takes its share, may change.
-    """
-    before, free = state["identity"], ("epochs", "accumulate", "run id")
-    if differing := [name for name in identity if name not in free and identity[name] != before.get(name)]:
-        # what was saved by an older version knows nothing of newer flags
-        parts = (f"{name} is {identity[name]} and was {before.get(name, 'not there yet')}" for name in differing)
-        raise UserError(
-            f"cannot resume another run: {'; '.join(parts)}; resume with what it was, or begin anew with --restart"
-        )

@@ -1,4 +1,4 @@
-"""Cross-validation: a training for each fold, each from fresh weights in a folder of its own, and what they give."""
+"""Cross-validation: one training per fold, each from fresh weights in its own folder, and a summary of all."""
 
 import argparse
 import csv
@@ -13,57 +13,39 @@ from pyimagesearch.evaluation.metrics import KINDS, REPORT_JSON
 from pyimagesearch.runtime import distributed, launcher, terminal
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.files import atomic_write
-from pyimagesearch.training.checkpoints import Checkpoints
+from pyimagesearch.training.checkpoints import Checkpoints, checkpoint_folder
 
 SUMMARY = "folds.csv"
 
 
-def run_folds(args: argparse.Namespace, launch: distributed.Launch, train: Callable) -> int:
-    """Call `train(args, launch)` for what --fold asks for: the dataset's three splits, one fold, or one after another.
-
-    Returns
-    -------
-    the exit status: of the first training that does not end with 0, else 0
-
-    Raises
-    ------
-    UserError : the dataset has no such fold, or trained folds would be lost
-    """
+def run_folds(args: argparse.Namespace, launch: distributed.Launch, train: Callable) -> None:
+    """Call `train(args, launch)` once without --fold, for one fold, or for each fold in turn."""
     if args.fold is None:
-        return train(args, launch)
+        train(args, launch)
+        return
     with distributed.failing_together():
         folds = wanted_folds(args.data, args.fold)
     if args.fold == "all":
         _check_start(args, folds)
     for fold in folds:
         print(f"[INFO] fold {fold}" + (f" of {len(folds)}..." if args.fold == "all" else "..."), flush=True)
-        status = train(
-            argparse.Namespace(**{**vars(args), "fold": fold, "output": fold_folder(args.output, fold)}), launch
-        )
-        if status:
-            return status
-        gc.collect()  # what the fold had on the device goes before the next one comes
+        train(argparse.Namespace(**{**vars(args), "fold": fold, "output": fold_folder(args.output, fold)}), launch)
+        gc.collect()  # frees what the fold had on the device before the next one comes
     if args.fold == "all" and distributed.is_main():
         rows = summarise([fold_folder(args.output, fold) for fold in folds])
         path = os.path.join(args.output, SUMMARY)
         write_summary(path, rows)
         print(folds_table(rows))
         print(f"[INFO] mean and sample standard deviation (n - 1) of {len(folds)} folds: {path}")
-    return 0
 
 
 def fold_folder(output: str, fold: int) -> str:
-    """Where the training of `fold`, counted from 1, leaves what it makes."""
+    """The output of the training of `fold`, counted from 1."""
     return os.path.join(output, f"fold-{fold}")
 
 
 def wanted_folds(data: str, fold: int | str) -> list[int]:
-    """The folds that --fold means, one or "all", counted from 1.
-
-    Raises
-    ------
-    UserError : the dataset `data` has no folds, or not this one
-    """
+    """The folds, counted from 1, that --fold means: one, or "all" of the dataset `data`."""
     count = read_label_table(data).folds if os.path.exists(os.path.join(data, LABELS_CSV)) else 0
     if not count:
         raise UserError(f"{data} has no folds; leave --fold out, or prepare a table of labels with --folds")
@@ -75,25 +57,22 @@ def wanted_folds(data: str, fold: int | str) -> list[int]:
 
 
 def _check_start(args: argparse.Namespace, folds: Sequence[int]) -> None:
-    """Refuse to begin all folds again where some are not finished; with --restart, throw all of them away."""
-    every = [Checkpoints(os.path.join(fold_folder(args.output, fold), "checkpoints")) for fold in folds]
+    """Refuse to begin all folds again where some are not finished; with --restart, discard all of them."""
+    every = [Checkpoints(checkpoint_folder(fold_folder(args.output, fold))) for fold in folds]
     if args.restart and not launcher.restart_count():
         for checkpoints in every:
             checkpoints.clear()
     if args.resume or args.restart:
         return
-    # a checkpoint at a time in memory: each holds a model and its optimizer
-    begun = [(state["epoch"], state["identity"]) for checkpoints in every if (state := checkpoints.newest())]
-    finished = [identity for epochs, identity in begun if epochs >= identity["epochs"]]
+    # one checkpoint at a time in memory: each holds a model and its optimizer
+    begun = [(state["epoch"], state["config"]) for checkpoints in every if (state := checkpoints.newest())]
+    finished = [config for epochs, config in begun if epochs >= config["epochs"]]
     with distributed.failing_together():
-        if begun and len(finished) < len(folds) and not distributed.restarted(begun[0][1]["run id"]):
+        if begun and len(finished) < len(folds) and not distributed.restarted(begun[0][1]["run_id"]):
             raise UserError(
-                f"{args.output} holds {len(finished)} finished folds of {len(folds)}; go on with --resume, throw them "
-                "away with --restart, or write to another --output"
+                f"{args.output} holds {len(finished)} finished folds of {len(folds)}; go on with --resume, discard "
+                "them with --restart, or write to another --output"
             )
-
-
-# --- what the folds give ---------------------------------------------------------------------------------------------
 
 
 def summarise(folders: Sequence[str]) -> list[tuple[str, str, str, list[float | None]]]:
@@ -112,13 +91,13 @@ def summarise(folders: Sequence[str]) -> list[tuple[str, str, str, list[float | 
 
 
 def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (n - 1) of the values that are there; None of too few."""
+    """Mean and sample standard deviation (n - 1) of the known values; None where there are too few."""
     known = [value for value in values if value is not None]
     return (statistics.fmean(known) if known else None, statistics.stdev(known) if len(known) > 1 else None)
 
 
 def write_summary(path: str | os.PathLike, rows: Sequence[tuple]) -> None:
-    """Write what `summarise` gave as CSV: a row a figure, a column a fold, then mean and sample standard deviation."""
+    """Write the rows of `summarise` as CSV: a column per fold, then mean and sample standard deviation."""
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         folds = [f"fold-{fold + 1}" for fold in range(len(rows[0][3]))]
@@ -128,7 +107,7 @@ def write_summary(path: str | os.PathLike, rows: Sequence[tuple]) -> None:
 
 
 def folds_table(rows: Sequence[tuple]) -> str:
-    """The ROC AUCs and the averages of what `summarise` gave, as a table."""
+    """The ROC AUCs and the averages among the rows of `summarise`, as a table."""
     folds = [f"fold {fold + 1}" for fold in range(len(rows[0][3]))]
     table = [["", *folds, "mean", "sd"]]
     for split, name, kind, values in rows:

@@ -1,29 +1,95 @@
-"""One epoch of training, one pass of evaluation."""
+"""One epoch of training, and one step."""
 
 import os
-from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from pyimagesearch.create_dataloaders import micro_batches
 from pyimagesearch.data.keyed_randomness import key_of
 from pyimagesearch.data.transforms import to_device
 from pyimagesearch.evaluation.evaluate import Totals
-from pyimagesearch.models import parallel
 from pyimagesearch.models.objectives import CROSS_ENTROPY
+from pyimagesearch.models.parallel import without_averaging
 from pyimagesearch.runtime import distributed
-from pyimagesearch.runtime.errors import one_line
+from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import write_text
 
 
-class NonFiniteLoss(Exception):
-    """The loss of a step is infinite or not a number.
+def train_epoch(run, loader, hooks) -> Totals:
+    """Train on what is left of the epoch at which `run` stands; returns the sums of the whole epoch.
 
-    step : of the epoch, counted from 0
+    run : a training.run.Run
+    hooks : a step_hooks.StepHooks; called after each step with the epoch's steps so far and its running totals
     """
+    sampler = loader.batch_sampler
+    sampler.set_position(run.epoch, run.step)
+    running = RunningTotals(run.device, run.totals)
+    run.model.train()
+    try:
+        with hooks:
+            for step, (images, labels) in enumerate(distributed.in_step(loader), start=run.step):
+                # dropout draws anew in each step, and the same in a resumed run
+                torch.manual_seed(key_of(sampler.seed, run.epoch, step, distributed.rank()))
+                images, labels = to_device(images, labels, run.device)
+                weight_sum = run.objective.weight_sum(loader.dataset.labels[sampler.batch(run.epoch, step)])
+                loss_sum, correct = train_step(
+                    run.model, images, labels, weight_sum, run.optimizer, run.scaler, run.objective,
+                    parts=sampler.parts(step, run.args.accumulate), clip_norm=run.args.clip_norm,
+                )  # fmt: skip
+                running.add(step, loss_sum, correct, len(labels))
+                hooks(step + 1, running)
+            return running.read()
+    except NonFiniteLoss as error:
+        with distributed.failing_together():
+            raise UserError(non_finite_message(error.step, run.epoch, loader, run.output)) from None
+
+
+def train_step(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    weight_sum: float,
+    optimizer,
+    scaler,
+    objective=CROSS_ENTROPY,
+    *,
+    parts: int = 1,
+    clip_norm: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimizer along the gradient of the mean loss over the global batch.
+
+    DistributedDataParallel averages gradients over the ranks, so each rank's summed loss is multiplied by world_size /
+    weight_sum: unequal and empty shares are right too.
+
+    images, labels : this rank's share, on its device: float (rows, channels, height, width) and what `objective` takes
+    weight_sum : the sum of the loss weights of the global batch; without class weights its number of photos
+    parts : forward and backward passes in which the share is taken, the same on every rank. The gradient is their sum;
+        BatchNorm that is not frozen takes its statistics of each
+    clip_norm : a longer gradient is scaled to this Euclidean norm, over all parameters and after the averaging
+
+    Returns the summed loss and the number of correct predictions of this share, on the device.
+    """
+    loss_sums, corrects = [], []
+    pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
+    for part, (some_images, some_labels) in enumerate(pairs, start=1):
+        with without_averaging(model) if part < parts else nullcontext():
+            logits = model(some_images).float()
+            loss_sum = objective.training_losses(logits, some_labels).sum()
+            scaler.scale(loss_sum * (distributed.world_size() / weight_sum)).backward()
+        loss_sums.append(loss_sum.detach())
+        corrects.append(objective.correct(objective.probabilities(logits.detach()), some_labels).sum())
+    if clip_norm is not None:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return torch.stack(loss_sums).sum(), torch.stack(corrects).sum()
+
+
+class NonFiniteLoss(Exception):
+    """The loss of a step, counted from 0 in its epoch, is infinite or not a number."""
 
     def __init__(self, step: int):
         super().__init__(f"the loss is not finite in step {step + 1}")
@@ -34,7 +100,7 @@ class RunningTotals:
     """The sums of an epoch so far. They stay on the device: adding to them waits for nothing, reading them does."""
 
     def __init__(self, device: torch.device, begin: Totals | None = None):
-        """begin : what was summed before this process came in, of an epoch that is resumed"""
+        """begin : the sums of the epoch's steps before this process, in a resumed run"""
         begin = begin if begin is not None and distributed.is_main() else Totals(0, 0, 0)
         self._sums = torch.tensor([begin.loss, begin.correct, begin.count], dtype=torch.float64, device=device)
         self._first_bad_step = torch.full((), torch.inf, dtype=torch.float64, device=device)
@@ -45,124 +111,24 @@ class RunningTotals:
         self._first_bad_step = torch.minimum(self._first_bad_step, bad)
 
     def read(self) -> Totals:
-        """The sums over all ranks; every rank must call this at the same step.
+        """The sums over all ranks; every rank calls this at the same step.
 
-        Raises
-        ------
-        NonFiniteLoss : of the first step that had one on any rank, on all of them
+        Raises NonFiniteLoss on every rank, for the first step whose loss is not finite on any of them.
         """
-        sums = distributed.sum_over_ranks(self._sums).tolist()
-        bad = -distributed.max_over_ranks(-self._first_bad_step).item()
+        sums = distributed.all_reduce_sum(self._sums).tolist()
+        bad = distributed.all_reduce_min(self._first_bad_step).item()
         if bad != float("inf"):
             raise NonFiniteLoss(int(bad))
         return Totals(sums[0], sums[1], int(sums[2]))
 
 
-def train_step(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    total_weight: float,
-    optimizer,
-    scaler,
-    objective=CROSS_ENTROPY,
-    *,
-    parts: int = 1,
-    clip_norm: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    """One step of the optimizer along the gradient of the mean loss over the global batch.
-
-    Parameters
-    ----------
-    model : as distributed.wrap made it; with DistributedDataParallel, which averages gradients over the ranks, each
-        rank weighs its summed loss by world_size / total_weight, so unequal and empty shares are right too
-    images, labels : this rank's share, on the device: float (rows, 3, height, width) and what `objective` takes
-    total_weight : what the sum of all ranks' losses is divided by, see objectives; without class weights the number of
-        their rows
-    objective : what is learned, see objectives
-    parts : forward and backward passes in which the share is taken, the same on every rank; the gradient is their sum,
-        while BatchNorm that is not frozen takes its statistics of each
-    clip_norm : a longer gradient is scaled down to this Euclidean norm, over all parameters and after the averaging,
-        so it is the same on all ranks; None leaves it
-
-    Returns
-    -------
-    summed loss and sum of right predictions of this share, as tensors on the device
-    """
-    loss_sums, rights = [], []
-    pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
-    for part, (some_images, some_labels) in enumerate(pairs, start=1):
-        with parallel.without_averaging(model) if part < parts else nullcontext():
-            logits = model(some_images).float()
-            loss_sum = objective.training_losses(logits, some_labels).sum()
-            scaler.scale(loss_sum * (distributed.world_size() / total_weight)).backward()
-        loss_sums.append(loss_sum.detach())
-        rights.append(objective.right(objective.probabilities(logits.detach()), some_labels).sum())
-    if clip_norm is not None:
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    scaler.step(optimizer)
-    scaler.update()
-    optimizer.zero_grad(set_to_none=True)
-    return torch.stack(loss_sums).sum(), torch.stack(rights).sum()
-
-
-def train_epoch(
-    model: nn.Module,
-    loader: DataLoader,
-    optimizer,
-    scaler,
-    device: torch.device,
-    *,
-    objective=CROSS_ENTROPY,
-    accumulate: int = 1,
-    clip_norm: float | None = None,
-    begin: Totals | None = None,
-    after_step: Callable[[int, RunningTotals], None] = lambda steps, running: None,
-) -> Totals:
-    """Train on what is left of the epoch at which `loader`'s sampler stands.
-
-    Parameters
-    ----------
-    objective : what is learned, see objectives
-    accumulate : parts of a global batch, see micro_batches
-    clip_norm : see train_step
-    begin : the sums of the epoch's earlier steps, where they were made before
-    after_step : called after each step with the epoch's steps that are done and its sums, not read yet
-
-    Raises
-    ------
-    NonFiniteLoss : of the first step that had one, at the next reading of the sums
-    UserError : a photo of this rank cannot be read; the other ranks raise SystemExit
-    """
-    sampler = loader.batch_sampler
-    epoch, first = sampler.epoch, sampler.step
-    running = RunningTotals(device, begin)
-    model.train()
-    for step, (images, labels) in enumerate(distributed.in_step(loader), start=first):
-        # dropout draws anew in each step, and alike in a run that was resumed
-        torch.manual_seed(key_of(sampler.seed, epoch, step, distributed.rank()))
-        images, labels = to_device(images, labels, device)
-        total_weight = objective.total_weight(loader.dataset.labels[sampler.batch(epoch, step)])
-        parts = micro_batches(sampler, step, accumulate)
-        loss_sum, correct = train_step(
-            model, images, labels, total_weight, optimizer, scaler, objective, parts=parts, clip_norm=clip_norm
-        )
-        running.add(step, loss_sum, correct, len(labels))
-        after_step(step + 1, running)
-    return running.read()
-
-
-def non_finite_message(error: NonFiniteLoss, epoch: int, loader: DataLoader, output: str) -> str:
-    """The line that tells a person of a loss that is not finite; rank 0 lists the batch's photos in a file.
-
-    epoch : counted from 0; output : the folder of that file
-    """
-    paths = [loader.dataset.path(index) for index in loader.batch_sampler.batch(epoch, error.step)]
+def non_finite_message(step: int, epoch: int, loader, output: str) -> str:
+    """The line about a loss that is not finite; rank 0 lists the batch's photos in a file in `output`."""
+    paths = [loader.dataset.path(index) for index in loader.batch_sampler.batch(epoch, step)]
     listing = os.path.join(output, "non_finite_batch.txt")
     if distributed.is_main():
         write_text(listing, "".join(f"{one_line(path)}\n" for path in paths))
     return (
-        f"the loss is not finite in epoch {epoch + 1}, step {error.step + 1}, on a batch of {len(paths)} photos "
+        f"the loss is not finite in epoch {epoch + 1}, step {step + 1}, on a batch of {len(paths)} photos "
         f"({', '.join(paths[:3])}; all of them in {listing}); try a lower --lr or --amp off, or look at the photos"
     )

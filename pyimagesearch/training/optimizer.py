@@ -1,4 +1,4 @@
-"""How weights follow their gradients: the optimizer, and the learning rate over the epochs."""
+"""How weights follow their gradients: the optimizer, and the learning rate, scaled and scheduled."""
 
 import math
 from collections.abc import Iterable
@@ -8,17 +8,19 @@ from torch import nn, optim
 from pyimagesearch import config
 
 
+def scaled_lr(args) -> float:
+    """The learning rate of the global batch: --lr is for one device's batch and grows in proportion."""
+    return args.lr * args.global_batch_size / args.batch_size
+
+
 def build_optimizer(
     name: str, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float
 ) -> optim.Optimizer:
-    """The optimizer of what trains of `parameters`; torch's fused one, which does not wait for the GPU.
+    """The optimizer over the parameters that train; torch's fused one, which does not wait for the GPU.
 
-    Parameters
-    ----------
-    name : "adam", "adamw" or "sgd" (momentum 0.9, Nesterov's)
-    lr : learning rate
-    weight_decay : of weights of two dimensions or more; biases and BatchNorm, which have one, do not decay. "adam" and
-        "sgd" add it to the gradient (L2), "adamw" takes it off the weights
+    name : "adam", "adamw" or "sgd" (momentum 0.9, Nesterov)
+    weight_decay : of weights with two dimensions or more; biases and BatchNorm have one and do not decay. "adam" and
+        "sgd" add it to the gradient (L2), "adamw" subtracts it from the weights
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     groups = [
@@ -31,23 +33,22 @@ def build_optimizer(
 
 
 def build_scheduler(
-    name: str, optimizer: optim.Optimizer, *, epochs: int, warmup: int = 0, final: float = config.LR_FINAL
+    name: str, optimizer: optim.Optimizer, *, epochs: int, warmup: int = 0, final: float | None = None
 ) -> optim.lr_scheduler.LambdaLR:
-    """The scheduler to be stepped after each epoch; see share_of_rate."""
+    """The scheduler, to be stepped after each epoch; see lr_factor."""
+    final = config.LR_FINAL if final is None else final
     return optim.lr_scheduler.LambdaLR(
         optimizer, lambda epoch: lr_factor(name, epoch, epochs=epochs, warmup=warmup, final=final)
     )
 
 
 def lr_factor(name: str, epoch: int, *, epochs: int, warmup: int, final: float) -> float:
-    """What the learning rate is multiplied by in an epoch.
+    """The factor of the learning rate in `epoch`, counted from 0, of a run of `epochs`.
 
-    It rises over `warmup` epochs in even steps, from 1 / (warmup + 1) in the first, and is 1 in the one after them,
-    where the schedule begins: "step" is a tenth after each 10 epochs (torch's StepLR); "cosine" falls as half a cosine
-    does, and would be at `final` in the epoch after the last (torch's CosineAnnealingLR; https://arxiv.org/abs/1608.03983,
-    equation 5, without restarts); "none" stays.
-
-    epoch : counted from 0; epochs : of the whole run
+    It rises over `warmup` epochs in equal steps, from 1 / (warmup + 1) in the first; then the schedule begins at 1.
+    "step" is a tenth after each 10 epochs (torch's StepLR); "cosine" falls along half a cosine and would be at `final`
+    in the epoch after the last (torch's CosineAnnealingLR; https://arxiv.org/abs/1608.03983, equation 5, without
+    restarts); "none" stays at 1.
     """
     if epoch < warmup:
         return (epoch + 1) / (warmup + 1)
@@ -56,13 +57,3 @@ def lr_factor(name: str, epoch: int, *, epochs: int, warmup: int, final: float) 
     if name == "cosine":
         return final + (1 - final) * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup))) / 2
     return 1.0
-
-
-def identity(args) -> dict:
-    """What the flags say of the optimization, by their names, for run.Run."""
-    cosine = f"cosine to {args.lr_final} over {args.epochs} epochs"
-    return {
-        "optimizer": args.optimizer, "weight decay": args.weight_decay, "warm-up epochs": args.warmup_epochs,
-        "scheduler": cosine if args.scheduler == "cosine" else args.scheduler, "clip-norm": args.clip_norm,
-        "label smoothing": args.label_smoothing, "class weights": args.class_weights, "accumulate": args.accumulate,
-    }  # fmt: skip

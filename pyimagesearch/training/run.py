@@ -1,76 +1,82 @@
-"""A run: all that changes while a model trains, and the trained model that comes of it."""
+"""A run: all that changes while a model trains, what a checkpoint holds of it, and what it leaves behind."""
 
 import csv
 import os
-import platform
+import signal
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 
 import torch
-import torchvision
 from torch import nn
 
-from pyimagesearch import config
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.evaluation.metrics import best_epoch
+from pyimagesearch.evaluation.report import assess, closing_lines, machine_facts, write_report
 from pyimagesearch.models import parallel
-from pyimagesearch.models.model_card import _finite, card_path, model_path
+from pyimagesearch.models.model_card import model_path, read_model_card, write_model_card
 from pyimagesearch.models.weights import read_state_dict
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, system_message
-from pyimagesearch.runtime.files import atomic_write, write_json
-from pyimagesearch.training.checkpoints import save_tensors, to_cpu
+from pyimagesearch.runtime.files import atomic_write
+from pyimagesearch.runtime.signals import StopSignals
+from pyimagesearch.runtime.terminal import info
+from pyimagesearch.training.checkpoints import Checkpoints, check_same_run, checkpoint_folder, save_tensors, to_cpu
 from pyimagesearch.training.tensorboard import TensorBoardLog
 
-# of photos with several labels "val_auc" too, the macro ROC AUC
+# "val_auc" too where photos have several labels: the mean ROC AUC over the labels
 HISTORY_COLUMNS = ("epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr", "seconds", "images_per_s")
 
 
-def write_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the history as CSV, one row an epoch, every float in full: reading it back gives the same numbers.
-
-    Parameters
-    ----------
-    path : where the file is to be
-    history : one mapping an epoch with the keys HISTORY_COLUMNS: epochs count from 1, losses are means over samples,
-        accuracies are shares between 0 and 1
-    """
-    with atomic_write(path, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        columns = [*HISTORY_COLUMNS, *(["val_auc"] if "val_auc" in history[0] else [])]
-        writer.writerow(columns)
-        for row in history:
-            writer.writerow([int(row["epoch"])] + [repr(float(row[name])) for name in columns[1:]])
-
-
-@dataclass
 class Run:
     """All that changes while a model trains.
 
-    Parameters
-    ----------
-    identity : what decides the training stream, by the name of its flag, and what else a later start must know
-    output : the folder of the trained model and its history, which rank 0 writes
-    log : what it tells TensorBoard
-    task : of the objective, "single-label" or "multi-label"
-    history : one row an epoch, see reporting.HISTORY_COLUMNS
+    args : resolved, see options.resolve; with the classes and the photos they are the run config
+    history : one dictionary per epoch with the keys HISTORY_COLUMNS; losses are means over photos, accuracies are
+        between 0 and 1, the learning rate is the first parameter group's
+    epoch, step, totals : where the run stands: whole epochs, steps of the next one, and the sums of those steps
     """
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    scheduler: torch.optim.lr_scheduler.LRScheduler
-    identity: dict
-    output: str
-    log: TensorBoardLog = field(default_factory=TensorBoardLog)
-    task: str = "single-label"
-    history: list[dict] = field(default_factory=list)
+    def __init__(
+        self,
+        args,
+        launch: distributed.Launch,
+        model: nn.Module,
+        objective,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        scaler: torch.amp.GradScaler,
+        trainLoader,
+    ):
+        self.args, self.launch, self.device, self.output = args, launch, launch.device, args.output
+        self.model, self.objective = model, objective
+        self.optimizer, self.scheduler, self.scaler = optimizer, scheduler, scaler
+        self.sampler = trainLoader.batch_sampler
+        self.config = run_config(args, trainLoader.dataset)
+        self.history: list[dict] = []
+        self.epoch, self.step, self.totals = 0, 0, None
+        self.checkpoints = Checkpoints(checkpoint_folder(args.output))
+        self.log = TensorBoardLog(args.output, self.sampler.steps, wanted=args.tensorboard)
 
-    def state(self, epoch: int, step: int = 0, totals: Totals | None = None) -> dict:
-        """The run after `epoch` whole epochs and `step` steps of the next, whose sums so far are `totals`."""
+    def begin(self, found: dict | None) -> None:
+        """Go on from the checkpoint `found`; with None begin, and remove the checkpoints of an earlier run."""
+        self.began = time.time()
+        if found is None:
+            self.checkpoints.clear()
+        else:
+            with distributed.failing_together():
+                check_same_run(found["config"], self.config)
+            self.load(found)
+        with distributed.failing_together():
+            self.log.open(self.epoch * self.sampler.steps + self.step, vars(self.args))
+
+    # --- checkpoints ---
+
+    def state(self, step: int = 0, totals: Totals | None = None) -> dict:
+        """The run after `step` steps of the present epoch, whose sums so far are `totals`."""
         self.log.flush()
         return {
-            "epoch": epoch,
+            "epoch": self.epoch,
             "step": step,
             "totals": None if totals is None else asdict(totals),
             "logged": asdict(self.log.logged),
@@ -78,86 +84,134 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
-            "identity": self.identity,
+            "config": self.config,
             "history": self.history,
             "best_epoch": best_epoch(self.history) if self.history else 0,
         }
 
-    def load(self, state: dict) -> Totals | None:
-        """Become what `state` says; returns the sums of the epoch in whose middle it was saved, if it was."""
+    def load(self, state: dict) -> None:
+        """Become what `state` says."""
         parallel.unwrap(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.history[:] = state["history"]
         self.log.logged = Totals(**state["logged"])
-        return state["totals"] and Totals(**state["totals"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.totals = state["totals"] and Totals(**state["totals"])
 
-    def end_epoch(self, trained: Totals, validated: Totals, seconds: float, images_per_s: float) -> None:
-        """Write down an epoch, move the learning rate on, and keep the model if it is the one to keep.
+    def save(self, step: int = 0, totals: Totals | None = None) -> None:
+        self.checkpoints.save(self.state(step, totals))
 
-        seconds : training and validation; images_per_s : of training alone
-        """
-        epoch = len(self.history) + 1
+    def stop(self, number: int) -> None:
+        """End the process after signal `number`; the run must be saved."""
+        self.checkpoints.wait()
+        print(
+            f"[INFO] {signal.Signals(number).name}: saved in {self.checkpoints.folder}; go on with --resume", flush=True
+        )
+        raise SystemExit(128 + number)
+
+    def stop_if_asked(self, stop: StopSignals) -> None:
+        """End the process if any rank has received a signal; the run must be saved."""
+        if number := distributed.all_reduce_max(stop.received)[0]:
+            self.stop(number)
+
+    # --- epochs ---
+
+    def begin_epoch(self) -> None:
+        self._epoch_began = time.monotonic()
+        self._photos = self.sampler.size - min(self.step * self.sampler.global_batch, self.sampler.size)
+
+    def end_steps(self) -> None:
+        """The epoch's steps are done; validation comes."""
+        self._images_per_s = self._photos / (time.monotonic() - self._epoch_began)
+
+    def end_epoch(self, trained: Totals, validated: Totals) -> None:
+        """Write and print the epoch's row of the history, keep the model if it is best, move the rate on, and save."""
+        self.epoch, self.step, self.totals = self.epoch + 1, 0, None
         self.history.append({
-            "epoch": epoch, "train_loss": trained.mean_loss, "train_acc": trained.accuracy,
+            "epoch": self.epoch, "train_loss": trained.mean_loss, "train_acc": trained.accuracy,
             "val_loss": validated.mean_loss, "val_acc": validated.accuracy,
-            "lr": self.optimizer.param_groups[0]["lr"], "seconds": seconds, "images_per_s": images_per_s,
-            **({} if validated.auc is None else {"val_auc": validated.auc}),
+            "lr": self.optimizer.param_groups[0]["lr"], "seconds": time.monotonic() - self._epoch_began,
+            "images_per_s": self._images_per_s, **({} if validated.auc is None else {"val_auc": validated.auc}),
         })  # fmt: skip
         self.scheduler.step()
         self.log.add_epoch(self.history[-1])
         with distributed.failing_together():
             if distributed.is_main():
-                self._write_epoch(epoch)
+                self._write_epoch()
+        print(f"[INFO] EPOCH: {self.epoch}/{self.args.epochs}")
+        print(trained.summary("Train"), validated.summary("Val"), sep="\n", flush=True)
+        self.save()
 
-    def _write_epoch(self, epoch: int) -> None:
+    def _write_epoch(self) -> None:
         try:
             write_history(os.path.join(self.output, "history.csv"), self.history)
-            if epoch == self.kept_epoch:
+            if self.epoch == self.kept_epoch:
                 save_tensors(model_path(self.output), to_cpu(parallel.unwrap(self.model).state_dict()))
-                self.write_facts()
+                self.write_card()
         except OSError as error:
             raise UserError(
-                f"cannot write the model to {self.output} ({system_message(error)}); make "
-                "room, or mend what it says, and go on with --resume"
+                f"cannot write the model to {self.output} ({system_message(error)}); make room, or mend what it says, "
+                "and go on with --resume"
             ) from None
 
     @property
     def kept_epoch(self) -> int:
         """The epoch, counted from 1, whose model is kept."""
-        return len(self.history) if self.identity["keep"] == "last" else best_epoch(self.history)
+        return len(self.history) if self.args.keep == "last" else best_epoch(self.history)
+
+    def write_card(self, thresholds: list[float] | None = None, **metrics: float | None) -> None:
+        """Write the model card of the kept model, with validation's metrics and these."""
+        row = self.history[self.kept_epoch - 1]
+        validated = {name: row[name] for name in ("epoch", "val_loss", "val_acc", "val_auc") if name in row}
+        write_model_card(self.output, self.config, self.objective.task, {**validated, **metrics}, thresholds)
+
+    # --- the end ---
+
+    def report(self, valLoader, testLoader) -> None:
+        """Evaluate the kept model on the test split; print, draw and write the report."""
+        self.checkpoints.wait()
+        info(f"total time taken to train the model: {time.time() - self.began:.2f}s")
+        info("evaluating network...")
+        self.load_kept()
+        results = assess(self.model, self.objective, valLoader, testLoader)
+        if not distributed.is_main():
+            return
+        self.write_card(results.thresholds, **results.metrics)
+        photos = dict(zip(
+            ("training", "validation", "evaluation"),
+            (self.sampler.size, len(valLoader.dataset), len(testLoader.dataset)), strict=True,
+        ))  # fmt: skip
+        card = read_model_card(self.output)
+        write_report(self.output, results, testLoader.dataset, self.history, card, photos, machine_facts(self.launch))
+        self.log.add_report(len(self.history), testLoader.dataset, results.probabilities, **results.metrics)
+        print(*closing_lines(self.history, results, self.kept_epoch, self.output), sep="\n")
 
     def load_kept(self) -> None:
-        """Let the model be the one that was kept, on every rank."""
+        """Load the kept model's weights on every rank."""
         model = parallel.unwrap(self.model)
         with distributed.failing_together():
             if distributed.is_main():
                 model.load_state_dict(read_state_dict(model_path(self.output)))
         parallel.broadcast_state(model)
 
-    def write_facts(self, thresholds: list[float] | None = None, **metrics: float | None) -> None:
-        """Write what inference must know of the kept model, and what a person wants to, into the .json beside it.
 
-        thresholds : of a multi-label model, one a class: the probability from which on a photo is said to have it
-        """
-        row = self.history[self.kept_epoch - 1]
-        validated = {name: row[name] for name in ("epoch", "val_loss", "val_acc", "val_auc") if name in row}
-        facts = {
-            "architecture": self.identity["model"],
-            "channels": self.identity["channels"],
-            "classes": self.identity["classes"],
-            "image_size": self.identity["image size"],
-            "mean": config.MEAN,
-            "std": config.STD,
-            "task": self.task,
-            **({} if thresholds is None else {"thresholds": thresholds}),
-            "metrics": {name: _finite(value) for name, value in {**validated, **metrics}.items()},
-            "training": {name: value for name, value in self.identity.items() if name not in ("classes", "run id")},
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "torchvision": torchvision.__version__,
-            },
-        }
-        write_json(card_path(self.output), facts)
+def run_config(args, dataset) -> dict:
+    """What identifies a run: every resolved flag, the classes, and a fingerprint of the training photos."""
+    return {
+        **vars(args),
+        "classes": dataset.classes,
+        "photos": dataset.fingerprint(),
+        "run_id": distributed.run_id(),
+    }
+
+
+def write_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]) -> None:
+    """Write the history as CSV, one row per epoch, every float in full: reading it back gives the same numbers."""
+    with atomic_write(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        columns = [*HISTORY_COLUMNS, *(["val_auc"] if "val_auc" in history[0] else [])]
+        writer.writerow(columns)
+        for row in history:
+            writer.writerow([int(row["epoch"])] + [repr(float(row[name])) for name in columns[1:]])

@@ -1,7 +1,6 @@
 """Curves, flags and pictures for TensorBoard, in OUTPUT/tensorboard.
 
-The horizontal axis of all is the steps of the run, so that one number says what a run that is resumed must take back:
-what was logged after the checkpoint from which it goes on.
+The horizontal axis is always the steps of the run, so a resumed run takes back what was logged after its checkpoint.
 """
 
 import os
@@ -36,17 +35,10 @@ SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 class TensorBoardLog:
-    """What a run tells TensorBoard. Every rank calls the same methods, rank 0 writes; none does where it is not wanted.
+    """The log of a run. Every rank calls the same methods; rank 0 writes, and none does unless `wanted`.
 
-    Parameters
-    ----------
-    output : the folder of the run
     steps : of an epoch
-    wanted : whether anything is logged
-
-    Attributes
-    ----------
-    logged : the sums of the epoch when a step was last logged; part of a checkpoint
+    logged : attribute; the sums of the epoch when a step was last logged, part of a checkpoint
     """
 
     def __init__(self, output: str = "", steps: int = 0, *, wanted: bool = False):
@@ -55,12 +47,7 @@ class TensorBoardLog:
         self._writer = self._failure = None
 
     def open(self, done: int, flags: Mapping[str, object]) -> None:
-        """Go on after `done` steps of the run. With 0 it begins: `flags` are logged, what another run left goes.
-
-        Raises
-        ------
-        UserError : TensorBoard is not installed, or the folder cannot be written
-        """
+        """Go on after `done` steps of the run. With 0, log `flags` and remove an earlier run's log."""
         if not distributed.is_main():
             return
         try:
@@ -94,7 +81,7 @@ class TensorBoardLog:
         return self.wanted and done % EVERY_STEPS == 0
 
     def add_step(self, epoch: int, done: int, totals: Totals) -> None:
-        """Log the means since the last such step, given the sums of the epoch, which is counted from 0."""
+        """Log the means since the last logged step, from the sums of `epoch`, counted from 0."""
         loss, correct, count = (
             getattr(totals, name) - getattr(self.logged, name) for name in ("loss", "correct", "count")
         )
@@ -103,21 +90,17 @@ class TensorBoardLog:
         self._add_scalars(epoch * self.steps + done, means)
 
     def add_epoch(self, row: Mapping[str, float]) -> None:
-        """Log a row of the history; see reporting.HISTORY_COLUMNS."""
+        """Log a row of the history; see run.HISTORY_COLUMNS."""
         self.logged = Totals(0, 0, 0)
         curves = {tag(name): value for name, value in row.items() if name not in ("epoch", "seconds")}
         self._add_scalars(row["epoch"] * self.steps, curves)
 
     def add_report(self, epochs: int, dataset: PhotoDataset, probabilities: np.ndarray, **metrics: float) -> None:
-        """Log what came of the run on the test split: metrics and, of one class a photo, pictures; and close.
+        """Log the test split's metrics and, for one class per photo, pictures; then close.
 
         They stand one step after the last, so that a run that is resumed after its end takes them back too.
 
-        epochs : of the run; probabilities : float of shape (photos, classes), in the order of `dataset`
-
-        Raises
-        ------
-        UserError : it could not be written
+        probabilities : float of shape (photos, classes), in the order of `dataset`
         """
         if self._writer is None:
             return
@@ -162,16 +145,11 @@ class TensorBoardLog:
         try:
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, step)
-        except OSError as error:  # of the thread that writes; told by flush, where all ranks are
+        except OSError as error:  # from the thread that writes; flush raises it, where all ranks are
             self._failure = error
 
     def flush(self) -> None:
-        """Return when all is written. A checkpoint is saved after that, so that it is never ahead of the curves.
-
-        Raises
-        ------
-        UserError : it could not be written
-        """
+        """Return when all is written. A checkpoint is saved after that, so it is never ahead of the curves."""
         if not self.wanted:
             return
         with distributed.failing_together():
@@ -191,7 +169,7 @@ class TensorBoardLog:
 
 
 def _hush_the_writers_thread() -> None:
-    """What the thread that writes ends with comes again from the next call of the writer, and is told there."""
+    """Keep the writer's thread from printing a traceback: its next call raises the same error."""
     hook = threading.excepthook
 
     def tell(args) -> None:

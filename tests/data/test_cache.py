@@ -1,4 +1,4 @@
-"""Photos decoded once: the file is right, never stale, never half there, and shows the same part of each photo."""
+"""The cache of decoded photos: right, never stale, never half written, and with the same part of each photo."""
 
 import os
 import pickle
@@ -19,12 +19,15 @@ from pyimagesearch.runtime.errors import UserError
 
 CACHES = ("disk", "device")
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
+    pytest.mark.filterwarnings("ignore:The given NumPy array is not writable"),
+]
 
 
 @pytest.fixture
 def folder(photos, photo):
-    """Noise, wide, high, small and turned by EXIF."""
+    """Photos of noise: wide, high, small, and rotated by EXIF."""
     root = photos({"a": 3, "b": 2}, size=(60, 40))
     photo(root / "a" / "high.png", (50, 120))
     photo(root / "b" / "small.png", (9, 7))
@@ -35,7 +38,7 @@ def folder(photos, photo):
 
 
 def smooth(root, size=(120, 90)):
-    """Photos without fine detail, of which copies of any size show the same."""
+    """Photos without fine detail: copies of any size show the same."""
     y, x = np.mgrid[0 : size[1], 0 : size[0]]
     for number in range(6):
         waves = [128 + 90 * np.sin((x + 9 * number) / 40), 128 + 90 * np.cos(y / 30), 60 + number * 20 + 0 * x]
@@ -51,7 +54,7 @@ def opened(root, path, short_side=32):
 
 
 def is_new(root, path, short_side=32) -> bool:
-    """Whether the file at `path` is made anew when it is opened."""
+    """Whether opening the cache rebuilds the file at `path`."""
     before = os.stat(path).st_ino, os.stat(path).st_mtime_ns
     opened(root, path, short_side)
     return (os.stat(path).st_ino, os.stat(path).st_mtime_ns) != before
@@ -79,14 +82,14 @@ def test_a_copy_shows_its_photo(folder, tmp_path):
         assert np.abs(cache.pixels(index).astype(int) - expected).max() <= 1
 
 
-def test_an_opened_cache_crosses_to_a_process_that_is_spawned(folder, tmp_path):
+def test_a_spawned_process_gets_the_cache_without_its_pixels(folder, tmp_path):
     _, cache = opened(folder, tmp_path / "cache")
     text = pickle.dumps(cache)
     assert len(text) < 1000
     assert np.array_equal(pickle.loads(text).pixels(2), cache.pixels(2))
 
 
-def test_a_second_start_makes_nothing(folder, tmp_path):
+def test_a_second_start_reuses_the_file(folder, tmp_path):
     opened(folder, tmp_path / "cache")
     assert not is_new(folder, tmp_path / "cache")
 
@@ -97,15 +100,15 @@ def touch(root):
 
 CHANGES = {
     "a photo was added": lambda root: shutil.copy(root / "a" / "000.png", root / "a" / "more.png"),
-    "a photo is gone": lambda root: (root / "a" / "001.png").unlink(),
-    "a photo has another name": lambda root: (root / "a" / "001.png").rename(root / "a" / "other.png"),
-    "a photo went to another class": lambda root: (root / "a" / "001.png").rename(root / "b" / "other.png"),
-    "a photo is younger": touch,
+    "a photo was removed": lambda root: (root / "a" / "001.png").unlink(),
+    "a photo was renamed": lambda root: (root / "a" / "001.png").rename(root / "a" / "other.png"),
+    "a photo was moved to another class": lambda root: (root / "a" / "001.png").rename(root / "b" / "other.png"),
+    "a photo was modified": touch,
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_it_is_never_stale(folder, tmp_path, change):
+def test_a_change_of_the_photos_rebuilds_the_cache(folder, tmp_path, change):
     opened(folder, tmp_path / "cache")
     CHANGES[change](folder)
     assert is_new(folder, tmp_path / "cache")
@@ -113,25 +116,25 @@ def test_it_is_never_stale(folder, tmp_path, change):
     assert len(cache.sizes) == len(data)
 
 
-def test_another_working_size_makes_another_one(folder, tmp_path):
+def test_another_size_makes_another_cache(folder, tmp_path):
     opened(folder, tmp_path / "cache")
     assert is_new(folder, tmp_path / "cache", short_side=16)
     assert cache_path("dataset/training", 32) != cache_path("dataset/training", 16)
 
 
 @pytest.mark.parametrize("content", [b"", b"photo cache 1   ", b"something else altogether"])
-def test_what_is_no_whole_cache_is_replaced(folder, tmp_path, content):
+def test_a_broken_cache_is_replaced(folder, tmp_path, content):
     (tmp_path / "cache").write_bytes(content)
     _, cache = opened(folder, tmp_path / "cache")
     assert cache.pixels(0).shape == (32, 48, 3)
 
 
-def test_it_lies_beside_the_dataset_or_where_one_says(tmp_path):
+def test_the_cache_lies_beside_the_dataset_or_in_the_chosen_folder(tmp_path):
     assert cache_path(tmp_path / "dataset" / "training", 256) == f"{tmp_path}/dataset.cache/training-256.pixels"
     assert cache_path(tmp_path / "dataset" / "training", 64, "fast") == os.path.join("fast", "training-64.pixels")
 
 
-# --- what can go wrong -----------------------------------------------------------------------------------------------
+# --- faults --------- -----------------------------------------------------------------------------------------------
 
 
 def test_a_photo_that_cannot_be_read_is_named_and_nothing_is_left(folder, tmp_path):
@@ -141,7 +144,7 @@ def test_a_photo_that_cannot_be_read_is_named_and_nothing_is_left(folder, tmp_pa
     assert not (tmp_path / "cache").exists() or not os.listdir(tmp_path / "cache")
 
 
-def test_a_photo_that_breaks_in_its_middle_leaves_the_old_cache(folder, tmp_path):
+def test_a_photo_that_becomes_truncated_leaves_the_old_cache(folder, tmp_path):
     opened(folder, tmp_path / "cache")
     whole = (folder / "a" / "high.png").read_bytes()
     (folder / "a" / "high.png").write_bytes(whole[: len(whole) // 2])
@@ -150,7 +153,7 @@ def test_a_photo_that_breaks_in_its_middle_leaves_the_old_cache(folder, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "photos"]
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_written(folder, tmp_path, monkeypatch):
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_written(folder, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000, total=2000)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"the cache of 8 photos needs .* MB to spare; make room, .*--cache none"):
@@ -158,7 +161,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(folder, tmp
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_told(folder, tmp_path):
+def test_a_folder_that_cannot_be_made_is_reported(folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot (write|read) the cache .*--cache none"):
         opened(folder, tmp_path / "file" / "cache")
@@ -189,10 +192,10 @@ def test_every_cache_gives_the_same_samples_and_the_same_part_of_each(tmp_path, 
         assert torch.equal(labels, other_labels)
         difference = (images.int() - others.int()).abs()
         assert difference.median() <= 1
-        assert (difference > 12).float().mean() < 0.06  # on the border of what is black
+        assert (difference > 12).float().mean() < 0.06  # on the border of the black corners
 
 
-def test_a_cache_on_the_disk_that_holds_the_photos_as_they_are_changes_no_pixel(folder):
+def test_a_cache_of_copies_of_full_size_changes_no_pixel(folder):
     none, disk = (stream(folder, cache, shuffle=False) for cache in ("none", "disk"))
     assert all(torch.equal(a, b) for one, two in zip(none, disk, strict=True) for a, b in zip(one, two, strict=True))
 
@@ -210,7 +213,7 @@ def test_workers_read_the_same_from_the_disk(folder, workers):
     assert all(torch.equal(a, b) for one, two in zip(alone, many, strict=True) for a, b in zip(one, two, strict=True))
 
 
-def test_both_caches_take_out_the_detail_that_a_smaller_square_cannot_show(photos):
+def test_both_caches_remove_the_detail_that_a_smaller_square_cannot_show(photos):
     root = photos({"a": 4, "b": 4}, size=(80, 60))  # noise
     disk, device = (
         torch.cat([images for images, _ in stream(root, cache, transform=eval_transform(48), epochs=1, shuffle=False)])
@@ -225,7 +228,7 @@ def test_grey_photos_have_one_channel(folder, cache):
     assert images.shape == (4, 1, 48, 48)
 
 
-def test_any_transform_of_images_takes_the_copies_too(folder):
+def test_any_transform_of_images_gets_the_copies_too(folder):
     _, loader = get_dataloader(folder, lambda image: torch.tensor(image.size), 8, False, workers=0, cache="disk")
     (sizes, _), *_ = loader
     assert [60, 40] in sizes.tolist()

@@ -1,4 +1,4 @@
-"""Crop, flip and rotation in one interpolation: what torchvision's three make, from the same numbers and batch-wise."""
+"""Crop, flip and rotation in one interpolation, as by torchvision's three transforms, for a photo and for a batch."""
 
 import math
 
@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 400, 300
 
 @pytest.fixture(scope="module")
 def smooth() -> np.ndarray:
-    """A photo without edges, different everywhere: a wrong place shows, another interpolation hardly does."""
+    """A photo without edges, different everywhere: a wrong position shows, another interpolation hardly does."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     waves = [128 + 90 * np.sin(x / 60 + y / 90), 128 + 90 * np.cos(y / 50), 40 + 0.5 * x]
     return np.stack(waves, axis=-1).astype(np.uint8)
@@ -46,13 +46,13 @@ def batched(pixels: np.ndarray, windows: list[Window], size: int = SIZE, taps: i
 
 
 def interior(angle: float, size: int = SIZE, margin: float = 1.5) -> np.ndarray:
-    """Which pixels show the photo, by more than `margin` pixels, when the square is turned by `angle` degrees."""
+    """The pixels that lie inside the rotated square, by more than `margin` pixels."""
     y, x = np.mgrid[0:size, 0:size] + 0.5 - size / 2
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     return np.maximum(abs(cosine * x - sine * y), abs(sine * x + cosine * y)) < size / 2 - margin
 
 
-# larger and smaller than the square, by more than two, unequally, at a corner; upright, flipped, turned both ways
+# larger and smaller than the square, by more than two, unequally, at a corner; upright, flipped, rotated both ways
 WINDOWS = [
     Window(left, top, width, height, flip, angle)
     for left, top, width, height in (
@@ -81,7 +81,7 @@ def test_a_batch_on_the_device_agrees_with_one_photo_at_a_time(smooth, window, t
     assert not ours[outside].any()
 
 
-def test_what_a_batch_makes_of_a_photo_does_not_depend_on_its_company(smooth):
+def test_the_pixels_of_a_photo_do_not_depend_on_the_rest_of_its_batch(smooth):
     together = batched(smooth, WINDOWS, taps=2)
     alone = [batched(smooth, [window], taps=2)[0] for window in WINDOWS]
     assert np.array_equal(together, alone)
@@ -99,7 +99,7 @@ def test_a_batch_on_the_device_keeps_as_much_detail_as_one_photo_at_a_time(width
     assert np.corrcoef(ours[inside].ravel(), theirs[inside].ravel())[0, 1] > 0.8
 
 
-def test_photos_of_a_batch_are_found_wherever_they_begin(smooth):
+def test_a_batch_takes_each_row_from_its_own_photo(smooth):
     other = np.ascontiguousarray(255 - smooth[:100, :50])
     flat = torch.from_numpy(np.concatenate([smooth.reshape(-1, 3), other.reshape(-1, 3)]))
     starts, sizes = torch.tensor([0, WIDTH * HEIGHT]), torch.tensor([[WIDTH, HEIGHT], [50, 100]])
@@ -111,7 +111,7 @@ def test_photos_of_a_batch_are_found_wherever_they_begin(smooth):
 
 @pytest.mark.parametrize("angle", [0.0, 40.0])
 def test_detail_too_fine_for_the_square_becomes_its_mean(angle):
-    """Stripes of one pixel, which a bare interpolation would turn into coarse ones."""
+    """A bare interpolation would turn stripes of one pixel into coarse ones."""
     stripes = np.zeros((600, 600, 3), np.uint8)
     stripes[:, ::2] = 255
     for width in (100, 128, 200, 330):  # 1.6 to 5.2 times the square
@@ -151,7 +151,7 @@ def test_windows_are_distributed_as_torchvisions_crops(width, height):
     torch.manual_seed(0)
     blank = torch.empty(3, height, width)
     theirs = np.array([RandomResizedCrop.get_params(blank, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)], float)
-    theirs = theirs[:, [1, 0, 3, 2]]  # they give top, left, height, width
+    theirs = theirs[:, [1, 0, 3, 2]]  # torchvision gives top, left, height, width
     for one, two in zip(ours[:, :4].T, theirs.T, strict=True):
         quantiles = np.linspace(0.02, 0.98, 25)
         assert np.abs(np.quantile(one, quantiles) - np.quantile(two, quantiles)).max() < 0.05 * max(width, height)
@@ -160,7 +160,7 @@ def test_windows_are_distributed_as_torchvisions_crops(width, height):
     assert areas.mean() == pytest.approx(their_areas.mean(), abs=0.015)
 
 
-def test_windows_lie_in_the_photo_are_flipped_half_of_the_time_and_turned_evenly():
+def test_windows_lie_in_the_photo_are_flipped_half_of_the_time_and_rotated_uniformly():
     left, top, width, height, flip, angle = drawn(123, 77, least_area=0.08, angle=90).T
     assert (left >= 0).all() and (top >= 0).all() and (width > 0).all() and (height > 0).all()
     assert (left + width <= 123).all() and (top + height <= 77).all()
@@ -169,10 +169,6 @@ def test_windows_lie_in_the_photo_are_flipped_half_of_the_time_and_turned_evenly
     assert angle.min() < -88 and angle.max() > 88 and abs(angle.mean()) < 4
 
 
-def test_of_a_very_long_photo_the_middle_is_taken():
+def test_the_window_of_a_very_long_photo_is_its_centre():
     assert draw_window([0.999] * NUMBERS, 1000, 10, least_area=0.9, angle=0)[:4] == (493, 0, 13, 10)
     assert draw_window([0.999] * NUMBERS, 10, 1000, least_area=0.9, angle=0)[:4] == (0, 493, 10, 13)
-
-
-def test_without_an_angle_a_window_is_not_turned():
-    assert not drawn(50, 50, 100, least_area=0.3, angle=0)[:, 5].any()

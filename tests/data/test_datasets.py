@@ -1,4 +1,4 @@
-"""A multi-label dataset as training reads it: splits and folds of one table, one cache for all of them."""
+"""The photos of a split: a multi-label dataset with splits or folds, its one cache, and what identifies the photos."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision import transforms
 
 from pyimagesearch.create_dataloaders import get_dataloader
-from pyimagesearch.data.datasets import PhotoTable, open_split
+from pyimagesearch.data.datasets import PhotoDataset, PhotoFolder, PhotoTable, open_split
 from pyimagesearch.data.labels_csv import LabelTable
 from pyimagesearch.data.transforms import eval_transform
 from pyimagesearch.runtime.errors import UserError
@@ -19,7 +19,7 @@ FOLDS = ["fold-1", "fold-2", "fold-1", "evaluation", "fold-3", "fold-2", "fold-3
 
 @pytest.fixture
 def dataset(tmp_path):
-    """dataset(splits) makes seven photos, the n-th of grey 30 n, and their table; returns the folder."""
+    """dataset(splits) makes seven photos, photo n with the grey level 30 n, and their table; returns the folder."""
 
     def make(splits: list[str]):
         folder = tmp_path / "dataset"
@@ -81,7 +81,7 @@ def test_all_splits_and_folds_share_one_cache(dataset, cache):
     assert len(made) == 1
 
 
-def test_a_limit_takes_the_first_photos_of_each_label_and_of_none(dataset):
+def test_a_limit_keeps_the_first_photos_of_each_label_and_of_none(dataset):
     folder = dataset(SPLITS)
     assert PhotoTable(folder, "training", None, limit=1).rows.tolist() == [0, 2, 6]
     assert PhotoTable(folder, "training", None, limit=2).rows.tolist() == [0, 2, 4, 5, 6]
@@ -95,6 +95,19 @@ def test_the_fingerprint_changes_with_a_label_and_with_the_fold(dataset):
     assert len({one, two, PhotoTable(folder, "training", None, fold=1).fingerprint()}) == 3
 
 
+def test_a_fingerprint_stays_what_it_was_so_that_caches_and_checkpoints_are_still_found():
+    names, classes = ["a/1.jpg", "b/ä.png", "b/3.jpg"], ["a", "b"]
+    assert PhotoDataset("photos", names, np.array([0, 1, 1]), classes, None).fingerprint() == "42c77ae4f6ded1ce"
+    several = np.array([[0, 1], [1, 1], [0, 0]], np.float32)
+    assert PhotoDataset("photos", names, several, classes, None).fingerprint() == "fc29d0cb95cacbb9"
+
+
+def test_the_title_is_the_name_of_the_split(dataset, photos):
+    folder = dataset(SPLITS)
+    assert [PhotoTable(folder, split, None).title for split in ("training", "validation")] == ["training", "validation"]
+    assert PhotoFolder(f"{photos({'a': 1}, root='colours/evaluation')}/", None).title == "evaluation"
+
+
 @pytest.mark.parametrize(
     ("splits", "fold", "said"),
     [
@@ -103,11 +116,11 @@ def test_the_fingerprint_changes_with_a_label_and_with_the_fold(dataset):
         (SPLITS, 1, "has no fold 1: it was prepared with no folds"),
     ],
 )
-def test_a_fold_that_does_not_go_with_the_table_is_told(dataset, splits, fold, said):
+def test_a_fold_that_the_table_does_not_have_is_refused(dataset, splits, fold, said):
     with pytest.raises(UserError, match=said):
         open_split(dataset(splits) / "training", None, fold=fold)
 
 
-def test_a_fold_of_class_folders_is_told(photos):
+def test_a_fold_of_class_folders_is_refused(photos):
     with pytest.raises(UserError, match="no folds; leave --fold out"):
         open_split(photos({"a": 1}, root="dataset/training"), None, fold=1)

@@ -1,4 +1,4 @@
-"""Any file that Pillow reads becomes right 8-bit RGB, upright."""
+"""Photos of any format and mode are decoded to upright 8-bit RGB; broken ones are refused."""
 
 import struct
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from pyimagesearch.data.decoding import MAX_PIXELS, describe_fault, photo_size, read_enough, read_photo, read_pixels
+from pyimagesearch.data.decoding import MAX_PIXELS, describe_fault, photo_size, read_photo, read_pixels, read_reduced
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -20,7 +20,7 @@ def pixels(path) -> np.ndarray:
     photo = read_photo(path)
     assert photo.mode == "RGB"
     found = np.asarray(photo)
-    assert np.array_equal(read_pixels(path), found)  # which decodes most JPEGs by other means
+    assert np.array_equal(read_pixels(path), found)  # decodes most JPEGs with OpenCV
     assert photo_size(path) == photo.size
     return found.astype(int)
 
@@ -37,7 +37,7 @@ def palette_with_a_transparent_colour(path):
     return save(path, made, transparency=1)
 
 
-# name -> (how the file is made, its row of pixels as RGB)
+# name -> (a function that makes the file, its row of pixels in RGB)
 FILES = {
     "colour.png": (lambda path: save(path, image([[RED, GREEN]])), [RED, GREEN]),
     "grey.png": (lambda path: save(path, image([[0, 100, 255]])), [(0,) * 3, (100,) * 3, WHITE]),
@@ -72,7 +72,7 @@ def test_a_file_of_any_mode_becomes_right_rgb(tmp_path, name):
 
 
 @pytest.mark.parametrize("extension", ["tif", "jpg"])
-def test_ink_becomes_light(tmp_path, extension):
+def test_cmyk_becomes_rgb(tmp_path, extension):
     ink = Image.new("CMYK", (16, 8), (0, 255, 255, 0))
     ink.paste((0, 0, 0, 255), (8, 0, 16, 8))
     found = pixels(save(tmp_path / f"ink.{extension}", ink))
@@ -83,7 +83,7 @@ def test_ink_becomes_light(tmp_path, extension):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_photo_stands_upright_whichever_way_the_camera_was_held(tmp_path, orientation):
     upright = np.arange(6 * 3, dtype=np.uint8).reshape(2, 3, 3) * 14
-    # what each orientation says of the rows and columns that are stored (EXIF 2.3, tag 274)
+    # the stored rows and columns of each orientation (EXIF 2.3, tag 274)
     stored = {
         1: upright,
         2: upright[:, ::-1],
@@ -101,7 +101,7 @@ def test_a_photo_stands_upright_whichever_way_the_camera_was_held(tmp_path, orie
     pixels(save(tmp_path / "turned.jpg", stored.resize((30, 20)), exif=exif))
 
 
-def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+def test_an_animation_becomes_its_first_frame(tmp_path):
     first, second = (Image.new("RGB", (4, 4), colour) for colour in (RED, GREEN))
     path = save(tmp_path / "moving.gif", first, save_all=True, append_images=[second])
     assert pixels(path)[0, 0].tolist() == list(RED)
@@ -143,7 +143,7 @@ def test_jpegs_of_all_kinds_are_decoded_alike(tmp_path, photo, mode, settings):
 
 
 def save_black(path, width, height):
-    """A PNG of one bit a pixel: small on the disk, however many pixels."""
+    """A PNG of one bit per pixel: a small file, however many pixels."""
     return save(path, Image.new("1", (width, height)))
 
 
@@ -151,7 +151,7 @@ def save_black(path, width, height):
     ("size", "said"), [((10_000, 8_948), "10000 x 8948 pixels"), ((20_000, 9_000), f"more than the {MAX_PIXELS:,}")]
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_photo_of_more_pixels_than_are_read_is_refused_before_it_is_decoded(tmp_path, monkeypatch, size, said):
+def test_a_photo_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch, size, said):
     path = save_black(tmp_path / "bomb.png", *size)
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: pytest.fail("decoded"))
     with pytest.raises(Exception) as caught:
@@ -173,18 +173,18 @@ def test_a_photo_of_60_megapixels_is_read(tmp_path):
         (KeyError(), "cannot be decoded: KeyError"),
     ],
 )
-def test_why_a_photo_is_refused_is_said_on_one_line(error, said):
+def test_the_reason_for_refusing_a_photo_is_one_line(error, said):
     assert describe_fault(error) == said
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all"])
-def test_what_is_no_image_is_refused(tmp_path, content):
+def test_a_file_that_is_no_image_is_refused(tmp_path, content):
     (tmp_path / "some.jpg").write_bytes(content)
     with pytest.raises(OSError):
         read_photo(tmp_path / "some.jpg")
 
 
-def test_the_photo_does_not_need_its_file_any_more(tmp_path, photo):
+def test_a_photo_that_was_read_no_longer_needs_its_file(tmp_path, photo):
     path = photo(tmp_path / "here.jpg")
     read = read_photo(path)
     path.unlink()
@@ -193,14 +193,14 @@ def test_the_photo_does_not_need_its_file_any_more(tmp_path, photo):
 
 @pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("times", [1, 2, 4, 8])
-def test_of_a_jpeg_no_more_is_decoded_than_is_enough(tmp_path, times, orientation):
+def test_a_jpeg_can_be_decoded_at_a_reduced_size(tmp_path, times, orientation):
     y, x = np.mgrid[0:120, 0:200]
     smooth = Image.fromarray(np.stack([x, y * 2, 255 - x], axis=-1).astype(np.uint8))
     exif = Image.Exif()
     exif[274] = orientation
     path = save(tmp_path / "smooth.jpg", smooth, quality=95, exif=exif)
     asked = []
-    found, size = read_enough(path, lambda *size: asked.append(size) or times)
+    found, size = read_reduced(path, lambda *size: asked.append(size) or times)
     whole = read_photo(path)
     assert asked == [size] == [whole.size]
     assert found.shape == (size[1] // times, size[0] // times, 3)
@@ -208,6 +208,6 @@ def test_of_a_jpeg_no_more_is_decoded_than_is_enough(tmp_path, times, orientatio
     assert np.abs(found - expected).max() <= 6
 
 
-def test_of_any_other_file_all_is_decoded(tmp_path, photo):
-    pixels, size = read_enough(photo(tmp_path / "some.png", (64, 32)), lambda width, height: 4)
+def test_any_other_file_is_decoded_whole(tmp_path, photo):
+    pixels, size = read_reduced(photo(tmp_path / "some.png", (64, 32)), lambda width, height: 4)
     assert pixels.shape == (32, 64, 3) and size == (64, 32)

@@ -1,4 +1,4 @@
-"""The table of a multi-label dataset, as it is written, read and checked."""
+"""The table of a multi-label dataset is written, read and checked."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ FOLDS = ["fold-2", "evaluation", "fold-1", "fold-3", "fold-2"]
 
 
 @pytest.mark.parametrize("splits", [SPLITS, FOLDS])
-def test_what_is_written_is_read(splits, tmp_path):
+def test_a_written_table_is_read_back(splits, tmp_path):
     written = table(splits)
     (tmp_path / "labels.csv").write_text(written.text())
     read = read_label_table(tmp_path)
@@ -34,7 +34,7 @@ def test_the_rows_of_splits():
     assert rows == {"training": [0, 3], "validation": [2], "evaluation": [1]}
 
 
-def test_of_fold_k_validation_is_fold_k_and_training_the_others():
+def test_with_fold_k_validation_is_fold_k_and_training_is_the_other_folds():
     folds = table(FOLDS)
     assert folds.folds == 3
     assert folds.rows("training", 2).tolist() == [2, 3]
@@ -47,18 +47,18 @@ def test_of_fold_k_validation_is_fold_k_and_training_the_others():
     ("text", "said"),
     [
         (None, "cannot read"),
-        ("image,group,split\na.jpg,p,training\n", "then one a label"),
+        ("image,group,split\na.jpg,p,training\n", "then one per label"),
         ("image,patient,split,tube\na.jpg,p,training,0\n", "has the columns image, patient, split, tube"),
         ("image,group,split,tube\na.jpg,p,training,2\n", "line 2: expected"),
         ("image,group,split,tube\na.jpg,p,training\n", "line 2: expected"),
         ("image,group,split,tube\na.jpg,p,train,0\n", "line 2: no split 'train'"),
-        ("image,group,split,tube\na,p,training,0\nb,q,validation,0\n", "evaluation is amiss"),
-        ("image,group,split,tube\na,p,fold-1,0\nb,q,fold-3,0\nc,r,evaluation,0\n", "fold-2 is amiss"),
-        ("image,group,split,tube\na,p,fold-1,0\nb,q,training,0\nc,r,evaluation,0\n", "training is amiss"),
+        ("image,group,split,tube\na,p,training,0\nb,q,validation,0\n", "evaluation is missing"),
+        ("image,group,split,tube\na,p,fold-1,0\nb,q,fold-3,0\nc,r,evaluation,0\n", "fold-2 is missing"),
+        ("image,group,split,tube\na,p,fold-1,0\nb,q,training,0\nc,r,evaluation,0\n", "training is not one of them"),
         ("image,group,split,tube\na,p,training,0\nb,q,validation,0\nc,p,evaluation,0\n", "the group 'p' in two splits"),
     ],
 )
-def test_a_table_that_someone_changed_is_refused(text, said, tmp_path):
+def test_a_table_with_a_fault_is_refused(text, said, tmp_path):
     if text is not None:
         (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(UserError, match=said):

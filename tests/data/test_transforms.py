@@ -1,4 +1,4 @@
-"""From pixels to the tensor a model sees, and back; and randomness that follows from a key alone."""
+"""From pixels to the tensor that a model sees, and back; and random numbers that follow from a key alone."""
 
 import random
 
@@ -57,7 +57,7 @@ def test_evaluation_squeezes_the_whole_photo_as_torchvision_does():
         assert (eval_transform(32)(photo).int() - expected).abs().max() <= 1
 
 
-def test_light_augmentation_never_turns_a_photo():
+def test_light_augmentation_never_rotates_a_photo():
     white = Image.new("RGB", (50, 40), "white")
     assert all((train_transform(32, "light")(white) == 255).all() for _ in range(50))
     assert any((train_transform(32, "tutorial")(white) == 0).any() for _ in range(50))
@@ -86,7 +86,7 @@ def test_one_channel_is_normalised_by_the_mean_over_colours():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_denormalize_gives_back_every_value_of_every_channel(channels):
+def test_denormalize_restores_every_value_of_every_channel(channels):
     pixels = np.stack([np.roll(EVERY_VALUE, shift) for shift in (0, 85, 170)][:channels]).reshape(channels, 16, 16)
     back = denormalize(normalize(torch.from_numpy(pixels)))
     assert back.dtype == np.uint8
@@ -127,10 +127,15 @@ def test_another_seed_epoch_or_photo_gives_other_numbers():
     assert len({row.tobytes() for stream in streams for row in stream}) == 9 * 50
 
 
+def test_the_numbers_of_a_key_stay_what_they_were_so_that_a_run_can_be_repeated():
+    assert numbers_of(3, 1, [7])[0, :3].tolist() == [0.07430945746630413, 0.11082040499891332, 0.37154184323807316]
+    assert key_of(3, 1, 7) == 2385150977119170615
+
+
 def test_the_numbers_are_uniform_and_independent():
     numbers = numbers_of(0, 0, range(20_000))
     assert numbers.min() >= 0 and numbers.max() < 1
-    # five standard deviations of the mean of 20,000, of a correlation of as many
+    # five standard deviations of a mean, and of a correlation, of 20,000 numbers
     assert np.abs(numbers.mean(axis=0) - 0.5).max() < 5 * np.sqrt(1 / 12 / 20_000)
     correlations = np.corrcoef(numbers, rowvar=False) - np.eye(NUMBERS)
     assert np.abs(correlations).max() < 5 / np.sqrt(20_000)
@@ -156,7 +161,7 @@ def test_another_key_gives_other_numbers_from_every_generator(other):
     assert all(a != b for a, b in zip(one, two, strict=True))
 
 
-def test_the_global_generators_go_on_where_they_were_also_after_an_exception():
+def test_the_global_generators_continue_where_they_were_also_after_an_exception():
     for generator in (torch.manual_seed, np.random.seed, random.seed):
         generator(5)
     expected = [draws(), draws()]

@@ -20,7 +20,7 @@ def test_a_classifier_on_frozen_weights_trains_stops_and_goes_on(tmp_path):
     torch.save({"state_dict": pretrained}, weights)
     flags = [*FLAGS, "--data", data, "--weights", weights]
     told, _ = run("train_distributed.py", *flags, "--output", tmp_path / "whole", "--epochs", "2")
-    assert "loaded 280 of the backbone's 280 tensors" in told and "fitted conv1.0.weight to 1 colour" in told
+    assert "loaded 280 of the backbone's 280 tensors" in told and "converted conv1.0.weight to 1 channel" in told
     for epochs in ("1", "2"):
         run("train_distributed.py", *flags, "--output", tmp_path / "parts", "--epochs", epochs, "--resume")
     assert identical(tmp_path / "parts" / "food_classifier.pth", tmp_path / "whole" / "food_classifier.pth")
@@ -33,5 +33,5 @@ def test_a_classifier_on_frozen_weights_trains_stops_and_goes_on(tmp_path):
 def test_a_network_that_torchvision_does_not_have_is_told_in_one_line(tmp_path):
     data = draw_dataset(tmp_path / "data", {"training": 2, "validation": 1, "evaluation": 1})
     _, err = run("train_distributed.py", "--data", data, "--output", tmp_path / "out", "--model", "resnet5", status=2)
-    assert err.startswith("error: torchvision has no classification network 'resnet5'; near it: resnet")
+    assert err.startswith("error: torchvision has no classification network 'resnet5'; similar: resnet")
     assert len(err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""What the README sets beside three published trainers, run as it stands there, at smaller sizes, on drawn photos."""
+"""The commands of docs/differences.md that replace three published trainers, at smaller sizes, on drawn photos."""
 
 import csv
 import json
@@ -22,8 +22,9 @@ SMALL = {"--nproc": "2", "--image-size": "32", "--workers": "0"}
 
 
 def commands(published: str) -> list[list[str]]:
-    """The three commands of the row of the README's table that begins so, as words."""
-    section = (REPOSITORY / "README.md").read_text().split("\n## From other published trainers\n")[1].split("\n## ")[0]
+    """The three commands of the row of the page's table that begins with `published`, as words."""
+    page = (REPOSITORY / "docs" / "differences.md").read_text(encoding="utf-8")
+    _, _, section = page.partition("\n## Commands of other published trainers\n")
     (row,) = (line for line in section.splitlines() if line.startswith(f"| {published}"))
     ours = re.findall("`python ([^`]+)`", row.split(" | ")[1])
     assert [command.partition(" ")[0] for command in ours] == [

@@ -19,7 +19,7 @@ FLAGS = ["--weights", "none", "--image-size", "32", "--batch-size", "8", "--work
 # float32, and BatchNorm that is the same in each process: runs on other numbers of processes are equal up to rounding
 EQUAL = ["--weights", "none", "--image-size", "32", "--global-batch-size", "8", "--amp", "off", "--freeze-bn"]
 SCRIPT = str(REPOSITORY / "train_distributed.py")
-LOGGED = str(Path(__file__).with_name("logged_training.py"))
+LOGGED = str(REPOSITORY / "tests" / "helpers" / "logged_training.py")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import json
 import sys
 
 import torch
-from ranks import SmallNet
+from helpers.ranks import SmallNet
+from helpers.runs import NoHooks, make_run
 
 from pyimagesearch.create_dataloaders import get_dataloader
 from pyimagesearch.data.transforms import eval_transform, train_transform
@@ -39,15 +40,13 @@ def main() -> None:
             base = prepare_batchnorm(SmallNet(), launch, freeze=False, synchronise=True, rows=2, image_size=64)
             model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch)
             optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-            scaler = torch.amp.GradScaler("cpu", enabled=False)
             epochs = []
-            for _ in range(EPOCHS):
-                trained = loop.train_epoch(model, loader, optimizer, scaler, launch.device, objective=objective)
-                validated = evaluate.evaluate(model, val, launch.device, objective=objective)
+            run = make_run(model, loader, launch=launch, optimizer=optimizer, objective=objective)
+            for run.epoch in range(EPOCHS):
+                trained = loop.train_epoch(run, loader, NoHooks())
+                validated = evaluate.evaluate(model, val, objective)
                 epochs.append([trained.mean_loss, trained.accuracy, validated.mean_loss, validated.auc])
-            answers = [
-                evaluate.predict_split(model, split, launch.device, objective=objective)[0] for split in (val, test)
-            ]
+            answers = [evaluate.predict_split(model, split, objective)[0] for split in (val, test)]
             thresholds = metrics.best_thresholds(val.dataset.labels, answers[0])
             figures = metrics.measure_labels(test.dataset.labels, answers[1], train_set.classes, thresholds)
             folds.append({"epochs": epochs, "thresholds": thresholds, "figures": figures})

@@ -1,8 +1,8 @@
 """Kill training with SIGKILL at random moments, resume it until it is done, and compare the weights bit for bit.
 
-    python tests/e2e/kill_and_resume.py --runs 20
+    python tests/helpers/kill_and_resume.py --runs 20
 
-Prints one line a run: how often it was killed, where each resume began, and whether its weights are those of an
+Prints one line per run: how often it was killed, where each resume began, and whether its weights are those of an
 uninterrupted run. Exit status 1 if any are not. Checkpoints are written after every step, so many kills fall into one.
 """
 

@@ -1,14 +1,14 @@
-"""What test_distributed.py starts under torchrun: `ranks.py CASE DATA OUTPUT`, in each rank.
+"""The ranks of test_distributed.py, started by torchrun: `ranks.py DATA OUTPUT CASE ...`.
 
-Each case trains or evaluates a small network through the package's own functions and leaves what the test compares.
+Each case trains or evaluates a small network with the package's own functions and writes what the test compares.
 """
 
 import json
-import os
 import sys
 
 import numpy as np
 import torch
+from helpers.runs import NoHooks, make_run
 from torch import nn
 
 from pyimagesearch.create_dataloaders import get_dataloader
@@ -17,7 +17,7 @@ from pyimagesearch.evaluation import evaluate
 from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.models import parallel
 from pyimagesearch.models.batchnorm import prepare_batchnorm
-from pyimagesearch.models.objectives import CrossEntropy
+from pyimagesearch.models.objectives import CROSS_ENTROPY, CrossEntropy
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, run
 from pyimagesearch.training import loop
@@ -26,10 +26,10 @@ GLOBAL_BATCH, EPOCHS = 8, 3
 
 
 class SmallNet(nn.Module):
-    """Two convolutions with BatchNorm, and the `.classifier` that FoodClassifier takes the place of.
+    """Two convolutions with BatchNorm, and a `.classifier` that FoodClassifier replaces.
 
-    As in torchvision, a convolution before BatchNorm has no bias: its gradient is zero but for rounding, and Adam would
-    make whole steps of that.
+    As in torchvision, a convolution before BatchNorm has no bias: its gradient would be mere rounding, and Adam would
+    take full steps along it.
     """
 
     def __init__(self):
@@ -44,20 +44,8 @@ class SmallNet(nn.Module):
         return self.classifier(self.features(x).mean(dim=(2, 3)))
 
 
-class Watched:
-    """A loader that notes which photos this rank got."""
-
-    def __init__(self, loader):
-        self.loader, self.batch_sampler, self.dataset, self.seen = loader, loader.batch_sampler, loader.dataset, []
-
-    def __iter__(self):
-        for (images, labels), keys in zip(self.loader, list(self.batch_sampler), strict=True):
-            self.seen.append([key.index for key in keys])
-            yield images, labels
-
-
-def train(data: str, output: str, launch: distributed.Launch, batchnorm: str, name: str = "", **options) -> None:
-    """`name` is of the files; `options` are train_epoch's, and `objective` a function of the dataset."""
+def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), objective=CROSS_ENTROPY) -> None:
+    """`name` is that of the files; `flags` are train_distributed.py's."""
     name = name or batchnorm
     torch.manual_seed(0)
     train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
@@ -70,14 +58,11 @@ def train(data: str, output: str, launch: distributed.Launch, batchnorm: str, na
         model.freeze_backbone()
     model = parallel.wrap(model, launch)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    if "objective" in options:
-        options["objective"] = options["objective"](train_set)
+    run = make_run(model, loader, output, flags=flags, launch=launch, optimizer=optimizer, objective=objective)
     losses, confusion = [], []
-    for epoch in range(EPOCHS):
-        loader.batch_sampler.set_position(epoch)
-        trained = loop.train_epoch(model, loader, optimizer, scaler, launch.device, **options)
-        probabilities, sample_losses = evaluate.predict_split(model, val_loader, launch.device)
+    for run.epoch in range(EPOCHS):
+        trained = loop.train_epoch(run, loader, NoHooks())
+        probabilities, sample_losses = evaluate.predict_split(model, val_loader)
         counts = torch.zeros(len(train_set.classes), len(train_set.classes), dtype=torch.int64)
         pairs = torch.tensor(val_loader.dataset.labels), torch.from_numpy(probabilities.argmax(1))
         counts.index_put_(pairs, torch.tensor(1), accumulate=True)
@@ -96,21 +81,20 @@ def frozen_and_synchronised(data, output, launch):
     train(data, output, launch, "frozen backbone")
 
 
-def weighted(dataset) -> CrossEntropy:
-    """Classes 0, 1, 2 count 1, 2 and 4: as unequal as shares are, so that no mean comes out right by chance."""
-    return CrossEntropy(label_smoothing=0.1, class_weights=np.array([1.0, 2.0, 4.0]))
+# weights of 1, 2 and 4 for classes 0, 1, 2: so unequal that no mean is correct by chance
+WEIGHTED = CrossEntropy(label_smoothing=0.1, class_weights=np.array([1.0, 2.0, 4.0]))
 
 
 def accumulated(data, output, launch):
-    """The same in as many parts as there are ranks, by several recipes; the last global batch has one photo."""
-    parts = distributed.world_size()
-    train(data, output, launch, "frozen", "accumulated", accumulate=parts)
-    train(data, output, launch, "frozen", "weighted", accumulate=parts, objective=weighted, clip_norm=0.5)
-    train(data, output, launch, "sync", "sync in parts", accumulate=3)
+    """The same with as many accumulated parts as there are ranks; the last global batch has one photo."""
+    parts = ["--accumulate", str(distributed.world_size())]
+    train(data, output, launch, "frozen", "accumulated", flags=parts)
+    train(data, output, launch, "frozen", "weighted", flags=[*parts, "--clip-norm", "0.5"], objective=WEIGHTED)
+    train(data, output, launch, "sync", "sync in parts", flags=["--accumulate", "3"])
 
 
 def samples(data, output, launch):
-    """Which photos each rank got in each step of two epochs, and the counts that it was told."""
+    """Write which photos this rank gets in each step of two epochs."""
     _, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=1)
     sampler = loader.batch_sampler
     for epoch in (0, 1):
@@ -120,12 +104,12 @@ def samples(data, output, launch):
 
 
 def unreadable(data, output, launch):
-    """Train where a photo that one rank gets is broken."""
+    """Train on photos of which one rank cannot read one."""
     train(data, output, launch, "frozen")
 
 
 def not_finite(data, output, launch):
-    """A loss of infinity on the last rank alone, in step 2 of the first epoch."""
+    """An infinite loss on the last rank, in step 2 (counted from 0) of the first epoch."""
     _, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
     running = loop.RunningTotals(launch.device)
     last = distributed.rank() == distributed.world_size() - 1
@@ -136,15 +120,15 @@ def not_finite(data, output, launch):
         running.read()
     except loop.NonFiniteLoss as error:
         with distributed.failing_together():
-            raise UserError(loop.non_finite_message(error, 0, loader, output)) from None
+            raise UserError(loop.non_finite_message(error.step, 0, loader, output)) from None
 
 
 def main() -> None:
-    case, data, output = sys.argv[1:]
+    data, output, *cases = sys.argv[1:]
     torch.set_num_threads(1)
-    os.makedirs(output, exist_ok=True)
     with distributed.started("ddp") as launch:
-        CASES[case](data, output, launch)
+        for case in cases:
+            CASES[case](data, output, launch)
 
 
 CASES = {f.__name__: f for f in (frozen_and_synchronised, accumulated, samples, unreadable, not_finite)}

@@ -1,4 +1,4 @@
-"""What the tests of preparing share: a small source, the command run on it, and looks at what it made."""
+"""For tests of preparation: a small source, the command, and what it made."""
 
 import csv
 import hashlib
@@ -23,7 +23,7 @@ def photo(path, color="red", size=(16, 16)):
 
 
 def draw(folder, *names):
-    """A photo at each of the paths below `folder`, each of another colour."""
+    """Make photos of different colours at these paths below `folder`."""
     for name in names:
         photo(folder / name, tuple(hashlib.sha256(name.encode()).digest()[:3]))
     return folder
@@ -40,7 +40,7 @@ def make_source(tmp_path):
 
 
 def runner(tmp_path, *origin):
-    """A function that runs the command with `origin`, tmp_path/dataset and more arguments, and returns what ended."""
+    """A function that runs the command with `origin`, --dest tmp_path/dataset and more arguments."""
 
     def run(*arguments, status=0, **options):
         command = [sys.executable, SCRIPT, *origin, "--dest", tmp_path / "dataset", *arguments]

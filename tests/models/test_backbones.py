@@ -1,4 +1,4 @@
-"""Every family of torchvision's classification networks keeps FoodClassifier's contract, in colours and in grey."""
+"""Every family of torchvision's classification networks works as a FoodClassifier, with 3 channels and with 1."""
 
 import os
 
@@ -13,7 +13,7 @@ from pyimagesearch.models.backbones import FROM_MINUS_1_TO_1, first_convolution,
 from pyimagesearch.models.batchnorm import fewest_positions, freeze_batchnorm
 from pyimagesearch.runtime.errors import UserError
 
-# a small member of each family, the smallest image it takes, the head, and the features before it
+# a small network of each family: its smallest image size, its head, the number of features before the head
 FAMILIES = {
     "alexnet": (64, "classifier.6", 4096),
     "convnext_tiny": (32, "classifier.2", 768),
@@ -50,8 +50,8 @@ def test_no_family_is_left_out():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_keeps_the_contract(tmp_path, name):
-    """It trains, also on an empty share, has its head replaced, and comes back from what is saved of it."""
+def test_a_family_trains_and_comes_back_from_its_file(tmp_path, name):
+    """Its head is replaced, it trains, also on an empty share, and its saved weights load."""
     size, head, features = FAMILIES[name]
     channels = 1 if len(name) % 2 else 3
     torch.manual_seed(0)
@@ -69,28 +69,23 @@ def test_a_family_keeps_the_contract(tmp_path, name):
     assert logits.shape == (rows, len(CLASSES)) and logits.isfinite().all()
     logits.square().sum().backward()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    assert all(parameter.grad is not None for parameter in trained)  # DistributedDataParallel waits for every one
+    assert all(parameter.grad is not None for parameter in trained)  # DistributedDataParallel waits for each
     assert model.classifier.weight.grad.any() and base.get_submodule(first_convolution(base)).weight.grad.any()
     model(images[:0]).sum().backward()
 
-    if name.startswith("vgg"):  # half a gigabyte; alexnet's head is like it
+    if name.startswith("vgg"):  # half a gigabyte, with a head like alexnet's
         return
     path = os.fspath(tmp_path / "food_classifier.pth")
     torch.save(dict(model.state_dict()), path)
-    facts = {"architecture": name, "classes": CLASSES, "image_size": size, "channels": channels}
-    loaded = load_classifier(path, facts)
+    card = {"architecture": name, "classes": CLASSES, "image_size": size, "channels": channels}
+    loaded = load_classifier(path, card)
     os.unlink(path)  # pytest would keep a gigabyte of them
     with torch.inference_mode():
         torch.testing.assert_close(loaded(images[:1]), model.eval()(images[:1]))
 
 
-def test_the_networks_that_the_readme_names_are_there():
-    names = ["densenet121", "resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d"]
-    assert set(names) <= set(models.list_models(module=models))
-
-
-def test_a_network_of_no_such_name_is_refused_with_those_near_it():
-    with pytest.raises(UserError, match=r"no classification network 'ResNet5O'; near it: .*resnet50"):
+def test_an_unknown_network_is_refused_with_similar_names():
+    with pytest.raises(UserError, match=r"no classification network 'ResNet5O'; similar: .*resnet50"):
         make_backbone("ResNet5O")
     with pytest.raises(UserError, match="no classification network 'zzz'; it has, for example, densenet121"):
         make_backbone("zzz")
@@ -98,9 +93,9 @@ def test_a_network_of_no_such_name_is_refused_with_those_near_it():
         make_backbone("fasterrcnn_resnet50_fpn")
 
 
-@pytest.mark.parametrize("name, size, right", [("vit_b_16", 100, 96), ("vit_b_32", 33, 32), ("maxvit_t", 256, 224)])
-def test_a_size_for_which_a_network_cannot_be_built_is_refused_with_one_for_which_it_can(name, size, right):
-    with pytest.raises(UserError, match=f"--image-size is {size}; choose {right}$"):
+@pytest.mark.parametrize("name, size, valid", [("vit_b_16", 100, 96), ("vit_b_32", 33, 32), ("maxvit_t", 256, 224)])
+def test_an_image_size_that_a_network_cannot_have_is_refused_with_one_that_it_can(name, size, valid):
+    with pytest.raises(UserError, match=f"--image-size is {size}; choose {valid}$"):
         make_backbone(name, size)
 
 
@@ -111,7 +106,7 @@ def test_images_too_small_are_refused(name, size):
 
 
 @pytest.mark.parametrize("name, size, positions", [("resnet18", 64, 4), ("densenet121", 32, 1), ("alexnet", 64, None)])
-def test_the_smallest_map_of_a_batchnorm_is_found_and_the_network_stays_as_it_was(name, size, positions):
+def test_the_smallest_feature_map_of_a_batchnorm_is_found_and_the_network_is_unchanged(name, size, positions):
     model = make_backbone(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     assert fewest_positions(model, size) == positions
@@ -119,11 +114,8 @@ def test_the_smallest_map_of_a_batchnorm_is_found_and_the_network_stays_as_it_wa
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-# --- pixels ----------------------------------------------------------------------------------------------------------
-
-
-def test_networks_trained_on_other_pixels_are_known():
-    """Those whose weights torchvision gives another normalisation, or which it lets transform their input."""
+def test_networks_trained_with_another_normalisation_are_known():
+    """Those for which torchvision normalises otherwise, or transforms the input in the network."""
     other = {
         name
         for name in models.list_models(module=models)
@@ -134,7 +126,7 @@ def test_networks_trained_on_other_pixels_are_known():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
-def test_networks_trained_on_pixels_from_minus_1_to_1_see_such(channels, level):
+def test_networks_trained_on_pixels_from_minus_1_to_1_get_such_pixels(channels, level):
     model, seen = make_backbone("googlenet", channels=channels), []
     model.conv1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (config.MEAN, config.STD))
@@ -145,7 +137,7 @@ def test_networks_trained_on_pixels_from_minus_1_to_1_see_such(channels, level):
     assert not [name for name in model.state_dict() if "pixel" in name]
 
 
-def test_as_torchvision_transforms_the_input_of_its_own_weights():
+def test_the_input_is_rescaled_as_torchvision_does_for_its_own_weights():
     ours = make_backbone("inception_v3").eval()
     theirs = models.inception_v3(weights=None, aux_logits=False, init_weights=False, transform_input=True).eval()
     theirs.load_state_dict(ours.state_dict())
@@ -154,7 +146,7 @@ def test_as_torchvision_transforms_the_input_of_its_own_weights():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-2, atol=0)
 
 
-def test_auxiliary_heads_of_a_network_that_somebody_built_are_dropped():
+def test_auxiliary_heads_of_a_given_network_are_dropped():
     model = FoodClassifier(models.googlenet(weights=None, aux_logits=True, init_weights=False), 3).train()
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 3)
     assert not any("aux" in name for name, _ in model.named_modules())

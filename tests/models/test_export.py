@@ -1,4 +1,4 @@
-"""A trained model as one file: pixels in, the model's probabilities out, and all that a stranger must know inside."""
+"""An exported model: pixels in, the model's probabilities out, and all that a user must know inside the file."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from pyimagesearch.models import export
 from pyimagesearch.models.export import check_possible, export_model
 from pyimagesearch.runtime.errors import UserError
 
-FACTS = {
+CARD = {
     "architecture": "small", "classes": ["Bread", "Egg", "Käse"], "image_size": 24,
     "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "metrics": {"test_acc": 0.5},
 }  # fmt: skip
@@ -25,7 +25,7 @@ SUFFIXES = ["onnx", "pt2"]
 
 def make_model():
     torch.manual_seed(0)
-    model = FoodClassifier(SmallNet(), len(FACTS["classes"]))
+    model = FoodClassifier(SmallNet(), len(CARD["classes"]))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-1, 1)
@@ -36,13 +36,13 @@ def make_model():
 
 @pytest.fixture(scope="module", params=SUFFIXES)
 def exported(request, tmp_path_factory):
-    """(path, the line that was told) of each format."""
+    """(path, summary) of an export in each format."""
     path = str(tmp_path_factory.mktemp("exported") / f"model.{request.param}")
-    return path, export_model(make_model(), FACTS, path)
+    return path, export_model(make_model(), CARD, path)
 
 
 def run(path, pixels):
-    """The probabilities of `pixels` and what the file says of itself, by nothing of this project."""
+    """The probabilities of `pixels` and the file's metadata, without this project's code."""
     if path.endswith(".onnx"):
         import onnxruntime
 
@@ -53,38 +53,38 @@ def run(path, pixels):
     return program(torch.from_numpy(pixels)).detach().numpy(), json.loads(files["facts.json"])
 
 
-def stranger(photos, size):
-    """How someone makes the input who knows Pillow and read the description: uint8 (rows, 3, size, size)."""
+def pixels_by_pillow(photos, size):
+    """The input that the metadata describes, made with Pillow: uint8 (rows, 3, size, size)."""
     squares = [Image.open(path).convert("RGB").resize((size, size), Image.Resampling.BILINEAR) for path in photos]
     return np.stack([np.asarray(square).transpose(2, 0, 1) for square in squares])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
-def test_a_stranger_with_pillow_gets_the_probabilities_that_predict_gives(exported, rows, tmp_path, photo):
+def test_pixels_made_by_pillow_give_the_probabilities_of_predict(exported, rows, tmp_path, photo):
     paths = [str(photo(tmp_path / f"{n}.png", (40 + n, 50), (50 * n, 128, 255 - 50 * n))) for n in range(rows)]
-    probabilities, _ = run(exported[0], stranger(paths, 24))
-    expected = predict_photos(Trained(make_model(), FACTS, torch.device("cpu")), paths, top_k=3)
+    probabilities, _ = run(exported[0], pixels_by_pillow(paths, 24))
+    expected = predict_photos(Trained(make_model(), CARD, torch.device("cpu")), paths, top_k=3)
     assert probabilities.shape == (rows, 3)
     for row, one in zip(probabilities, expected, strict=True):
-        assert dict(zip(FACTS["classes"], row, strict=True)) == pytest.approx(
+        assert dict(zip(CARD["classes"], row, strict=True)) == pytest.approx(
             dict(zip(one.classes, one.confidences, strict=True)), abs=0.02
         )
 
 
-def test_the_file_says_what_goes_in_and_what_comes_out(exported):
-    _, said = run(exported[0], np.zeros((1, 3, 24, 24), np.uint8))
-    if exported[0].endswith(".onnx"):  # which holds texts alone
-        said = {name: json.loads(text) if text[0] in "[{0123456789" else text for name, text in said.items()}
-    assert {name: said[name] for name in FACTS} == FACTS
-    assert said["task"] == "single-label" and said["channels"] == 3
-    assert "uint8 (batch, 3, 24, 24), RGB" in said["input"] and "bilinear" in said["resize"]
-    assert said["versions"]["torch"] == torch.__version__
+def test_the_metadata_describe_input_and_output(exported):
+    _, metadata = run(exported[0], np.zeros((1, 3, 24, 24), np.uint8))
+    if exported[0].endswith(".onnx"):  # whose metadata are strings
+        metadata = {name: json.loads(text) if text[0] in "[{0123456789" else text for name, text in metadata.items()}
+    assert {name: metadata[name] for name in CARD} == CARD
+    assert metadata["task"] == "single-label" and metadata["channels"] == 3
+    assert "uint8 (batch, 3, 24, 24), RGB" in metadata["input"] and "bilinear" in metadata["resize"]
+    assert metadata["versions"]["torch"] == torch.__version__
 
 
-def test_the_difference_is_measured_and_told(exported):
-    path, told = exported
-    assert "uint8 pixels (batch, 3, 24, 24) to probabilities (batch, 3)" in told
-    assert "batches of 1 and 3" in told and ("onnxruntime" if path.endswith(".onnx") else "torch") in told
+def test_the_summary_says_shapes_and_the_measured_difference(exported):
+    path, summary = exported
+    assert "uint8 pixels (batch, 3, 24, 24) to probabilities (batch, 3)" in summary
+    assert "batches of 1 and 3" in summary and ("onnxruntime" if path.endswith(".onnx") else "torch") in summary
 
 
 def test_the_file_has_no_path_of_the_machine_that_made_it(exported):
@@ -94,18 +94,18 @@ def test_the_file_has_no_path_of_the_machine_that_made_it(exported):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_an_export_that_answers_otherwise_is_not_written(tmp_path, monkeypatch, suffix):
-    (tmp_path / f"model.{suffix}").write_text("the one before")
-    scale = export.PixelsToProbabilities.forward
-    monkeypatch.setattr(export.PixelsToProbabilities, "forward", lambda self, pixels: scale(self, pixels // 2))
+def test_an_export_with_other_probabilities_is_not_written(tmp_path, monkeypatch, suffix):
+    (tmp_path / f"model.{suffix}").write_text("the file before")
+    forward = export.PixelsToProbabilities.forward
+    monkeypatch.setattr(export.PixelsToProbabilities, "forward", lambda self, pixels: forward(self, pixels // 2))
     with pytest.raises(UserError, match="was not written: its probabilities differ"):
-        export_model(make_model(), FACTS, str(tmp_path / f"model.{suffix}"))
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["the one before"]
+        export_model(make_model(), CARD, str(tmp_path / f"model.{suffix}"))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["the file before"]
 
 
 def test_without_onnxruntime_onnx_itself_checks(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "installed", lambda name: name != "onnxruntime")
-    assert "onnx's reference evaluator" in export_model(make_model(), FACTS, str(tmp_path / "model.onnx"))
+    assert "onnx's reference evaluator" in export_model(make_model(), CARD, str(tmp_path / "model.onnx"))
 
 
 def test_a_package_that_is_missing_is_named_with_what_to_install(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_a_package_that_is_missing_is_named_with_what_to_install(tmp_path, monke
 
 
 @pytest.mark.parametrize("name", ["model", "model.pth", "model.onnx/", ".onnx.txt", ""])
-def test_another_suffix_is_refused_with_the_two_that_are_known(tmp_path, name):
+def test_another_suffix_is_refused_with_the_two_known_ones(tmp_path, name):
     with pytest.raises(UserError, match=r"\.onnx or \.pt2"):
         check_possible(f"{tmp_path}/{name}")
 
@@ -124,5 +124,5 @@ def test_another_suffix_is_refused_with_the_two_that_are_known(tmp_path, name):
 def test_a_grey_model_takes_one_channel(tmp_path, photo):
     model = make_model()
     model.baseModel.features[0] = torch.nn.Conv2d(1, 8, 3, stride=2, padding=1, bias=False)
-    told = export_model(model, {**FACTS, "channels": 1}, str(tmp_path / "model.pt2"))
-    assert "uint8 pixels (batch, 1, 24, 24)" in told
+    summary = export_model(model, {**CARD, "channels": 1}, str(tmp_path / "model.pt2"))
+    assert "uint8 pixels (batch, 1, 24, 24)" in summary

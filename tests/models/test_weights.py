@@ -1,4 +1,4 @@
-"""Weights from torchvision, from files of the usual kinds, and from other people's: what fits is loaded, and told."""
+"""Weights from torchvision and from files of many kinds: what fits is loaded and summarised."""
 
 import os
 import pickle
@@ -19,7 +19,7 @@ from pyimagesearch.runtime.errors import UserError
 
 @pytest.fixture(scope="module")
 def shufflenet() -> dict:
-    """The same of a small network, whose maps in evaluation are not all alike."""
+    """As `imagenet`, of a small network whose output depends on its input in evaluation too."""
     torch.manual_seed(7)
     model = models.shufflenet_v2_x0_5(weights=None)
     for norm in model.modules():
@@ -40,7 +40,7 @@ def same(one: dict, two: dict) -> bool:
 
 
 def of_backbone(state: dict, head: str = "classifier.") -> dict:
-    """`state` without the head, which is left, and without what nothing reads."""
+    """`state` without the head, which is skipped, and without the counters that nothing reads."""
     return {name: value for name, value in state.items() if not name.startswith(head) and not name.endswith("_tracked")}
 
 
@@ -57,10 +57,7 @@ def prefixed(state: dict, prefix: str) -> dict:
     return {prefix + name: value for name, value in state.items()}
 
 
-# --- torchvision's own -----------------------------------------------------------------------------------------------
-
-
-def test_weights_none_starts_from_what_the_seed_gives():
+def test_random_weights_are_determined_by_the_seed():
     states = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -76,7 +73,7 @@ def test_imagenet_weights_come_from_torchvisions_cache(tmp_path, monkeypatch, im
 
 
 def cache_of(tmp_path, monkeypatch, name: str = "densenet121"):
-    """Where torchvision looks for the file before it asks the network."""
+    """The path where torchvision looks before it downloads."""
     monkeypatch.setenv("TORCH_HOME", os.fspath(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     path = tmp_path / "hub" / "checkpoints" / os.path.basename(models.get_model_weights(name).DEFAULT.url)
@@ -85,7 +82,7 @@ def cache_of(tmp_path, monkeypatch, name: str = "densenet121"):
 
 
 @pytest.mark.parametrize("name", ["googlenet", "mnasnet0_5", "maxvit_t"])
-def test_imagenet_weights_of_awkward_families_load_whole(tmp_path, monkeypatch, capsys, name):
+def test_imagenet_weights_of_awkward_families_load_completely(tmp_path, monkeypatch, capsys, name):
     torch.manual_seed(7)
     pretrained = models.get_model(name, weights=None, **({"init_weights": False} if name == "googlenet" else {}))
     torch.save(pretrained.state_dict(), cache_of(tmp_path, monkeypatch, name))
@@ -111,7 +108,7 @@ def test_no_network_and_no_cache_is_one_line_that_names_both_ways_out(tmp_path, 
     assert str(getattr(error, "reason", error)) in text and len(text.splitlines()) == 1
 
 
-def test_a_silent_network_is_given_up_within_seconds_and_other_sockets_are_left_alone(tmp_path, monkeypatch):
+def test_the_download_times_out_within_seconds_and_other_sockets_keep_their_timeout(tmp_path, monkeypatch):
     import socket
 
     seen = []
@@ -133,19 +130,16 @@ def test_a_damaged_cache_is_named(tmp_path, monkeypatch, content):
         build_backbone()
 
 
-# --- files that fit --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["as_saved", "legacy"])
-def test_a_file_of_torchvisions_weights_loads_whole_but_for_the_classifier(tmp_path, imagenet, capsys, name):
+def test_a_file_of_torchvisions_weights_loads_except_the_classifier(tmp_path, imagenet, capsys, name):
     state = imagenet if name == "as_saved" else legacy(imagenet)
     backbone = build_backbone(weights=saved(tmp_path / "densenet.pth", state))
     assert same(of_backbone(backbone.state_dict()), of_backbone(imagenet))
     assert not torch.equal(backbone.classifier.bias, imagenet["classifier.bias"])
-    told = capsys.readouterr().out
-    assert "loaded 604 of the backbone's 604 tensors from " in told
-    assert "left 2 that are not in it (classifier.weight, classifier.bias)..." in told
-    assert len(told.splitlines()) == 1
+    out = capsys.readouterr().out
+    assert "loaded 604 of the backbone's 604 tensors from " in out
+    assert "skipped 2 that are not in it (classifier.weight, classifier.bias)..." in out
+    assert len(out.splitlines()) == 1
 
 
 CONTAINERS = {
@@ -169,7 +163,7 @@ CONTAINERS = {
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-def test_checkpoints_of_the_usual_kinds_load_whole(tmp_path, shufflenet, capsys, kind):
+def test_checkpoints_of_the_usual_kinds_load_completely(tmp_path, shufflenet, capsys, kind):
     backbone = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "a.pth", CONTAINERS[kind](shufflenet)))
     for name, value in of_backbone(shufflenet, "fc.").items():
         torch.testing.assert_close(backbone.state_dict()[name], value, rtol=1e-3 if kind == "float16" else 0, atol=1e-4)
@@ -188,14 +182,14 @@ def test_safetensors_load_too(tmp_path, shufflenet, capsys):
         read_state_dict(os.fspath(tmp_path / "none.safetensors"))
 
 
-def test_without_the_package_a_file_of_safetensors_says_what_to_install(tmp_path, monkeypatch):
+def test_without_safetensors_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
     with pytest.raises(UserError, match="pip install safetensors"):
         read_state_dict(os.fspath(tmp_path / "a.safetensors"))
 
 
 @pytest.mark.parametrize("kind", ["trained model", "checkpoint"])
-def test_a_trained_classifier_of_other_classes_lends_its_backbone(tmp_path, shufflenet, capsys, kind):
+def test_the_backbone_of_a_classifier_with_other_classes_loads(tmp_path, shufflenet, capsys, kind):
     base = models.shufflenet_v2_x0_5(weights=None)
     base.load_state_dict(shufflenet)
     trained = FoodClassifier(base, 5).state_dict()
@@ -203,54 +197,48 @@ def test_a_trained_classifier_of_other_classes_lends_its_backbone(tmp_path, shuf
     backbone = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "food_classifier.pth", state))
     assert same(of_backbone(backbone.state_dict(), "fc."), of_backbone(shufflenet, "fc."))
     assert backbone.fc.out_features == 1000
-    assert "left 2 that are not in it (classifier.weight, classifier.bias)..." in capsys.readouterr().out
+    assert "skipped 2 that are not in it (classifier.weight, classifier.bias)..." in capsys.readouterr().out
 
 
-def test_what_does_not_fit_is_left_and_told_by_kind(tmp_path, shufflenet, capsys):
+def test_what_does_not_fit_is_skipped_and_listed_by_kind(tmp_path, shufflenet, capsys):
     changed = {"projection.weight": torch.ones(3), "conv5.1.weight": torch.ones(7), "conv1.0.bias": torch.ones(24)}
     state = {**shufflenet, **changed}
     del state["conv5.0.weight"]
     backbone = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "a.pth", state))
-    told = capsys.readouterr().out
-    assert "loaded 278 of the backbone's 280 tensors" in told
-    assert "left 4 that are not in it (fc.weight, fc.bias, ...)" in told
-    assert "left 1 of another shape (conv5.1.weight: (7,) for (1024,))" in told
+    out = capsys.readouterr().out
+    assert "loaded 278 of the backbone's 280 tensors" in out
+    assert "skipped 4 that are not in it (fc.weight, fc.bias, ...)" in out
+    assert "skipped 1 of another shape (conv5.1.weight: (7,) for (1024,))" in out
     assert torch.equal(backbone.conv1[0].weight, shufflenet["conv1.0.weight"])
 
 
-# --- files to be fitted ----------------------------------------------------------------------------------------------
-
-
-def test_weights_of_colours_answer_to_grey_as_they_did_to_grey_in_colours(tmp_path, shufflenet, capsys):
+def test_converted_weights_have_the_same_output_for_grey_images(tmp_path, shufflenet, capsys):
     path = saved(tmp_path / "a.pth", shufflenet)
-    colours, grey = (build_backbone("shufflenet_v2_x0_5", path, channels=count).eval() for count in (3, 1))
-    assert "fitted conv1.0.weight to 1 colour;" in capsys.readouterr().out
+    rgb, grey = (build_backbone("shufflenet_v2_x0_5", path, channels=count).eval() for count in (3, 1))
+    assert "converted conv1.0.weight to 1 channel;" in capsys.readouterr().out
     photo = torch.rand(1, 1, 64, 64)
-    for model in (colours, grey):
+    for model in (rgb, grey):
         model.fc = nn.Identity()
     with torch.inference_mode():
         assert grey(photo).std() > 0.1
-        torch.testing.assert_close(grey(photo), colours(photo.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(grey(photo), rgb(photo.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
     back = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "grey.pth", grey.state_dict())).eval()
-    assert "fitted conv1.0.weight to 3 colours" in capsys.readouterr().out
+    assert "converted conv1.0.weight to 3 channels" in capsys.readouterr().out
     back.fc = nn.Identity()
     with torch.inference_mode():
         torch.testing.assert_close(back(photo.expand(-1, 3, -1, -1)), grey(photo), rtol=1e-3, atol=1e-4)
 
 
-def test_positions_of_a_vision_transformer_are_interpolated_to_another_image_size(tmp_path, capsys):
+def test_position_embeddings_are_interpolated_to_another_image_size(tmp_path, capsys):
     state = make_backbone("vit_b_32", 64).state_dict()
     grid = torch.arange(4.0).reshape(1, 2, 2, 1).expand(-1, -1, -1, 768)
     state["encoder.pos_embedding"] = torch.cat([torch.full((1, 1, 768), 9.0), grid.reshape(1, 4, 768)], dim=1)
     path = saved(tmp_path / "vit.pth", {"model": state})
     positions = build_backbone("vit_b_32", path, image_size=96).encoder.pos_embedding
-    assert "fitted encoder.pos_embedding to 96 pixels" in capsys.readouterr().out
+    assert "converted encoder.pos_embedding to 96 pixels" in capsys.readouterr().out
     assert positions.shape == (1, 10, 768)
     assert positions[0, 0, 0] == 9
     assert positions[0, 1:, 0].tolist() == pytest.approx([0, 0.5, 1, 1, 1.5, 2, 2, 2.5, 3])
-
-
-# --- files that are refused ------------------------------------------------------------------------------------------
 
 
 class Trap:
@@ -273,9 +261,9 @@ def test_nothing_in_a_file_of_weights_is_executed(tmp_path, how):
     assert not trap.exists()
 
 
-def test_the_object_that_would_be_executed_is_named(tmp_path):
+def test_an_object_that_would_have_to_be_executed_is_named(tmp_path):
     path = saved(tmp_path / "weights.pth", {"state_dict": {"a": torch.ones(1)}, "hyper_parameters": pytest.approx(3)})
-    with pytest.raises(UserError, match=r"is not .* weights alone \(it asks for _pytest\.\S+, and nothing"):
+    with pytest.raises(UserError, match=r"is not .* weights: it asks for _pytest\.\S+, and nothing"):
         read_state_dict(path)
 
 

@@ -1,4 +1,4 @@
-"""--check says what is wrong with a dataset, and changes nothing in it."""
+"""--check reports what is wrong with a dataset, and changes nothing in it."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ def made(dataset):
 
 @pytest.fixture
 def checked(made, capsys):
-    """checked() checks the dataset and returns what was printed and the exit status; nothing may have changed."""
+    """checked() checks the dataset, which must not change; returns the output and the exit status."""
 
     def run():
         before = tree(made)
@@ -35,7 +35,7 @@ def checked(made, capsys):
     return run
 
 
-def test_a_good_dataset_is_counted_described_and_fit_to_train_on(made, checked):
+def test_a_good_dataset_is_counted_and_fit_to_train_on(made, checked):
     draw_photo(made / "training" / "Red" / "big.jpg", (300, 200))
     Image.new("L", (8, 9)).save(made / "validation" / "Green" / "grey.png")
     out, status = checked()
@@ -47,7 +47,7 @@ def test_a_good_dataset_is_counted_described_and_fit_to_train_on(made, checked):
         ["Red", "13", "2", "2"],
         ["total", "25", "5", "4"],
     ]
-    assert "[INFO] pixels: 8 x 9 the smallest, 40 x 40 the median, 300 x 200 the largest\n" in out
+    assert "[INFO] pixels: smallest 8 x 9, median 40 x 40, largest 300 x 200\n" in out
     assert "[INFO] kinds: 33 PNG, 1 JPEG\n" in out
     assert "[INFO] modes: 33 RGB, 1 L\n" in out
     assert out.endswith(f"verdict: {made} is fit to train on\n")
@@ -130,7 +130,7 @@ def remove_a_split(made):
         (remove_a_split, ["there is no folder "]),
     ],
 )
-def test_a_problem_is_named_with_its_photos_and_makes_the_status_1(made, checked, damage, said):
+def test_a_problem_is_reported_with_its_photos_and_exit_status_1(made, checked, damage, said):
     damage(made)
     out, status = checked()
     assert status == 1
@@ -139,7 +139,7 @@ def test_a_problem_is_named_with_its_photos_and_makes_the_status_1(made, checked
     assert "not fit to train on" in out.splitlines()[-1]
 
 
-def test_of_many_the_first_few_are_shown(made, checked):
+def test_only_the_first_few_of_many_examples_are_printed(made, checked):
     for number in range(20):
         (made / "training" / "Red" / f"broken{number:02}.jpg").write_text("no photo")
     out, _ = checked()
@@ -154,10 +154,10 @@ def test_of_many_the_first_few_are_shown(made, checked):
         ({"Green": 9, "Red": 12}, ["1 of 2 classes has fewer than 10 training photos\n  'Green': 9"]),
         ({"Green": 10, "Red": 99}, []),
         ({"Green": 10, "Red": 100}, ["very uneven classes: 100 training photos of 'Red', 10 of 'Green'"]),
-        ({"Green": 10}, ["one class, 'Green'"]),
+        ({"Green": 10}, ["only one class, 'Green'"]),
     ],
 )
-def test_few_photos_and_uneven_classes_are_noted_and_no_problem(photos, capsys, counts, said):
+def test_small_and_uneven_classes_are_notes_and_no_problems(photos, capsys, counts, said):
     for split in ("validation", "evaluation"):
         photos(dict.fromkeys(counts, 1), f"set/{split}", size=(4, 4))
     folder = photos(counts, "set/training", size=(4, 4)).parent
@@ -167,7 +167,7 @@ def test_few_photos_and_uneven_classes_are_noted_and_no_problem(photos, capsys, 
     assert all(f"[INFO] note: {line}" in out or line in out for line in said)
 
 
-def test_copies_in_a_class_and_files_that_training_passes_over_are_noted(made, checked):
+def test_copies_in_a_class_and_files_that_training_ignores_are_noted(made, checked):
     repeat(made)
     (made / "training" / "Red" / "phone.heic").write_text("not read")
     (made / "training" / "Red" / ".hidden").write_text("nobody looks at it")
@@ -177,7 +177,7 @@ def test_copies_in_a_class_and_files_that_training_passes_over_are_noted(made, c
     assert (
         "note: 1 photo more than once in the same class and split\n  training/Red/000.png = training/Red/other" in out
     )
-    assert "note: training has files that training passes over: 1 (photos in no class folder), 1 (.heic)\n" in out
+    assert "note: training has files that are ignored: 1 (photos outside class folders), 1 (.heic)\n" in out
 
 
 def test_quiet_leaves_the_problems_and_the_verdict(made, checked, monkeypatch):
@@ -192,7 +192,7 @@ def test_quiet_leaves_the_problems_and_the_verdict(made, checked, monkeypatch):
     ]
 
 
-def test_odd_names_are_told_on_one_line(made, checked):
+def test_odd_names_are_printed_on_one_line(made, checked):
     odd = os.fsdecode(b"a 'b' \n \xff \xf0\x9f\x8d\x9e")
     for split in ("training", "validation", "evaluation"):
         draw_photo(made / split / odd / "1.png")
@@ -203,7 +203,7 @@ def test_odd_names_are_told_on_one_line(made, checked):
 
 
 @pytest.mark.parametrize("named", ["none", "file", "empty", "raw"])
-def test_what_is_no_dataset_is_one_line_that_says_what_is_expected(tmp_path, named):
+def test_a_folder_that_is_no_dataset_is_an_error_that_says_what_is_expected(tmp_path, named):
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     draw_photo(tmp_path / "raw" / "training" / "0_0.jpg")
@@ -223,14 +223,14 @@ def test_the_script_ends_with_the_status_of_the_verdict(made, run_script):
 
 
 @pytest.mark.parametrize("flags", [["--strict"], ["--overwrite"], ["--dest", "x"], ["--link"], ["--source", "x"]])
-def test_flags_that_would_make_a_dataset_do_not_go_with_check(flags, capsys):
+def test_flags_that_make_a_dataset_are_refused_with_check(flags, capsys):
     with pytest.raises(SystemExit) as caught:
         preparation_options(["--check", *flags])
     assert caught.value.code == 2
     assert flags[0] in capsys.readouterr().err
 
 
-# --- several labels a photo ------------------------------------------------------------------------------------------
+# --- several labels per photo -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -249,10 +249,10 @@ def test_a_table_of_labels_is_counted_and_fit_to_train_on(labelled, capsys):
     assert check.check(str(labelled)) == 0
     told = capsys.readouterr().out
     assert ["wire", "2", "0", "0"] in [line.split() for line in told.splitlines()]
-    assert "note: training has no ROC AUC of 1 labels, which each photo has or none\n  'wire': each\n" in told
+    assert "note: training has no ROC AUC for a label, which all of its photos have, or none\n  'wire': all\n" in told
 
 
-def test_photos_of_a_table_that_are_gone_or_in_two_splits_or_under_other_labels_are_problems(labelled, capsys):
+def test_photos_of_a_table_that_are_missing_or_in_two_splits_or_have_two_sets_of_labels_are_problems(labelled, capsys):
     images = labelled / "images"
     (images / "b.png").write_bytes((images / "a.png").read_bytes())
     (images / "d.png").write_bytes((images / "c.png").read_bytes())
@@ -261,5 +261,5 @@ def test_photos_of_a_table_that_are_gone_or_in_two_splits_or_under_other_labels_
     assert check.check(str(labelled)) == 1
     told = capsys.readouterr().out
     assert "1 photo in more than one split\n  images/c.png = images/d.png" in told
-    assert "1 photo under more than one set of labels\n  images/a.png = images/b.png" in told
+    assert "1 photo with more than one set of labels\n  images/a.png = images/b.png" in told
     assert "images/gone.png: " in told

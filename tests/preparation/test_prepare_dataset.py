@@ -1,4 +1,4 @@
-"""What the command and copy_images make of a source, what they leave out, and what they say."""
+"""What prepare_dataset.py and copy_images make of a source, what they leave out, and what they print."""
 
 import errno
 import os
@@ -51,7 +51,7 @@ def test_copy_images_takes_other_classes(tmp_path):
 # the command
 
 
-def test_help_comes_at_once_without_heavy_imports(tmp_path):
+def test_help_needs_no_heavy_imports(tmp_path):
     code = (
         "import sys, runpy; sys.argv = ['prepare_dataset.py', '--help']\n"
         f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
@@ -133,7 +133,7 @@ def test_strict_makes_a_rejected_file_an_error_and_changes_nothing(run, source, 
     assert sorted(os.listdir(tmp_path)) == ["dataset", "source"]
 
 
-def test_a_class_whose_photos_all_prove_broken_is_an_error_and_nothing_is_made(run, source, tmp_path):
+def test_a_class_with_broken_photos_only_is_an_error_and_nothing_is_made(run, source, tmp_path):
     for path in (source / "validation").glob("1_*"):
         path.write_text("broken")
     error = run(status=2).err
@@ -153,7 +153,7 @@ def test_links_share_the_photo_and_symbolic_links_are_followed(run, source, tmp_
     assert not (tmp_path / "copied/training/Noodles/Pasta/0_5.jpg").is_symlink()
 
 
-def test_odd_names_are_copied_and_told_on_one_line(run, source, tmp_path):
+def test_odd_names_are_copied_and_printed_on_one_line(run, source, tmp_path):
     odd = os.fsdecode(b"a 'b' \"c\" \n \xf0\x9f\x8d\x9e \xff")
     photo(tmp_path / "source" / "training" / odd / "0_5.jpg")
     photo(tmp_path / "source" / "training" / odd / "x.jpg")
@@ -166,7 +166,7 @@ def test_odd_names_are_copied_and_told_on_one_line(run, source, tmp_path):
     assert "nothing new" in run("--source", tmp_path / f"source {odd}", "--dest", tmp_path / f"dataset {odd}").out
 
 
-def test_names_as_long_as_they_can_be_are_copied(run, source, tmp_path):
+def test_the_longest_names_are_copied(run, source, tmp_path):
     photo(source / "training" / f"0_{'1' * 249}.jpg")
     run()
     assert len(photos(tmp_path / "dataset")) == 13
@@ -202,7 +202,7 @@ def test_the_sample_is_drawn_and_prepared(tmp_path, monkeypatch, capsys):
     [(5_123_456_789, True), (5_123_456_700, True), (5_000_000_000, True), (4_000_000_000, True), (5_123_000_000, False),
      (3_000_000_000, False), (6_123_456_789, False)],
 )  # fmt: skip
-def test_times_agree_within_what_the_file_system_keeps(tmp_path, there, counts):
+def test_times_are_compared_with_the_precision_of_the_file_system(tmp_path, there, counts):
     copied = photo(tmp_path / "0_0.jpg")
     os.utime(copied, ns=(there, there))
     of_source = copying.Photo("x", "x", 0, copied.stat().st_size, 5_123_456_789)

@@ -1,4 +1,4 @@
-"""What prepare_dataset.py makes of a CSV file and a folder of photos, and how it keeps what is there."""
+"""What prepare_dataset.py makes of a CSV file and a folder of photos, and how it updates a dataset."""
 
 import csv
 import json
@@ -47,10 +47,10 @@ def test_the_dataset_is_the_photos_and_one_table(run, tmp_path):
     table = read_label_table(dataset)
     assert (table.labels, table.images) == (["tube", "line"], [f"{n}.png" for n in range(6)])
     assert table.values.tolist() == [[n % 2, int(n > 2)] for n in range(6)]
-    assert {side: table.splits.count(side) for side in table.sides} == {
+    assert {split: table.splits.count(split) for split in table.sides} == {
         "training": 4, "validation": 1, "evaluation": 1,
     }  # fmt: skip
-    assert "checked: none of the 6 groups of patient is on two sides" in told
+    assert "checked: none of the 6 groups of patient is in two splits" in told
     assert [line.split() for line in told.splitlines() if line.startswith(("photos", "groups"))] == [
         ["photos", "4", "1", "1"], ["groups", "4", "1", "1"],
     ]  # fmt: skip
@@ -65,7 +65,7 @@ def test_folds_take_the_place_of_training_and_validation(run, tmp_path):
     assert told.endswith("next: python train_distributed.py --fold all\n")
 
 
-def test_rows_and_photos_that_cannot_be_used_are_listed_and_take_no_side(run, rows, tmp_path):
+def test_unusable_rows_and_photos_are_listed_and_are_in_no_split(run, rows, tmp_path):
     rows += [["7", "p7", 1, 1], ["5", "p5", "nan", 1], ["8", "p8", 1, 1]]
     (tmp_path / "photos" / "8.png").write_bytes(b"no photo")
     told = run("--label-columns", "tube", "line").stdout
@@ -79,14 +79,14 @@ def test_rows_and_photos_that_cannot_be_used_are_listed_and_take_no_side(run, ro
     run("--label-columns", "tube", "line", "--strict", "--overwrite", status=2)
 
 
-def test_prepared_again_nothing_changes(run, tmp_path):
+def test_a_second_run_changes_nothing(run, tmp_path):
     run()
     before = tree(tmp_path / "dataset")
     assert "nothing new" in run().stdout
     assert tree(tmp_path / "dataset") == before
 
 
-def test_new_rows_and_mended_labels_come_in_and_no_photo_is_copied_again(run, rows, tmp_path):
+def test_new_rows_and_changed_labels_are_taken_and_no_photo_is_copied_again(run, rows, tmp_path):
     run()
     before = tree(tmp_path / "dataset" / "images")
     Image.new("RGB", (16, 16)).save(tmp_path / "photos" / "new.png")
@@ -101,7 +101,7 @@ def test_new_rows_and_mended_labels_come_in_and_no_photo_is_copied_again(run, ro
     assert table.splits[0] == table.splits[6]
 
 
-def test_other_sides_or_a_row_that_is_gone_need_overwrite(run, rows, tmp_path):
+def test_other_splits_or_a_removed_row_need_overwrite(run, rows, tmp_path):
     run()
     before = tree(tmp_path / "dataset")
     assert "was made with other seed (0 there, 1 here)" in run("--seed", "1", status=2).stderr
@@ -113,13 +113,13 @@ def test_other_sides_or_a_row_that_is_gone_need_overwrite(run, rows, tmp_path):
     assert len(read_label_table(tmp_path / "dataset").images) == 5
 
 
-def test_a_table_within_the_dataset_is_not_overwritten(run, tmp_path):
+def test_a_table_in_the_dataset_is_not_overwritten(run, tmp_path):
     (tmp_path / "dataset").mkdir()
     assert "lies in the dataset" in run("--overwrite", status=2, table="dataset/train.csv").stderr
     assert (tmp_path / "dataset" / "train.csv").exists()
 
 
-def test_fewer_patients_than_sides_are_told_before_anything_is_made(run, rows, tmp_path):
+def test_fewer_patients_than_folds_are_an_error_before_anything_is_made(run, rows, tmp_path):
     for row in rows:
         row[1] = f"p{int(row[0]) % 3}"
     assert "has usable photos of 3 groups; expected at least 4" in run("--folds", "3", status=2).stderr
@@ -139,7 +139,7 @@ def test_fewer_patients_than_sides_are_told_before_anything_is_made(run, rows, t
         (["--source", "a.csv", "--images", "b", "--id-column", "c", "--folds", "1"], "of at least 2, found '1'"),
     ],
 )
-def test_flags_that_do_not_go_together_are_told(flags, said, tmp_path):
+def test_flags_that_exclude_each_other_are_an_error(flags, said, tmp_path):
     ended = subprocess.run([sys.executable, SCRIPT, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert said in ended.stderr and ended.stderr.count("\n") == 1

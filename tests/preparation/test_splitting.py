@@ -1,4 +1,4 @@
-"""Splits that a source lacks: what they hold, what stays where it is when photos come, and what is refused."""
+"""Splits that a source lacks: what they hold, what keeps its split when photos are added, what is refused."""
 
 import os
 import random
@@ -42,7 +42,7 @@ def test_the_numbers_are_the_same_on_every_machine():
     assert splitting.hash_to_unit("Rice/0.jpg", 1) == 0.36070363563459606
 
 
-def test_every_split_has_a_photo_and_none_changes_its_split_when_others_come():
+def test_every_split_has_a_photo_and_none_changes_its_split_when_others_are_added():
     chance = random.Random(0)
     for _ in range(300):
         few, more, seed = chance.randint(3, 12), chance.randint(0, 30), chance.randrange(2**31)
@@ -53,26 +53,26 @@ def test_every_split_has_a_photo_and_none_changes_its_split_when_others_come():
         assert first.items() <= then.items()
 
 
-def test_what_was_moved_is_all_that_need_be_noted(tmp_path):
+def test_recording_the_moved_photos_is_enough(tmp_path):
     draw_photos(tmp_path / "source", *names(3))
     drawn = read(tmp_path)
-    assert drawn.drawing.moved  # three photos do not fall into three splits by themselves
+    assert drawn.plan.moved  # three photos do not fall into three splits by themselves
     before = {photo.target: split.name for split in drawn.splits for photo in split.photos}
     draw_photos(tmp_path / "source", *names(30, first=3))
-    after = {photo.target: split.name for split in read(tmp_path, drawn.drawing).splits for photo in split.photos}
+    after = {photo.target: split.name for split in read(tmp_path, drawn.plan).splits for photo in split.photos}
     afresh = {photo.target: split.name for split in read(tmp_path).splits for photo in split.photos}
     assert before.items() <= after.items()
     assert not before.items() <= afresh.items()  # without the note, what was moved goes back
-    assert {target for target in after if after[target] != afresh[target]} <= drawn.drawing.moved.keys()
+    assert {target for target in after if after[target] != afresh[target]} <= drawn.plan.moved.keys()
 
 
 def read(tmp_path, former=None, rates=RATES, seed=2):
-    source = detect.read_source(tmp_path / "source")
+    source = detect.read_folder(tmp_path / "source")
     return splitting.draw_missing(source, rates, seed, former)
 
 
 @pytest.mark.parametrize(("rates", "seed"), [(RATES, 1), ({"validation": 0.2}, 2), ({**RATES, "validation": 0.3}, 2)])
-def test_a_draw_with_other_rates_or_another_seed_has_no_say(tmp_path, rates, seed):
+def test_a_plan_with_other_rates_or_another_seed_has_no_effect(tmp_path, rates, seed):
     draw_photos(tmp_path / "source", *names(30))
     assert read(tmp_path, SplitPlan(rates, seed, dict.fromkeys(names(30), "evaluation"))) == read(tmp_path)
 
@@ -91,12 +91,12 @@ def test_a_split_that_the_source_has_is_left_as_it_is(tmp_path):
     assert len(evaluation.photos) == 3
     assert (training.found, validation.found) == (len(training.photos), len(validation.photos))
     assert training.found + validation.found == 40
-    assert drawn.drawing.rates == {"validation": 0.3}
+    assert drawn.plan.rates == {"validation": 0.3}
 
 
 def test_rates_are_those_of_config_where_none_are_given(tmp_path):
     draw_photos(tmp_path / "source", *names(5))
-    rates = read(tmp_path, rates={"validation": None, "evaluation": None}).drawing.rates
+    rates = read(tmp_path, rates={"validation": None, "evaluation": None}).plan.rates
     assert rates == {"validation": config.VAL_RATE, "evaluation": config.TEST_RATE}
 
 
@@ -117,7 +117,11 @@ def test_rates_are_those_of_config_where_none_are_given(tmp_path):
         ),
         (names(9), {"validation": 0.95}, "nothing would be left"),
         (names(2), {}, "class 'Rice' in .*source has 2 usable photos, too few for 3 splits; add some, or remove"),
-        (("a/0.jpg", "b/0.jpg", "c/0.jpg"), {}, "'a' .* has 1 usable photo, too few for 3 splits, and 2 more classes"),
+        (
+            ("a/0.jpg", "b/0.jpg", "c/0.jpg"),
+            {},
+            "'a' .* has 1 usable photo, too few .*the first of 3 such",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tmp_path, files, rates, said):

@@ -1,4 +1,4 @@
-"""The dataset appears whole or not at all, grows by what is new, and nothing of a person's is lost."""
+"""The dataset appears whole or not at all, new photos are added, and no file of the user is lost."""
 
 import os
 import random
@@ -14,7 +14,7 @@ from pyimagesearch.preparation.readers import detect
 from pyimagesearch.preparation.staging import staged
 
 
-def test_a_second_run_says_that_nothing_is_new_and_touches_nothing(run, tmp_path):
+def test_a_second_run_reports_nothing_new_and_touches_nothing(run, tmp_path):
     run()
     before, made = tree(tmp_path / "dataset"), (tmp_path / "dataset").stat().st_ino
     assert "nothing new" in run().out
@@ -22,7 +22,7 @@ def test_a_second_run_says_that_nothing_is_new_and_touches_nothing(run, tmp_path
     assert (tmp_path / "dataset").stat().st_ino == made
 
 
-def test_new_and_newer_photos_are_brought_in_and_the_others_not_copied_again(run, source, tmp_path):
+def test_new_and_newer_photos_are_added_and_the_others_not_copied_again(run, source, tmp_path):
     run()
     before = tree(tmp_path / "dataset")
     photo(source / "training" / "0_5.jpg")
@@ -78,7 +78,7 @@ def make_it_foreign(dataset):
         (make_it_foreign, "not made by this script"),
     ],
 )
-def test_what_a_person_put_there_is_named_and_kept_until_overwrite(run, source, tmp_path, alter, said):
+def test_files_of_the_user_are_named_and_kept_until_overwrite(run, source, tmp_path, alter, said):
     run()
     alter(tmp_path / "dataset")
     before = tree(tmp_path / "dataset")
@@ -93,7 +93,7 @@ def test_what_a_person_put_there_is_named_and_kept_until_overwrite(run, source, 
     assert sorted(os.listdir(tmp_path)) == ["dataset", "source"]
 
 
-def test_a_photo_that_the_source_lost_or_broke_is_not_dropped_unasked(run, source, tmp_path):
+def test_a_photo_that_the_source_lost_or_broke_is_not_dropped_without_overwrite(run, source, tmp_path):
     run()
     before = tree(tmp_path / "dataset")
     (source / "training" / "0_0.jpg").write_text("broken since")
@@ -151,18 +151,18 @@ def started(source, dataset, *arguments):
 
 
 def wait_for_photos(partial, process, count=20):
-    """Until `partial` holds some photos."""
+    """Wait until `partial` holds some photos."""
     for _ in range(2000):
         if len(list(partial.rglob("*.jpg"))) >= count or process.poll() is not None:
             return
         time.sleep(0.005)
 
 
-def test_a_reader_that_leaves_is_told_as_such_and_the_next_run_goes_on(run, source, tmp_path):
-    """As `head` does: what `print` raises then is not taken for the disk's."""
+def test_a_closed_output_is_no_disk_error_and_the_next_run_continues(run, source, tmp_path):
+    """`head` closes the output early: print then raises BrokenPipeError."""
     with (
         pytest.raises(BrokenPipeError),
-        staged(tmp_path / "dataset", detect.read_source(source), verify=True, overwrite=False),
+        staged(tmp_path / "dataset", detect.read_folder(source), verify=True, overwrite=False),
     ):
         raise BrokenPipeError
     run()
@@ -187,7 +187,7 @@ def test_ctrl_c_leaves_no_dataset_and_the_next_run_copies_only_the_rest(run, sou
     assert all(after[name] == facts for name, facts in before.items())
 
 
-def test_killed_at_any_moment_there_is_the_old_dataset_or_the_new_one(run, source, tmp_path):
+def test_a_kill_at_any_moment_leaves_the_old_dataset_or_the_new_one(run, source, tmp_path):
     run()
     old = {name: facts[2] for name, facts in tree(tmp_path / "dataset").items() if name.endswith(b".jpg")}
     many(source)
@@ -206,7 +206,7 @@ def test_killed_at_any_moment_there_is_the_old_dataset_or_the_new_one(run, sourc
     assert not [path for path in (tmp_path / "dataset").rglob(".*")]
 
 
-def test_killed_between_the_two_renames_the_next_run_finishes_the_exchange(run, source, tmp_path):
+def test_after_a_kill_between_the_two_renames_the_next_run_finishes_the_exchange(run, source, tmp_path):
     run()
     expected = photos(tmp_path / "dataset")
     (tmp_path / "dataset").rename(tmp_path / "dataset.partial")
@@ -217,7 +217,7 @@ def test_killed_between_the_two_renames_the_next_run_finishes_the_exchange(run, 
     assert sorted(os.listdir(tmp_path)) == ["dataset", "source"]
 
 
-def test_what_a_run_without_verification_left_is_decoded(run, source, tmp_path):
+def test_photos_left_by_an_unverified_run_are_decoded(run, source, tmp_path):
     (source / "training" / "0_5.jpg").write_text("not a photo")
     run("--no-verify")
     (tmp_path / "dataset").rename(tmp_path / "dataset.partial")
@@ -228,7 +228,7 @@ def test_what_a_run_without_verification_left_is_decoded(run, source, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder in which nobody can write")
-def test_a_place_that_cannot_be_written_is_one_clear_line(run):
+def test_an_unwritable_place_is_one_clear_line(run):
     assert "cannot make /proc/self/dataset" in run("--dest", "/proc/self/dataset", status=2).err
 
 

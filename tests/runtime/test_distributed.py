@@ -1,4 +1,4 @@
-"""What several real processes compute together: the same as one."""
+"""Several real processes compute the same as one."""
 
 import json
 import os
@@ -12,14 +12,14 @@ import torch
 from helpers.photos import REPOSITORY
 from PIL import Image
 
+pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
-
 GLOBAL_BATCH = 8
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """25 training photos, so that the last global batch of 8 has one, and no world size of 2 or 3 divides anything."""
+    """25 training photos: the last global batch of 8 has one, and neither 2 nor 3 ranks divide anything evenly."""
     root = tmp_path_factory.mktemp("data")
     draw(root / "training", {"a": 8, "b": 8, "c": 9})
     draw(root / "validation", {"a": 5, "b": 4, "c": 8})
@@ -39,39 +39,23 @@ def torchrun(processes: int, *arguments) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.run(
         [*launcher, str(RANKS), *map(str, arguments)], cwd=REPOSITORY, capture_output=True, text=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])},
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def on_1_2_3(data, tmp_path_factory):
-    """on_1_2_3(case): {world size: folder} of that case of ranks.py in 1, 2 and 3 processes."""
-
-    def run(case: str) -> dict[int, Path]:
-        folders = {}
-        for processes in (1, 2, 3):
-            folders[processes] = tmp_path_factory.mktemp(f"{case}{processes}")
-            done = torchrun(processes, case, data, folders[processes])
-            assert done.returncode == 0, done.stderr
-        return folders
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def trained(on_1_2_3):
-    """{world size: folder} of the same training in 1, 2 and 3 processes."""
-    return on_1_2_3("frozen_and_synchronised")
-
-
-@pytest.mark.parametrize("batchnorm", ["frozen", "sync", "frozen backbone"])
-@pytest.mark.parametrize("processes", [2, 3])
-def test_losses_and_weights_do_not_depend_on_the_number_of_processes(trained, batchnorm, processes):
-    assert_same(trained[1] / batchnorm, trained[processes] / batchnorm)
+def trained(data, tmp_path_factory):
+    """{world size: folder} of the same cases in 1, 2 and 3 processes, one launch for each world size."""
+    folders = {}
+    for processes in (1, 2, 3):
+        folders[processes] = tmp_path_factory.mktemp(f"world{processes}")
+        done = torchrun(processes, data, folders[processes], "frozen_and_synchronised", "accumulated", "samples")
+        assert done.returncode == 0, done.stderr
+    return folders
 
 
 def assert_same(one: Path, other: Path) -> None:
-    """Losses, confusion and weights of two trainings, up to the rounding of float32."""
+    """Losses, confusion and weights of two trainings are equal, up to the rounding of float32."""
     expected, found = (json.loads(Path(f"{run}.json").read_text()) for run in (one, other))
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
     assert found["confusion"] == expected["confusion"]
@@ -81,66 +65,65 @@ def assert_same(one: Path, other: Path) -> None:
         torch.testing.assert_close(others[name], weights[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.fixture(scope="module")
-def in_parts(on_1_2_3):
-    """{world size: folder} of the same training in 1, 2 and 3 processes, each share taken in as many parts."""
-    return on_1_2_3("accumulated")
+@pytest.mark.parametrize("batchnorm", ["frozen", "sync", "frozen backbone"])
+@pytest.mark.parametrize("processes", [2, 3])
+def test_losses_and_weights_do_not_depend_on_the_number_of_processes(trained, batchnorm, processes):
+    assert_same(trained[1] / batchnorm, trained[processes] / batchnorm)
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_accumulated_steps_are_those_of_the_whole_batch(trained, in_parts, processes):
-    assert_same(trained[1] / "frozen", in_parts[processes] / "accumulated")
+def test_accumulated_steps_equal_those_of_the_whole_batch(trained, processes):
+    assert_same(trained[1] / "frozen", trained[processes] / "accumulated")
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_weighted_means_and_clipped_gradients_do_not_depend_on_the_number_of_processes(in_parts, processes):
-    assert_same(in_parts[1] / "weighted", in_parts[processes] / "weighted")
-    plain, weighted = (torch.load(in_parts[1] / f"{name}.pth") for name in ("accumulated", "weighted"))
+def test_weighted_means_and_clipped_gradients_do_not_depend_on_the_number_of_processes(trained, processes):
+    assert_same(trained[1] / "weighted", trained[processes] / "weighted")
+    plain, weighted = (torch.load(trained[1] / f"{name}.pth") for name in ("accumulated", "weighted"))
     assert not torch.allclose(plain["classifier.weight"], weighted["classifier.weight"], atol=1e-4)
 
 
-def test_synchronised_statistics_are_of_each_part(in_parts):
+def test_synchronised_statistics_are_those_of_each_accumulated_part(trained):
     for processes in (1, 2, 3):
-        weights = torch.load(in_parts[processes] / "sync in parts.pth")
+        weights = torch.load(trained[processes] / "sync in parts.pth")
         assert weights["baseModel.features.1.num_batches_tracked"] == 3 * (3 * 3 + 1)
         assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
-def test_training_does_change_the_weights_and_synchronised_statistics(trained):
+def test_training_changes_synchronised_statistics_and_not_frozen_ones(trained):
     frozen, sync = (torch.load(trained[2] / f"{name}.pth") for name in ("frozen", "sync"))
     assert not frozen["baseModel.features.1.running_mean"].any()
     assert sync["baseModel.features.1.running_mean"].any()
     assert sync["baseModel.features.1.num_batches_tracked"] == 3 * 4
 
 
-def test_each_photo_goes_to_exactly_one_rank_once_an_epoch_and_an_empty_share_is_one(data, tmp_path):
-    for processes in (2, 3):
-        output = tmp_path / str(processes)
-        assert torchrun(processes, "samples", data, output).returncode == 0
-        for epoch in (0, 1):
-            ranks = [json.loads((output / f"epoch{epoch}-rank{rank}.json").read_text()) for rank in range(processes)]
-            assert sorted(index for shares in ranks for share in shares for index in share) == list(range(25))
-            for step, shares in enumerate(zip(*ranks, strict=True)):
-                sizes = [len(share) for share in shares]
-                assert sum(sizes) == (GLOBAL_BATCH if step < 3 else 1)
-                assert max(sizes) - min(sizes) <= 1
+@pytest.mark.parametrize("processes", [2, 3])
+def test_each_photo_is_seen_by_one_rank_once_per_epoch_in_shares_as_equal_as_possible(trained, processes):
+    for epoch in (0, 1):
+        files = [trained[processes] / f"epoch{epoch}-rank{rank}.json" for rank in range(processes)]
+        ranks = [json.loads(file.read_text()) for file in files]
+        assert sorted(index for shares in ranks for share in shares for index in share) == list(range(25))
+        for step, shares in enumerate(zip(*ranks, strict=True)):
+            sizes = [len(share) for share in shares]
+            assert sum(sizes) == (GLOBAL_BATCH if step < 3 else 1)
+            assert max(sizes) - min(sizes) <= 1
+
+
+def errors_of(done: subprocess.CompletedProcess) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
 
 
 def test_a_photo_that_one_rank_cannot_read_ends_all_ranks_with_one_line(data, tmp_path):
     draw(tmp_path / "training", {"a": 8, "b": 8, "c": 9})
     draw(tmp_path / "validation", {"a": 1, "b": 1, "c": 1})
     (tmp_path / "training" / "b" / "3.png").write_bytes(b"no photo")
-    done = torchrun(3, "unreadable", tmp_path, tmp_path / "output")
+    done = torchrun(3, tmp_path, tmp_path, "unreadable")
     assert done.returncode != 0
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "b/3.png" in errors[0]
-    assert 'ranks.py", line' not in done.stderr  # no rank died of an exception of its own
+    assert len(errors_of(done)) == 1 and "b/3.png" in errors_of(done)[0]
+    assert 'ranks.py", line' not in done.stderr  # no rank has a traceback
 
 
-def test_a_loss_that_is_not_finite_on_one_rank_is_told_once_with_its_step_and_photos(data, tmp_path):
-    done = torchrun(2, "not_finite", data, tmp_path)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "epoch 1, step 3" in errors[0]
+def test_a_loss_that_is_not_finite_on_one_rank_is_reported_once_with_its_step_and_photos(data, tmp_path):
+    done = torchrun(2, data, tmp_path, "not_finite")
+    assert len(errors_of(done)) == 1 and "epoch 1, step 3" in errors_of(done)[0]
     assert len((tmp_path / "non_finite_batch.txt").read_text().splitlines()) == GLOBAL_BATCH

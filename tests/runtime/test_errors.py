@@ -1,4 +1,4 @@
-"""A person's mistake is told on one line of stderr, with the exit status that a shell expects."""
+"""A person's mistake is one line on stderr, with the exit status that a shell expects."""
 
 import os
 import subprocess
@@ -39,17 +39,17 @@ def test_ctrl_c_is_status_130_without_a_traceback(capsys):
     assert capsys.readouterr().err == "\ninterrupted\n"
 
 
-def test_what_the_system_refuses_is_one_line_and_status_2(capsys, tmp_path):
+def test_an_error_of_the_system_is_one_line_and_status_2(capsys, tmp_path):
     assert exit_of(lambda: os.listdir(tmp_path / "none")) == 2
     assert capsys.readouterr().err == f"error: No such file or directory: {tmp_path / 'none'}\n"
 
 
-def test_a_fault_of_the_program_keeps_its_traceback():
+def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         errors.run(lambda: 1 / 0)
 
 
-def test_a_reader_that_has_left_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     code = "from pyimagesearch.runtime import errors; errors.run(lambda: print('x\\n' * 100_000))"
     reading, writing = os.pipe()
     os.close(reading)

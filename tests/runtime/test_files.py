@@ -1,4 +1,4 @@
-"""A file is written whole, or not at all."""
+"""Files are written whole or not at all."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.files import atomic_write, refuse_unwritable, write_json, write_text
 
 
-def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
+def test_a_file_appears_when_the_block_ends(tmp_path):
     path = tmp_path / "new" / "folder" / "file.bin"
     with atomic_write(path) as file:
         file.write(b"new")
@@ -21,7 +21,7 @@ def test_a_file_takes_its_place_when_the_block_ends(tmp_path):
     assert path.read_bytes() == b"new"
 
 
-def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
+def test_a_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
     with atomic_write(path, "w") as file:
@@ -76,12 +76,12 @@ def test_the_bytes_reach_the_disk_before_the_name_does(tmp_path, monkeypatch):
     assert calls[:2] == ["fsync", "replace"]
 
 
-def test_text_is_utf8_with_plain_line_ends(tmp_path):
+def test_text_is_utf8_with_unix_line_ends(tmp_path):
     write_text(tmp_path / "file.txt", "Käse\n面包\n")
     assert (tmp_path / "file.txt").read_bytes() == "Käse\n面包\n".encode()
 
 
-def test_json_comes_back_and_can_be_read_by_a_person(tmp_path):
+def test_json_is_indented_and_not_escaped(tmp_path):
     value = {"classes": ["Käse", "面包"], "lr": 0.1}
     write_json(tmp_path / "file.json", value)
     text = (tmp_path / "file.json").read_text(encoding="utf-8")
@@ -90,7 +90,7 @@ def test_json_comes_back_and_can_be_read_by_a_person(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["new.csv", "there.csv", "new/folder/new.csv"])
-def test_a_place_that_can_be_written_stays_as_it_was(tmp_path, name):
+def test_checking_a_writable_path_changes_nothing(tmp_path, name):
     (tmp_path / "there.csv").write_text("old")
     refuse_unwritable(tmp_path / name)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["there.csv"]
@@ -98,7 +98,7 @@ def test_a_place_that_can_be_written_stays_as_it_was(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["", "folder", "new/", "pipe", "file/new.csv"])
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path, name):
+def test_an_unwritable_path_is_refused_before_the_work(tmp_path, name):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     os.mkfifo(tmp_path / "pipe")

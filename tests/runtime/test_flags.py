@@ -1,4 +1,4 @@
-"""Flags: the tutorial's values where none is given, and one line for a value that makes no sense."""
+"""The defaults of the flags are the tutorial's, and an invalid value is one line."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from pyimagesearch.training.options import training_options
 SCRIPTS = {"training": training_options, "inference": inference_options}
 
 WHOLE = ("0", "-1", "1.5", "", "many", "nan", "inf", "1\n2")
-NONSENSE = {
+INVALID = {
     ("training", "--limit"): WHOLE,
     ("training", "--image-size"): (*WHOLE, "31", "4097"),
     ("training", "--augment"): ("", "none", "Tutorial"),
@@ -49,7 +49,7 @@ NONSENSE = {
 }
 CASES = [
     (script, [flag, value] if value is not None else [flag])
-    for (script, flag), values in NONSENSE.items()
+    for (script, flag), values in INVALID.items()
     for value in values or (None,)
 ]
 EXCLUSIVE = [
@@ -74,7 +74,7 @@ EXCLUSIVE = [
 
 
 @pytest.mark.parametrize("script, arguments", CASES + EXCLUSIVE)
-def test_nonsense_is_one_line_that_names_the_flag_and_status_2(capsys, script, arguments):
+def test_an_invalid_flag_is_one_line_that_names_it_and_status_2(capsys, script, arguments):
     with pytest.raises(SystemExit) as caught:
         SCRIPTS[script](arguments)
     out, err = capsys.readouterr()
@@ -85,14 +85,14 @@ def test_nonsense_is_one_line_that_names_the_flag_and_status_2(capsys, script, a
 
 
 @pytest.mark.parametrize("flag, text", [("--epochs", "0"), ("--lr", "nan"), ("--seed", "1e3")])
-def test_the_line_says_what_was_expected_and_what_was_found(capsys, flag, text):
+def test_the_line_says_what_was_expected_and_found(capsys, flag, text):
     with pytest.raises(SystemExit):
         training_options([flag, text])
     error = capsys.readouterr().err
     assert "expected a" in error and f"found {text!r}" in error
 
 
-def test_without_flags_training_is_the_tutorials():
+def test_the_defaults_of_training_are_the_tutorials():
     args = training_options([])
     assert (args.data, args.output) == ("dataset", "output")
     assert (args.epochs, args.lr, args.image_size) == (config.EPOCHS, config.LR, config.IMAGE_SIZE)
@@ -104,7 +104,7 @@ def test_without_flags_training_is_the_tutorials():
     assert not (args.sync_bn or args.resume or args.restart or args.freeze_backbone)
 
 
-def test_without_flags_inference_names_one_class_and_draws_a_few_pages():
+def test_the_defaults_of_inference_are_one_class_and_a_few_pages():
     args = inference_options(["--images", "a.jpg"])
     assert (args.images, args.on, args.export, args.csv) == (["a.jpg"], None, None, None)
     assert (args.top_k, args.pages) == (1, 4)

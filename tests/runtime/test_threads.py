@@ -1,6 +1,4 @@
-"""The cores that this process may use, whatever the machine has."""
-
-import io
+"""The available cores are those of this process, not of the machine."""
 
 import pytest
 
@@ -18,12 +16,12 @@ from pyimagesearch.runtime import threads
         ({}, 64),
     ],
 )
-def test_a_container_of_a_large_host_has_what_it_is_granted(files, expected, monkeypatch):
-    def open_file(path):
-        if path not in files:
+def test_a_container_has_the_cores_of_its_quota(files, expected, monkeypatch):
+    def read_text(path):
+        if str(path) not in files:
             raise FileNotFoundError(path)
-        return io.StringIO(files[path])
+        return files[str(path)]
 
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(64), raising=False)
-    monkeypatch.setattr(threads, "open", open_file, raising=False)
+    monkeypatch.setattr(threads.Path, "read_text", read_text)
     assert threads.available_cores() == expected

@@ -1,5 +1,6 @@
 """What is saved of a run comes back whole, or is passed over by name."""
 
+import argparse
 import os
 import pickle
 import subprocess
@@ -12,9 +13,9 @@ from pyimagesearch.training.checkpoints import Checkpoints, check_same_run, find
 
 
 def state(epoch, step=0, best=0, value=0.0, size=1000):
-    identity = {"seed": 0, "epochs": 5, "run id": "", "classes": ["a", "b"]}
+    config = {"seed": 0, "epochs": 5, "scheduler": "step", "run_id": "", "classes": ["a", "b"]}
     weights = {"weight": torch.full((size,), value)}
-    return {"epoch": epoch, "step": step, "best_epoch": best, "model": weights, "identity": identity}
+    return {"epoch": epoch, "step": step, "best_epoch": best, "model": weights, "config": config}
 
 
 def save(checkpoints, *states):
@@ -72,7 +73,7 @@ def poisoned(path):
 
 
 def poisoned_by_torch(path):
-    torch.save({"epoch": 2, "step": 0, "identity": Evil()}, path)
+    torch.save({"epoch": 2, "step": 0, "config": Evil()}, path)
 
 
 def something_else(path):
@@ -120,13 +121,17 @@ def test_what_a_killed_run_left_of_a_file_is_removed_by_the_next_save(tmp_path):
     assert os.listdir(tmp_path) == ["checkpoint-0001-000000.pt"]
 
 
+def start(output, *, resume: bool, restart: bool) -> dict | None:
+    return find_start(argparse.Namespace(output=str(output), resume=resume, restart=restart))
+
+
 def test_an_unfinished_run_is_neither_lost_nor_resumed_without_being_asked(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
     save(checkpoints, state(3))
     with pytest.raises(UserError, match=r"3 of 5 epochs.*--resume.*--restart"):
-        find_start(checkpoints, resume=False, restart=False)
-    assert find_start(checkpoints, resume=True, restart=False)["epoch"] == 3
-    assert find_start(checkpoints, resume=False, restart=True) is None
+        start(tmp_path, resume=False, restart=False)
+    assert start(tmp_path, resume=True, restart=False)["epoch"] == 3
+    assert start(tmp_path, resume=False, restart=True) is None
 
 
 @pytest.mark.parametrize("flag", ["resume", "restart", None])
@@ -134,18 +139,18 @@ def test_an_output_that_is_a_file_is_told_before_training(flag, tmp_path):
     (tmp_path / "output").write_text("mine")
     flags = {"resume": flag == "resume", "restart": flag == "restart"}
     with pytest.raises(UserError, match="name another --output"):
-        find_start(Checkpoints(tmp_path / "output" / "checkpoints"), **flags)
+        start(tmp_path / "output", **flags)
     assert (tmp_path / "output").read_text() == "mine"
 
 
 def test_a_finished_run_gives_way_to_the_next(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
     save(checkpoints, state(5))
-    assert find_start(checkpoints, resume=False, restart=False) is None
+    assert start(tmp_path, resume=False, restart=False) is None
 
 
 def test_resume_begins_where_there_is_nothing_to_resume(tmp_path):
-    assert find_start(Checkpoints(tmp_path / "none"), resume=True, restart=False) is None
+    assert start(tmp_path / "none", resume=True, restart=False) is None
 
 
 @pytest.mark.parametrize(
@@ -153,39 +158,62 @@ def test_resume_begins_where_there_is_nothing_to_resume(tmp_path):
     [("3", "this job", True), ("3", "another job", False), ("0", "this job", False)],
 )
 def test_a_run_that_torchrun_restarts_goes_on_by_itself(restarts, job, goes_on, tmp_path, monkeypatch):
-    checkpoints, item = Checkpoints(tmp_path), state(3)
-    item["identity"]["run id"] = "this job"
+    checkpoints, item = Checkpoints(tmp_path / "checkpoints"), state(3)
+    item["config"]["run_id"] = "this job"
     save(checkpoints, item)
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", restarts)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", job)
     if goes_on:
-        assert find_start(checkpoints, resume=False, restart=False)["epoch"] == 3
+        assert start(tmp_path, resume=False, restart=False)["epoch"] == 3
     else:
         with pytest.raises(UserError):
-            find_start(checkpoints, resume=False, restart=False)
+            start(tmp_path, resume=False, restart=False)
 
 
 def test_flags_that_would_make_another_run_are_named():
-    saved = state(1)
-    check_same_run(saved, {**saved["identity"], "epochs": 9, "run id": "other"})
-    with pytest.raises(UserError, match="seed is 1 and was 0"):
-        check_same_run(saved, {**saved["identity"], "seed": 1})
+    saved = state(1)["config"]
+    check_same_run(saved, {**saved, "epochs": 9, "run_id": "other", "workers": 3, "output": "elsewhere"})
+    with pytest.raises(UserError, match="--seed is 1 and was 0"):
+        check_same_run(saved, {**saved, "seed": 1})
+    with pytest.raises(UserError, match="the list of classes is"):
+        check_same_run(saved, {**saved, "classes": ["a", "c"]})
 
 
-def test_a_flag_that_the_run_which_was_saved_did_not_have_is_named():
-    saved = state(1)
-    check_same_run(saved, {**saved["identity"], "clip-norm": None})
-    with pytest.raises(UserError, match="optimizer is adam and was not there yet"):
-        check_same_run(saved, {**saved["identity"], "optimizer": "adam"})
+def test_the_number_of_epochs_may_not_change_where_the_rate_depends_on_it():
+    saved = {**state(1)["config"], "scheduler": "cosine"}
+    with pytest.raises(UserError, match="--epochs is 9 and was 5"):
+        check_same_run(saved, {**saved, "epochs": 9})
+
+
+def test_a_flag_that_the_saved_run_did_not_have_is_named():
+    saved = state(1)["config"]
+    check_same_run(saved, {**saved, "clip_norm": None})
+    with pytest.raises(UserError, match="--optimizer is adam and was not known"):
+        check_same_run(saved, {**saved, "optimizer": "adam"})
+
+
+def test_a_checkpoint_of_an_earlier_version_has_todays_names(tmp_path):
+    """Its config was called identity, and its entries by words."""
+    former = {
+        "seed": 3, "global batch": 32, "batch size": 16, "learning rate": 0.1, "amp": "torch.bfloat16", "epochs": 5,
+        "training photos (fingerprint)": "abc", "run id": "", "scheduler": "cosine to 0.01 over 5 epochs",
+        "freeze-bn": True, "warm-up epochs": 2, "classes": ["a", "b"],
+    }  # fmt: skip
+    torch.save({"epoch": 1, "step": 7, "identity": former}, tmp_path / "checkpoint-0001-000007.pt")
+    assert Checkpoints(tmp_path).newest()["config"] == {
+        "seed": 3, "global_batch_size": 32, "batch_size": 16, "lr": 0.1, "amp": "bf16", "epochs": 5, "photos": "abc",
+        "run_id": "", "scheduler": "cosine", "lr_final": 0.01, "freeze_bn": True, "warmup_epochs": 2,
+        "classes": ["a", "b"],
+    }  # fmt: skip
 
 
 def test_a_job_that_was_begun_with_restart_goes_on_when_torchrun_restarts_it(tmp_path, monkeypatch):
-    checkpoints, item = Checkpoints(tmp_path), state(3)
-    item["identity"]["run id"] = "this job"
+    checkpoints, item = Checkpoints(tmp_path / "checkpoints"), state(3)
+    item["config"]["run_id"] = "this job"
     save(checkpoints, item)
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this job")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    assert find_start(checkpoints, resume=False, restart=True) is None
+    assert start(tmp_path, resume=False, restart=True) is None
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert find_start(checkpoints, resume=False, restart=True)["epoch"] == 3
+    assert start(tmp_path, resume=False, restart=True)["epoch"] == 3

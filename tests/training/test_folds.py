@@ -41,13 +41,14 @@ def trained(data, tmp_path_factory):
         output = folder / f"{processes}.json"
         done = subprocess.run(
             [*command, RANKS, data, output], capture_output=True, text=True, timeout=240,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[processes] = json.loads(output.read_text())
     return found
 
 
+@pytest.mark.training
 def test_aucs_and_thresholds_of_three_folds_are_the_same_in_two_processes_as_in_one(trained):
     for one, several in zip(trained[1], trained[2], strict=True):
         for epoch, same in zip(one["epochs"], several["epochs"], strict=True):
@@ -61,6 +62,7 @@ def test_aucs_and_thresholds_of_three_folds_are_the_same_in_two_processes_as_in_
             assert several["figures"][average] == pytest.approx(one["figures"][average], abs=1e-9)
 
 
+@pytest.mark.training
 def test_the_folds_do_learn_and_differ(trained):
     aucs = [fold["figures"]["macro"]["roc_auc"] for fold in trained[2]]
     assert min(aucs) > 0.7

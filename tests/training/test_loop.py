@@ -2,21 +2,20 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
+from helpers.runs import NoHooks, make_run
+from helpers.runs import train_one_epoch as train
 from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
-from pyimagesearch import config, create_dataloaders
+from pyimagesearch import config
 from pyimagesearch.create_dataloaders import GlobalBatchSampler, get_dataloader
 from pyimagesearch.data import transforms
 from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.evaluation import evaluate
 from pyimagesearch.evaluation.evaluate import Totals
-from pyimagesearch.models import parallel
-from pyimagesearch.models.batchnorm import FrozenBatchNorm2d, prepare_batchnorm
 from pyimagesearch.models.objectives import CrossEntropy, balanced_weights
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
@@ -65,10 +64,6 @@ def no_scaler():
 
 def sgd(model, lr: float = 1.0):
     return torch.optim.SGD(model.parameters(), lr=lr)
-
-
-def train(model, loader, lr: float = 0.0, **options) -> Totals:
-    return loop.train_epoch(model, loader, sgd(model, lr), no_scaler(), CPU, **options)
 
 
 # --- a step ----------------------------------------------------------------------------------------------------------
@@ -123,7 +118,7 @@ def test_no_part_is_empty_on_all_ranks_or_larger_than_the_memory_that_it_saves(
     monkeypatch.setattr(distributed, "world_size", lambda: world)
     sampler, fewest = GlobalBatchSampler(size, batch_size), []
     for step in range(sampler.steps):
-        parts = create_dataloaders.micro_batches(sampler, step, accumulate)
+        parts = sampler.parts(step, accumulate)
         shares = [
             (rank + 1) * sampler.count(step) // world - rank * sampler.count(step) // world for rank in range(world)
         ]
@@ -131,7 +126,7 @@ def test_no_part_is_empty_on_all_ranks_or_larger_than_the_memory_that_it_saves(
         assert all(sum(together) > 0 for together in zip(*rows, strict=True))
         assert max(map(max, rows)) <= math.ceil(math.ceil(batch_size / accumulate) / world) + (world > 1)
         fewest.append(min(map(min, rows)))
-    assert create_dataloaders.fewest_rows(sampler, accumulate) == min(fewest)
+    assert sampler.fewest_rows(accumulate) == min(fewest)
 
 
 def test_a_longer_gradient_is_scaled_down_to_the_norm_and_a_shorter_one_is_left():
@@ -165,8 +160,8 @@ def test_class_weights_and_smoothing_train_along_torchs_weighted_mean_and_leave_
     train(model, loader, 1.0, objective=objective)
     assert torch.allclose(model.weight, reference.weight - reference.weight.grad, atol=1e-6)
     _, in_order = get_dataloader(root, eval_transform(SIZE), 3, shuffle=False, workers=0)
-    plain = evaluate.evaluate(model, in_order, CPU)
-    assert evaluate.evaluate(model, in_order, CPU, objective=objective) == plain
+    plain = evaluate.evaluate(model, in_order)
+    assert evaluate.evaluate(model, in_order, objective) == plain
 
 
 def test_a_step_waits_for_nothing():
@@ -224,8 +219,7 @@ def test_the_short_last_batchs_step_goes_along_the_mean_over_its_own_photos(phot
     images, labels = as_the_model_sees(data, last)
     model, reference = Net(), Net()
     F.cross_entropy(reference(images), labels, reduction="mean").backward()
-    loader.batch_sampler.set_position(0, 1)
-    train(model, loader, lr=1.0)
+    train(model, loader, lr=1.0, step=1)
     assert torch.allclose(model.weight, reference.weight - reference.weight.grad, atol=1e-6)
 
 
@@ -235,9 +229,8 @@ def test_an_epoch_begun_elsewhere_counts_what_was_summed_there(photos):
     whole = train(Net(), loader)
     _, loader = get_dataloader(root, eval_transform(SIZE), 3, workers=0)
     seen = []
-    train(Net(), loader, after_step=lambda done, running: seen.append((done, running.read())))
-    loader.batch_sampler.set_position(0, 2)
-    rest = train(Net(), loader, begin=seen[1][1])
+    train(Net(), loader, hooks=NoHooks(lambda done, running: seen.append((done, running.read()))))
+    rest = train(Net(), loader, step=2, totals=seen[1][1])
     assert [done for done, _ in seen] == [1, 2, 3]
     assert rest == whole
 
@@ -250,16 +243,15 @@ def test_dropout_draws_the_same_in_a_run_that_goes_on_and_anew_in_each_step(phot
         _, loader = get_dataloader(root, eval_transform(SIZE), 4, workers=0)
         for epoch, step in positions:
             torch.rand(step + 1)
-            loader.batch_sampler.set_position(epoch, step)
-            train(model, loader, 0.1, after_step=lambda *_: found.append(model.weight.detach().clone()))
+            hooks = NoHooks(lambda *_: found.append(model.weight.detach().clone()))
+            train(model, loader, 0.1, epoch=epoch, step=step, hooks=hooks)
         return found
 
     whole = weights([(0, 0)])
     model = Net(dropout=0.5)
     model.weight.data.copy_(whole[0])
     _, loader = get_dataloader(root, eval_transform(SIZE), 4, workers=0)
-    loader.batch_sampler.set_position(0, 1)
-    train(model, loader, 0.1)
+    train(model, loader, 0.1, step=1)
     assert torch.equal(model.weight, whole[1])
     assert not torch.equal(weights([(0, 0)])[0], weights([(1, 0)])[0])
 
@@ -270,8 +262,8 @@ def test_two_runs_of_a_seed_give_the_same_weights_bit_for_bit(photos):
     for workers in (0, 1):
         model = Net(dropout=0.2)
         _, loader = get_dataloader(root, train_transform(SIZE), 4, seed=5, workers=workers)
-        for _ in range(2):
-            train(model, loader, 0.1)
+        for epoch in range(2):
+            train(model, loader, 0.1, epoch=epoch)
         results.append(model.weight)
     assert torch.equal(*results)
 
@@ -281,7 +273,7 @@ def test_training_trains_and_evaluation_does_not(photos):
     model = Net()
     _, loader = get_dataloader(root, eval_transform(SIZE), 2, workers=0)
     _, in_order = get_dataloader(root, eval_transform(SIZE), 2, shuffle=False, workers=0)
-    evaluate.evaluate(model, in_order, CPU)
+    evaluate.evaluate(model, in_order)
     assert not model.training and torch.equal(model.weight, Net().weight)
     train(model, loader, 0.1)
     assert model.training and not torch.equal(model.weight, Net().weight)
@@ -291,12 +283,12 @@ def test_training_trains_and_evaluation_does_not(photos):
 
 
 @pytest.mark.parametrize("first", [0, 2])
-def test_the_first_step_with_a_loss_that_is_no_number_is_named(photos, first):
+def test_the_first_step_with_a_loss_that_is_no_number_is_named(photos, tmp_path, first):
     _, loader = get_dataloader(photos({"a": 4, "b": 4}), eval_transform(SIZE), 2, workers=0)
-    with pytest.raises(NonFiniteLoss) as caught:
-        train(NotANumberFrom(first), loader)
-    assert caught.value.step == first
-    assert f"step {first + 1}" in str(caught.value)
+    model = NotANumberFrom(first)
+    with pytest.raises(UserError, match=f"not finite in epoch 1, step {first + 1}, on a batch of 2 photos"):
+        loop.train_epoch(make_run(model, loader, tmp_path), loader, NoHooks())
+    assert len((tmp_path / "non_finite_batch.txt").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -311,7 +303,7 @@ def test_sums_tell_the_first_bad_step_when_they_are_read(value):
 
 def test_the_photos_of_the_bad_batch_are_listed(photos, tmp_path):
     data, loader = get_dataloader(photos({"a": 4, "b": 4}), eval_transform(SIZE), 5, seed=2, workers=0)
-    text = loop.non_finite_message(NonFiniteLoss(1), 3, loader, str(tmp_path))
+    text = loop.non_finite_message(1, 3, loader, str(tmp_path))
     expected = [data.path(index) for index in loader.batch_sampler.order(3)[5:]]
     assert (tmp_path / "non_finite_batch.txt").read_text().splitlines() == expected
     assert all(part in text for part in ("epoch 4, step 2", "3 photos", *expected, "--lr", "--amp off"))
@@ -330,87 +322,3 @@ def test_sums_are_exact_where_float32_would_stop_counting():
 
 def test_no_photo_is_no_division_by_zero():
     assert (Totals(0.0, 0, 0).mean_loss, Totals(0.0, 0, 0).accuracy) == (0, 0)
-
-
-# --- evaluation ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 3, 7, 100])
-def test_probabilities_come_in_the_order_of_the_dataset_for_any_batch_size(photos, size):
-    data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), size, shuffle=False, workers=0)
-    rows = []
-    probabilities, losses = evaluate.predict_split(Net(), loader, CPU, rows.append)
-    images, labels = as_the_model_sees(data, range(len(data)))
-    with torch.no_grad():
-        logits = Net()(images)
-    assert (probabilities.dtype, losses.dtype) == (np.float32, np.float64)
-    assert np.allclose(probabilities, logits.softmax(1), atol=1e-6)
-    assert np.allclose(losses, F.cross_entropy(logits, labels, reduction="none"), atol=1e-6)
-    assert sum(rows) == 7
-
-
-@pytest.mark.parametrize("size", [2, 7])
-def test_evaluation_sums_over_photos(photos, size):
-    data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), size, shuffle=False, workers=0)
-    totals = evaluate.evaluate(Net(), loader, CPU)
-    images, labels = as_the_model_sees(data, range(len(data)))
-    logits = Net()(images)
-    assert totals.loss == pytest.approx(F.cross_entropy(logits, labels, reduction="sum").item(), rel=1e-6)
-    assert totals.correct == (logits.argmax(1) == labels).sum()
-    assert totals.count == 7
-
-
-# --- BatchNorm -------------------------------------------------------------------------------------------------------
-
-
-def convolution() -> nn.Module:
-    """A network that makes a map of a 32nd of the image."""
-    return nn.Sequential(nn.Conv2d(3, 4, 32, stride=32), nn.BatchNorm2d(4))
-
-
-@pytest.mark.parametrize("freeze", [True, False])
-def test_batchnorm_is_frozen_when_asked_and_else_as_it_is(freeze):
-    model = prepare_batchnorm(convolution(), ONE, freeze=freeze, synchronise=False, rows=2, image_size=32)
-    assert isinstance(model[1], FrozenBatchNorm2d) is freeze
-
-
-def test_frozen_and_synchronised_at_once_is_refused():
-    with pytest.raises(UserError, match="--sync-bn would do nothing"):
-        prepare_batchnorm(convolution(), ONE, freeze=True, synchronise=True, rows=2, image_size=32)
-
-
-def test_synchronising_over_the_threads_of_dataparallel_is_refused():
-    two_gpus = distributed.Launch("dp", CPU, 2, 2)
-    with pytest.raises(UserError, match="torchrun"):
-        prepare_batchnorm(convolution(), two_gpus, freeze=False, synchronise=True, rows=2, image_size=32)
-
-
-@pytest.mark.parametrize("rows, image_size, right", [(1, 32, False), (0, 224, False), (2, 32, True), (1, 64, True)])
-def test_a_batch_too_small_for_statistics_is_refused_before_training(rows, image_size, right):
-    settings = {"synchronise": False, "rows": rows, "image_size": image_size}
-    prepare_batchnorm(convolution(), ONE, freeze=True, **settings)
-    if right:
-        prepare_batchnorm(convolution(), ONE, freeze=False, **settings)
-        return
-    with pytest.raises(UserError, match="the last batch of an epoch leaves a process"):
-        prepare_batchnorm(convolution(), ONE, freeze=False, **settings)
-
-
-@pytest.mark.parametrize("freeze", [True, False])
-def test_a_network_without_batchnorm_is_left_as_it_is(freeze):
-    model = nn.Sequential(nn.Conv2d(3, 4, 32, stride=32), nn.Linear(1, 1))
-    assert prepare_batchnorm(model, ONE, freeze=freeze, synchronise=True, rows=0, image_size=32) is model
-    assert len(model) == 2 and all(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_images_too_small_for_the_network_are_refused_before_training():
-    with pytest.raises(UserError, match="16 x 16 pixels are too small for Sequential"):
-        prepare_batchnorm(convolution(), ONE, freeze=True, synchronise=False, rows=2, image_size=16)
-
-
-@pytest.mark.parametrize("flag", ["--compile", "--sync-bn"])
-def test_what_threads_cannot_share_is_refused_where_they_share_the_model(flag):
-    threads = distributed.Launch("dp", CPU, gpus=2, devices=2)
-    with pytest.raises(UserError, match=f"{flag} needs a process a GPU"):
-        parallel.refuse_threads(flag, threads)
-    parallel.refuse_threads(flag, ONE)

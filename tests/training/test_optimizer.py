@@ -1,17 +1,19 @@
 """Optimizers and learning rates: torch's own curves, and the same in a run that goes on."""
 
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.runs import make_run
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 
+from pyimagesearch.create_dataloaders import GlobalBatchSampler
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.training import checkpoints
-from pyimagesearch.training.optimizer import build_optimizer, build_scheduler, identity
-from pyimagesearch.training.options import training_options
+from pyimagesearch.training.optimizer import build_optimizer, build_scheduler, scaled_lr
 from pyimagesearch.training.run import Run
 
 LR = 0.1
@@ -72,27 +74,25 @@ def test_what_is_frozen_does_not_train():
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
 
 
-def make_run(optimizer: str, scheduler: str, output) -> Run:
+def run_of(optimizer: str, scheduler: str, output) -> Run:
     model = network()
     opt = build_optimizer(optimizer, model.parameters(), lr=LR, weight_decay=0.01)
     schedule = build_scheduler(scheduler, opt, epochs=14, warmup=2)
-    return Run(
-        model,
-        opt,
-        torch.amp.GradScaler("cpu", enabled=False),
-        schedule,
-        {"keep": "last", "classes": ["a"], "image size": 8, "model": "resnet18", "channels": 3},
-        str(output),
-    )
+    dataset = SimpleNamespace(classes=["a"], fingerprint=lambda: "abc")
+    loader = SimpleNamespace(dataset=dataset, batch_sampler=GlobalBatchSampler(4, 4))
+    return make_run(model, loader, output, flags=["--keep", "last"], optimizer=opt, scheduler=schedule)
 
 
 def train(run: Run, epochs: range) -> Run:
     for epoch in epochs:
         torch.manual_seed(epoch)
+        run.begin_epoch()
         F.cross_entropy(run.model(torch.randn(4, 3, 8, 8)), torch.tensor([0, 1, 1, 0])).backward()
         run.optimizer.step()
         run.optimizer.zero_grad()
-        run.end_epoch(Totals(1.0, 1, 1), Totals(1.0, 1, 1), 1.0, 1.0)
+        run.end_steps()
+        run.end_epoch(Totals(1.0, 1, 1), Totals(1.0, 1, 1))
+    run.checkpoints.wait()
     return run
 
 
@@ -101,10 +101,10 @@ def train(run: Run, epochs: range) -> Run:
 )
 @pytest.mark.parametrize("stopped_after", [1, 5])
 def test_a_run_that_goes_on_has_the_same_rates_and_weights_bit_for_bit(optimizer, scheduler, stopped_after, tmp_path):
-    whole = train(make_run(optimizer, scheduler, tmp_path), range(14))
-    part = train(make_run(optimizer, scheduler, tmp_path), range(stopped_after))
-    checkpoints.save_tensors(str(tmp_path / "saved.pt"), part.state(stopped_after))
-    resumed = make_run(optimizer, scheduler, tmp_path)
+    whole = train(run_of(optimizer, scheduler, tmp_path), range(14))
+    part = train(run_of(optimizer, scheduler, tmp_path), range(stopped_after))
+    checkpoints.save_tensors(str(tmp_path / "saved.pt"), part.state())
+    resumed = run_of(optimizer, scheduler, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         resumed.load(torch.load(tmp_path / "saved.pt", weights_only=True))
@@ -114,9 +114,6 @@ def test_a_run_that_goes_on_has_the_same_rates_and_weights_bit_for_bit(optimizer
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
 
-def test_a_cosine_over_more_epochs_is_another_run_and_steps_over_more_are_not():
-    def flags(*arguments):
-        return identity(training_options(arguments))
-
-    assert flags("--epochs", "5") == flags("--epochs", "6")
-    assert flags("--epochs", "5", "--scheduler", "cosine") != flags("--epochs", "6", "--scheduler", "cosine")
+def test_the_rate_grows_in_proportion_to_the_global_batch():
+    args = SimpleNamespace(lr=0.1, batch_size=16, global_batch_size=64)
+    assert scaled_lr(args) == 0.1 * 64 / 16

@@ -9,13 +9,16 @@ import termios
 import time
 
 import pytest
+from helpers.runs import make_run
 from helpers.sources import make_source
+from torch import nn
 
-from pyimagesearch.create_dataloaders import GlobalBatchSampler
+from pyimagesearch.create_dataloaders import get_dataloader
+from pyimagesearch.data.transforms import eval_transform
+from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.signals import StopSignals
 from pyimagesearch.training.step_hooks import StepHooks
-from pyimagesearch.training.tensorboard import TensorBoardLog
 
 
 def on_a_terminal(monkeypatch, columns, function):
@@ -74,11 +77,14 @@ def test_a_bar_that_begins_in_the_middle_counts_from_there(monkeypatch, capfd):
     assert capfd.readouterr().err.startswith("epoch 2/2: 100 of 100 images")
 
 
-def test_of_an_epoch_whose_last_short_step_is_done_no_photo_is_left():
-    sampler = GlobalBatchSampler(10, 4)
-    sampler.set_position(0, 3)
-    with StepHooks("epoch 1/1", sampler, StopSignals(), None, save=None, log=TensorBoardLog()) as between:
-        assert between.photos == 0
+def test_an_epoch_whose_last_short_step_is_done_has_no_photos_left(photos, tmp_path):
+    _, loader = get_dataloader(photos({"a": 10}), eval_transform(8), 4, workers=0)
+    run = make_run(nn.Linear(2, 2), loader, tmp_path)
+    run.step = 3
+    with StepHooks(run, StopSignals()) as hooks:
+        assert hooks.bar.n == hooks.bar.total == 10
+    run.end_epoch(Totals(1.0, 1, 1), Totals(1.0, 1, 1))
+    assert run.history[0]["images_per_s"] == 0
 
 
 def test_quiet_shows_no_bar_and_prints_no_line_that_only_informs(monkeypatch, capsys):
@@ -88,6 +94,7 @@ def test_quiet_shows_no_bar_and_prints_no_line_that_only_informs(monkeypatch, ca
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.training
 def test_of_several_ranks_the_first_tells(tmp_path, run_script):
     script = tmp_path / "ranks.py"
     script.write_text(
@@ -103,6 +110,7 @@ def test_of_several_ranks_the_first_tells(tmp_path, run_script):
     assert ended.stderr.count("validation: 10 of 10 images") == 1
 
 
+@pytest.mark.training
 def test_quiet_leaves_of_the_three_scripts_what_the_readme_promises(tmp_path, run_script, dataset):
     def run(script, *arguments):
         ended = run_script(script, *arguments, "--quiet")

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from helpers.runs import make_run
 from torch import nn
 
 from pyimagesearch.create_dataloaders import get_dataloader
@@ -15,7 +16,6 @@ from pyimagesearch.evaluation import evaluate
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.signals import StopSignals
 from pyimagesearch.training import loop
-from pyimagesearch.training.checkpoints import Checkpoints
 from pyimagesearch.training.optimizer import build_optimizer, build_scheduler
 from pyimagesearch.training.run import Run
 from pyimagesearch.training.step_hooks import StepHooks
@@ -23,7 +23,6 @@ from pyimagesearch.training.tensorboard import TensorBoardLog
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
-CPU = torch.device("cpu")
 EPOCHS, STEPS = 3, 23
 TIMED = "images per second"
 
@@ -59,43 +58,32 @@ def run_on(photos):
         torch.manual_seed(0)
         data, loader = get_dataloader(root, eval_transform(8), 2, workers=0)
         _, in_order = get_dataloader(root, eval_transform(8), 16, shuffle=False, workers=0)
-        sampler = loader.batch_sampler
         model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
         opt = build_optimizer("adam", model.parameters(), lr=0.01, weight_decay=0)
+        flags = ["--tensorboard", "--epochs", str(EPOCHS), "--model", "resnet18", "--image-size", "32"]
+        flags += ["--checkpoint-every", str(checkpoint_every)] if checkpoint_every else []
         schedule = build_scheduler("cosine", opt, epochs=EPOCHS, warmup=1)
-        scaler = torch.amp.GradScaler("cpu", enabled=False)
-        log = TensorBoardLog(str(output), sampler.steps, wanted=True)
-        identity = {"keep": "best", "classes": data.classes, "image size": 8, "model": "resnet18", "channels": 3}
-        run = Run(model, opt, scaler, schedule, identity, str(output), log)
-        checkpoints = Checkpoints(output / "checkpoints")
-        state, begin, first = checkpoints.newest(), None, (0, 0)
-        if state is not None:
-            begin, first = run.load(state), (state["epoch"], state["step"])
-        log.open(first[0] * STEPS + first[1], {"lr": 0.01, "name": "a|b\n"})
+        run = make_run(model, loader, output, flags=flags, optimizer=opt, scheduler=schedule)
+        run.args.lr = "a|b\n"
+        run.begin(run.checkpoints.newest())
         with StopSignals() as signals:
-            for epoch in range(first[0], EPOCHS):
-                sampler.set_position(epoch, first[1] if epoch == first[0] else 0)
-                between = StepHooks(
-                    "", sampler, signals, checkpoint_every, log=log,
-                    save=lambda step, totals, epoch=epoch: checkpoints.save(run.state(epoch, step, totals)),
-                )  # fmt: skip
+            for epoch in range(run.epoch, EPOCHS):
 
-                def after_step(done, running, between=between, epoch=epoch):
-                    between(done, running)
-                    if (epoch, done) == killed_at:
-                        log.flush()  # the worst: all that was logged after the checkpoint reached the disk
-                        checkpoints.wait()
-                        raise Killed
+                class Hooks(StepHooks):
+                    def __call__(self, done, running, epoch=epoch):
+                        super().__call__(done, running)
+                        if (epoch, done) == killed_at:
+                            run.log.flush()  # the worst: all that was logged after the checkpoint reached the disk
+                            run.checkpoints.wait()
+                            raise Killed
 
-                trained = loop.train_epoch(model, loader, opt, scaler, CPU, begin=begin, after_step=after_step)
-                begin = None
-                run.end_epoch(trained, evaluate.evaluate(model, in_order, CPU), 1.0, 1.0)
-                checkpoints.save(run.state(epoch + 1))
-        checkpoints.wait()
-        log.flush()
+                trained = loop.train_epoch(run, loader, Hooks(run, signals))
+                run.end_epoch(trained, evaluate.evaluate(model, in_order))
+        run.checkpoints.wait()
+        run.log.flush()
         if report:
-            probabilities, losses = evaluate.predict_split(model, in_order, CPU)
-            log.add_report(EPOCHS, data, probabilities, test_loss=float(losses.mean()), test_acc=0.5)
+            probabilities, losses = evaluate.predict_split(model, in_order)
+            run.log.add_report(EPOCHS, data, probabilities, test_loss=float(losses.mean()), test_acc=0.5)
         return run
 
     return train
@@ -155,7 +143,7 @@ def test_pictures_and_flags_are_there(run_on, tmp_path):
         picture = events.Images(name)[0]
         assert min(picture.width, picture.height) > 200
     text = events.Tensors("flags/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "| lr | `0.01` |" in text and "a|b\\n" in text.replace("\\|", "|")
+    assert "| epochs | `3` |" in text and "a|b\\n" in text.replace("\\|", "|")
 
 
 def test_a_run_that_begins_removes_the_curves_of_another_and_nothing_else(run_on, tmp_path):

@@ -1,28 +1,32 @@
-"""The sources that prepare_dataset can read, told apart by what lies in them."""
+"""Which reader a source needs: the flags say so, or what lies in the folder."""
 
 import os
-from collections import Counter
+from argparse import Namespace
 
 from pyimagesearch import config
 from pyimagesearch.preparation.readers import class_folders, csv_table, numbered_files, text_lists
-from pyimagesearch.preparation.source import Source, Split
-from pyimagesearch.preparation.splitting import plan_flags
-from pyimagesearch.runtime.errors import UserError, one_line
+from pyimagesearch.preparation.source import Source
+from pyimagesearch.preparation.splitting import SplitRates
+from pyimagesearch.runtime import terminal
+from pyimagesearch.runtime.errors import UserError
 
 READERS = (numbered_files, class_folders, text_lists)  # each has KIND, found(folder) and read(folder)
 
 
-def read_source(folder: str | os.PathLike, root: str | None = None) -> Source:
-    """List the photos of a source of any kind, in the splits that it has; no photo is opened.
+def read_source(args: Namespace) -> Source:
+    """List the photos of the source that the flags name, see options.preparation_options; no photo is opened."""
+    if args.images:
+        columns = csv_table.Columns(args.id_column, args.label_columns, args.group_column)
+        rates = args.val_rate or config.VAL_RATE, args.test_rate or config.TEST_RATE
+        return csv_table.read(args.source, args.images, columns, SplitRates(*rates, args.folds or 0, args.seed))
+    lists = {"training": args.train_list, "validation": args.val_list, "evaluation": args.test_list}
+    if args.train_list:
+        return text_lists.read_lists({name: path for name, path in lists.items() if path}, args.root)
+    return read_folder(_sample_folder(args) if args.sample else args.source, args.root)
 
-    Parameters
-    ----------
-    root : where the paths in text lists begin
 
-    Raises
-    ------
-    UserError : the folder is missing, or not of exactly one kind; or see the `read` of its kind
-    """
+def read_folder(folder: str | os.PathLike, root: str | None = None) -> Source:
+    """List the photos in `folder`, of the kind that is found there; `root` is where the paths in text lists begin."""
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
         raise UserError(_where_to_get(folder))
@@ -39,63 +43,24 @@ def read_source(folder: str | os.PathLike, root: str | None = None) -> Source:
     return text_lists.read(folder, root)
 
 
-def describe_source(source: Source) -> str:
-    """Of what kind the source is, and how the splits that it lacks are drawn."""
-    line = f"{one_line(source.origin)} holds {source.kind.name}"
-    if source.drawing:
-        drawn = " and ".join(name for name in config.SPLITS if name in source.drawing.rates)
-        line += f"; {drawn} drawn by {plan_flags(source.drawing)}"
-    return "; ".join([line, *map(one_line, source.notes)])
+def _sample_folder(args: Namespace) -> str:
+    """Draw the built-in sample if it is missing; returns its folder."""
+    from pyimagesearch.preparation.sample import draw
+
+    if not os.path.isdir(config.SAMPLE_PATH):
+        terminal.info(f"drawing the sample in {config.SAMPLE_PATH}...")
+    try:
+        draw.draw_sample(config.SAMPLE_PATH, seed=args.seed, workers=args.workers)
+    except OSError as error:
+        raise UserError(f"cannot draw the sample in {config.SAMPLE_PATH}: {error.strerror or error}") from error
+    return config.SAMPLE_PATH
 
 
 def _where_to_get(folder: str) -> str:
     what = "is not a folder" if os.path.lexists(folder) else "does not exist"
     return (
-        f"the source {folder} {what}; Food-11 can be had from EPFL (mmspg.epfl.ch) and on Kaggle (vermaavi/food11; "
-        f"trolukovich/food11-image-dataset has it in class folders), and must lie as {config.DATA_PATH}/"
+        f"the source {folder} {what}; Food-11 is available from EPFL (mmspg.epfl.ch) and on Kaggle (vermaavi/food11; "
+        f"trolukovich/food11-image-dataset has it in class folders); expected {config.DATA_PATH}/"
         f"{'|'.join(config.SPLITS)}/K_N.jpg with K the number of the class, 0 to {len(config.CLASSES) - 1}; name "
         "another folder with --source, or use --sample for a drawn one"
     )
-
-
-def check_complete(source: Source) -> list[str]:
-    """The classes of which no split has a photo.
-
-    Raises
-    ------
-    UserError : a split has no photo at all, or none of a class that another split has: training would refuse that
-    """
-    if isinstance(source, csv_table.TableSource):
-        return csv_table.unused_labels(source)
-    counts = {split.name: Counter(photo.label for photo in split.photos) for split in source.splits}
-    largest = max(counts, key=lambda name: len(counts[name]))
-    for split in source.splits:
-        drawn = source.drawing is not None and split.name in {"training", *source.drawing.rates}
-        lacks = f"{f'the {split.name} part of ' * drawn}{split.folder} has no usable photo"
-        if not split.photos:
-            raise UserError(f"{lacks}{_left_out(source, split)}; {source.kind.advice}")
-        if lacking := sorted(set(counts[largest]) - set(counts[split.name])):
-            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-            advice = "take what is left out away, so that another is drawn" if drawn else source.kind.advice
-            raise UserError(
-                f"{lacks} of class {source.classes[lacking[0]]!r}{more} ({largest} has {len(counts[largest])} classes, "
-                f"{split.name} {len(counts[split.name])}){_left_out(source, split)}; {advice}, or remove the class "
-                "from every split"
-            )
-    return [name for label, name in enumerate(source.classes) if label not in counts[largest]]
-
-
-def _left_out(source: Source, split: Split) -> str:
-    if not split.rejected:
-        return ""
-    path, reason = split.rejected[0]
-    return f", {len(split.rejected)} left out ({source.relative(path)}: {reason})"
-
-
-def check_none_rejected(source: Source) -> None:
-    """Raise UserError, which names the first few, when anything was left out of the source."""
-    if rejected := source.rejected:
-        first = "; ".join(f"{path}: {reason}" for path, reason in rejected[:3])
-        more = f"; and {len(rejected) - 3} more" if len(rejected) > 3 else ""
-        count = f"{len(rejected)} files" if len(rejected) > 1 else "a file"
-        raise UserError(f"{source.origin} has {count} that cannot be used, which --strict forbids: {first}{more}")

@@ -7,19 +7,8 @@ from collections.abc import Sequence
 from imutils import paths
 
 from pyimagesearch import config
-from pyimagesearch.preparation.source import (
-    Kind,
-    Photo,
-    Rejected,
-    Source,
-    Split,
-    find_splits,
-    hidden,
-    look_at,
-    one_place,
-    read_classes,
-    unlisted,
-)
+from pyimagesearch.preparation.readers.class_names import read_classes
+from pyimagesearch.preparation.source import Kind, Source, Split, Unusable, find_splits, look_at, one_place, walk_photos
 from pyimagesearch.runtime.errors import UserError, one_line
 
 KIND = Kind(
@@ -31,7 +20,7 @@ PHOTO_NAME = re.compile(r"([0-9]+)_[0-9]+\.[A-Za-z]+")
 
 
 def found(folder: str) -> bool:
-    """Whether a split of `folder` has a photo named K_N.ext right in it."""
+    """Whether a split of `folder` has a photo named K_N.ext directly in it."""
     return any(
         PHOTO_NAME.fullmatch(name) and name.lower().endswith(paths.image_types)
         for split in find_splits(folder).values()
@@ -40,58 +29,32 @@ def found(folder: str) -> bool:
 
 
 def read(folder: str) -> Source:
-    """List the photos below the splits of `folder`; a file classes.txt in it takes the place of config.CLASSES.
-
-    Raises
-    ------
-    UserError : classes.txt cannot be used
-    """
+    """List the photos in the splits of `folder`; its classes.txt, if any, replaces config.CLASSES."""
     classes = read_classes(folder)
     splits = [read_split(path, classes, name) for name, path in find_splits(folder).items()]
     return Source(folder, classes, splits, KIND)
 
 
 def read_split(folder: str | os.PathLike, classes: Sequence[str], name: str | None = None) -> Split:
-    """List the photos below `folder`, sorted by path, and what cannot be one of them; no photo is opened.
-
-    Files and folders whose names begin with a dot are passed over.
-
-    Parameters
-    ----------
-    name : of the split; None takes the folder's
-
-    Raises
-    ------
-    UserError : there is no such folder
-    """
+    """List the photos below `folder`, sorted by path; no photo is opened. `name` defaults to that of the folder."""
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
         raise UserError(f"{folder} is not a folder; expected one with photos named K_N.jpg in it")
-    listed = sorted(path for path in paths.list_images(folder) if not hidden(path[len(folder) :]))
-    rejected = list(unlisted(folder, paths.image_types))
-    split = Split(name or os.path.basename(folder), folder, len(listed), [], rejected)
+    split = Split(name or os.path.basename(folder), folder)
+    listed = sorted(walk_photos(folder, paths.image_types, split))  # as paths.list_images, but not hidden ones
+    split.found = len(listed)
     taken: dict[str, str] = {}
     for path in listed:
-        photo, fault = _photo(path, classes)
-        if photo:
+        name = os.path.basename(path)
+        with split.rejecting(path):
+            if not (match := PHOTO_NAME.fullmatch(name)):
+                raise Unusable("not named K_N.ext, K the number of its class")
+            if (label := int(match[1])) >= len(classes):
+                raise Unusable(f"there is no class {label}: the classes are 0 to {len(classes) - 1}")
+            photo = look_at(path, os.path.join(*classes[label].split("/"), name), label)
             first = taken.setdefault(one_place(photo.target), path)
             if first != path:
-                fault = f"{one_line(os.path.relpath(first, folder))} has the same name and class"
-        if fault:
-            split.rejected.append(Rejected(path, fault))
-        else:
+                raise Unusable(f"{one_line(os.path.relpath(first, folder))} has the same name and class")
             split.photos.append(photo)
     split.rejected.sort()
     return split
-
-
-def _photo(path: str, classes: Sequence[str]) -> tuple[Photo | None, str | None]:
-    """The photo at `path`, and the reason why it is none: one of them is None."""
-    name = os.path.basename(path)
-    match = PHOTO_NAME.fullmatch(name)
-    if not match:
-        return None, "not named K_N.ext, K the number of its class"
-    label = int(match[1])
-    if label >= len(classes):
-        return None, f"there is no class {label}: the classes are 0 to {len(classes) - 1}"
-    return look_at(path, os.path.join(*classes[label].split("/"), name), label)

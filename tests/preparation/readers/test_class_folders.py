@@ -1,4 +1,4 @@
-"""Which photos class folders hold, and what is said of the rest."""
+"""Which photos class folders hold, and why other files are rejected."""
 
 import os
 
@@ -24,14 +24,14 @@ def test_files_lie_at_any_depth_and_keep_their_path_in_the_class(tmp_path):
     assert targets(training) == ["cat/1.jpg", "dog/1.jpg", "dog/a/1.jpg", "dog/b/c/1.jpg"]
 
 
-def test_all_that_training_reads_is_a_photo_in_any_case(tmp_path):
+def test_every_suffix_that_training_reads_is_a_photo_in_any_case(tmp_path):
     names = [f"dog/{number}{kind}" for number, kind in enumerate((*EXTENSIONS, ".JPG", ".Webp"))]
     (training,) = class_folders.read(draw(tmp_path, *names)).splits
     assert targets(training) == sorted(names)
     assert training.rejected == []
 
 
-def test_what_is_no_photo_of_a_class_is_named_with_its_reason(tmp_path):
+def test_files_that_are_no_photo_of_a_class_are_rejected_with_the_reason(tmp_path):
     draw(tmp_path / "source", "dog/1.jpg", "stray.png", "elsewhere/2.jpg")
     folder = tmp_path / "source"
     (folder / "elsewhere").rename(tmp_path / "elsewhere")
@@ -56,7 +56,7 @@ def test_what_is_no_photo_of_a_class_is_named_with_its_reason(tmp_path):
     assert (training.found, targets(training)) == (3, ["dog/1.jpg"])
 
 
-def test_hidden_names_are_passed_over(tmp_path):
+def test_hidden_names_are_skipped(tmp_path):
     draw(tmp_path, "dog/1.jpg", "dog/._1.jpg", "dog/.cache/2.jpg", ".git/3.jpg", ".4.jpg")
     (training,) = class_folders.read(tmp_path).splits
     assert (training.found, targets(training), training.rejected) == (1, ["dog/1.jpg"], [])

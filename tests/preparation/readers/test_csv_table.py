@@ -1,4 +1,4 @@
-"""How a CSV of labels is read: its columns, its faulty rows, its photos, and how its groups are parted."""
+"""How a CSV file of labels is read: its columns, its rejected rows, its photos, and how its groups are split."""
 
 from dataclasses import replace
 
@@ -57,12 +57,12 @@ def test_a_photo_is_found_by_its_path_with_its_suffix_or_without(read):
         b" id , patient, tube,line\na , p1, False,True\n,,,\n",
     ],
 )
-def test_the_dialects_that_people_have_are_read_alike(read, text):
+def test_common_dialects_of_csv_are_read_alike(read, text):
     source = read(text)
     assert (source.classes, photos(source)) == (["tube", "line"], {"a.jpg": ("p1", [0, 1])})
 
 
-def test_labels_are_the_columns_of_0_and_1_alone_where_none_is_named_and_the_others_are_told(read):
+def test_by_default_labels_are_the_columns_of_only_0_and_1_and_the_others_are_reported(read):
     source = read("id,patient,tube,age,line\na,p1,0,61,1\nb,p1,1,,1\n")
     assert source.classes == ["tube", "line"]
     assert "columns that are no labels: age (line 2: '61')" in source.notes
@@ -74,13 +74,13 @@ def test_named_labels_keep_the_order_in_which_they_are_named(read):
     assert "columns that are no labels: other" in source.notes
 
 
-def test_without_a_group_column_each_photo_is_its_own_group_which_is_told(read):
+def test_without_a_group_column_each_photo_is_a_group_which_is_reported(read):
     source = read("id,tube\na,0\nb,1\n", Columns("id"))
     assert [group for group, _ in photos(source).values()] == ["a.jpg", "b.PNG"]
     assert any("each photo is a group of its own" in note for note in source.notes)
 
 
-def test_rows_that_cannot_be_used_are_rejected_by_name_and_line(read):
+def test_unusable_rows_are_rejected_with_name_and_line(read):
     source = read(
         "id,patient,tube,line\na,p1,0,1\nb,p1,nan,1\nb,p1,,1\nb,p1,-1,1\nb,p1,2,0\nb,p1,0\nb,p1,0,1,1\n"
         "b,,0,1\n,p1,0,1\nmissing,p1,0,1\n../photos/a.jpg,p1,0,0\n",
@@ -103,7 +103,7 @@ def test_rows_that_cannot_be_used_are_rejected_by_name_and_line(read):
     assert any("2 of the 3 photos" in note for note in source.notes)
 
 
-def test_a_photo_named_twice_counts_once_and_not_at_all_where_the_rows_disagree(read):
+def test_a_photo_named_twice_counts_once_but_not_if_the_rows_disagree(read):
     source = read("id,patient,tube\na,p1,0\na.jpg,p1,0\nb,p1,0\nb,p1,1\ndeep/c,p1,1\ndeep/c,p2,1\n")
     assert list(photos(source)) == ["a.jpg"]
     assert sorted(reasons(source).items()) == [
@@ -129,30 +129,30 @@ def test_an_id_that_two_photos_have_is_rejected_with_both(read, tmp_path):
         ("id,patient,tube,tube\na,p1,0,0\n", ALL, "'tube' twice"),
         ("id,patient,tube\na,p1,0\n", Columns("id", ["tube", "tube"]), "'tube' is named twice"),
         ("id,patient,tube\na,p1,0\n", Columns("id", ["tube", "id"]), "'id' is named twice"),
-        ("id,patient,age\na,p1,61\n", ALL, r"no column of 0 and 1 alone .*age \(line 2: '61'\).*--label-columns"),
+        ("id,patient,age\na,p1,61\n", ALL, r"no column of only 0 and 1 .*age \(line 2: '61'\).*--label-columns"),
         ('id,patient,tube\na,"p1,0\n', ALL, "line 2: not CSV"),
         (b"id,patient,tube\n\xff,p1,0\n", ALL, "not UTF-8"),
     ],
 )
-def test_a_table_that_cannot_be_read_is_told_with_what_was_found(read, text, columns, said):
+def test_an_unreadable_table_is_an_error_that_says_what_was_found(read, text, columns, said):
     with pytest.raises(UserError, match=said):
         read(text, columns)
 
 
-def test_photos_that_are_no_folder_and_a_table_that_is_missing_are_told(tmp_path):
+def test_a_missing_folder_of_photos_and_a_missing_table_are_errors(tmp_path):
     with pytest.raises(UserError, match="--images"):
         csv_table.read(tmp_path / "labels.csv", tmp_path / "nowhere", ALL, SplitRates())
     with pytest.raises(UserError, match=r"cannot read .*labels.csv"):
         csv_table.read(tmp_path / "labels.csv", tmp_path, ALL, SplitRates())
 
 
-def test_rates_that_leave_nothing_for_training_are_told_before_anything_is_read(tmp_path):
-    for sides in (SplitRates(0.2, 0.8), SplitRates(test=1, folds=3)):
+def test_rates_that_leave_nothing_for_training_are_an_error_before_anything_is_read(tmp_path):
+    for rates in (SplitRates(0.2, 0.8), SplitRates(test=1, folds=3)):
         with pytest.raises(UserError, match="nothing would be left for training with --test-rate"):
-            csv_table.read(tmp_path / "nothing.csv", tmp_path, ALL, sides)
+            csv_table.read(tmp_path / "nothing.csv", tmp_path, ALL, rates)
 
 
-# --- sides -----------------------------------------------------------------------------------------------------------
+# --- splits -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -163,22 +163,22 @@ def groups():
     return rng.permutation(patients).tolist()
 
 
-def of_side(groups: list[str], names: list[str]) -> dict[str, set[str]]:
-    return {side: {group for group, name in zip(groups, names, strict=True) if name == side} for side in set(names)}
+def by_split(groups: list[str], names: list[str]) -> dict[str, set[str]]:
+    return {split: {group for group, name in zip(groups, names, strict=True) if name == split} for split in set(names)}
 
 
 @pytest.mark.parametrize("folds", [0, 2, 5])
-def test_no_group_is_on_two_sides_and_each_is_on_one(groups, folds):
-    sides = of_side(groups, splitting.assign_groups(groups, SplitRates(0.2, 0.1, folds), "t.csv"))
+def test_each_group_is_in_one_split(groups, folds):
+    splits = by_split(groups, splitting.assign_groups(groups, SplitRates(0.2, 0.1, folds), "t.csv"))
     names = {f"fold-{k + 1}" for k in range(folds)} or {"training", "validation"}
-    assert set(sides) == names | {"evaluation"}
-    assert sum(map(len, sides.values())) == len(set.union(*sides.values())) == 20
-    assert len(sides["evaluation"]) == 2
+    assert set(splits) == names | {"evaluation"}
+    assert sum(map(len, splits.values())) == len(set.union(*splits.values())) == 20
+    assert len(splits["evaluation"]) == 2
     if not folds:
-        assert len(sides["validation"]) == 4
+        assert len(splits["validation"]) == 4
 
 
-def test_the_sides_are_scikit_learns(groups):
+def test_the_splits_are_scikit_learns(groups):
     names = np.array(splitting.assign_groups(groups, SplitRates(0.2, 0.1, 3, seed=5), "t.csv"))
     rest, test = next(GroupShuffleSplit(1, test_size=2, random_state=5).split(groups, groups=groups))
     assert set(np.flatnonzero(names == "evaluation")) == set(test)
@@ -186,16 +186,16 @@ def test_the_sides_are_scikit_learns(groups):
         assert set(np.flatnonzero(names == f"fold-{fold + 1}")) == set(rest[held_out])
 
 
-def test_the_sides_follow_from_the_groups_and_the_seed_alone(groups):
-    sides = SplitRates(0.2, 0.1, seed=1)
-    first = of_side(groups, splitting.assign_groups(groups, sides, "t.csv"))
+def test_the_splits_depend_on_the_groups_and_the_seed_only(groups):
+    rates = SplitRates(0.2, 0.1, seed=1)
+    first = by_split(groups, splitting.assign_groups(groups, rates, "t.csv"))
     again = sorted(groups)
-    assert of_side(again, splitting.assign_groups(again, sides, "t.csv")) == first
-    assert of_side(groups, splitting.assign_groups(groups, replace(sides, seed=2), "t.csv")) != first
+    assert by_split(again, splitting.assign_groups(again, rates, "t.csv")) == first
+    assert by_split(groups, splitting.assign_groups(groups, replace(rates, seed=2), "t.csv")) != first
 
 
 @pytest.mark.parametrize(("folds", "least"), [(0, 3), (4, 5)])
-def test_fewer_groups_than_sides_are_an_error_and_as_many_are_enough(folds, least):
+def test_fewer_groups_than_splits_are_an_error_and_as_many_are_enough(folds, least):
     groups = [f"patient{n}" for n in range(least)]
     assert len(set(splitting.assign_groups(groups, SplitRates(0.9, 0.9, folds), "t.csv"))) == least
     with pytest.raises(UserError, match=rf"t.csv has usable photos of {least - 1} groups; expected at least {least}"):

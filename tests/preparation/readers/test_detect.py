@@ -1,4 +1,4 @@
-"""Sources of all kinds are told apart, and what they lack is named."""
+"""The kind of a source is detected, and missing photos are reported."""
 
 import pytest
 from helpers.sources import draw
@@ -31,11 +31,11 @@ LIST = {"train.txt": "images/a.jpg 0\n"}
         (("images/a.jpg",), {"Train.TXT": "images/a.jpg 0", "TEST.txt": ""}, "text lists", ("training", "evaluation")),
     ],
 )
-def test_the_kind_of_a_source_is_seen_from_what_lies_in_it(tmp_path, names, lists, kind, splits):
+def test_the_kind_of_a_source_is_detected_from_its_files(tmp_path, names, lists, kind, splits):
     draw(tmp_path, *names)
     for name, text in lists.items():
         (tmp_path / name).write_text(text)
-    source = detect.read_source(tmp_path)
+    source = detect.read_folder(tmp_path)
     assert (source.kind.name, tuple(split.name for split in source.splits)) == (kind, splits)
 
 
@@ -45,15 +45,15 @@ def test_the_kind_of_a_source_is_seen_from_what_lies_in_it(tmp_path, names, list
         (
             (),
             {},
-            "nothing that can be read; expected photos named K_N.jpg.*; or a folder a class.*; or train",
+            "nothing that can be read; expected photos named K_N.jpg.*; or a folder per class.*; or train",
         ),
         (("a.jpg", "b.jpg"), {}, "nothing that can be read"),
         (("train/a.jpg", "test/b.jpg"), {}, "nothing that can be read"),
         ((".cache/cat/a.jpg", "cat/.a.jpg"), {}, "nothing that can be read"),
         (RAW, LIST, "K_N.jpg.* as well as train.txt.*move one away, or name the lists with --train-list"),
-        (SPLIT, LIST, "a folder a class.* as well as train.txt"),
-        ((*UNSPLIT, "test/a.jpg"), {}, "holds test, as splits are called, beside the class folders cat, dog;"),
-        ((*UNSPLIT, "train/x/a.jpg"), {}, "holds train, as splits are called, beside"),
+        (SPLIT, LIST, "a folder per class.* as well as train.txt"),
+        ((*UNSPLIT, "test/a.jpg"), {}, "holds test, named like splits, beside the class folders cat, dog;"),
+        ((*UNSPLIT, "train/x/a.jpg"), {}, "holds train, named like splits, beside"),
         ((*SPLIT, "validation/cat/b.jpg"), {}, "both val and validation for validation; keep one"),
         (("cat/a.jpg", "Cat/a.jpg"), {}, "'Cat' and 'cat', which would share one folder"),
         (("cat./a.jpg",), {}, "ends with a dot"),
@@ -64,17 +64,17 @@ def test_a_source_of_no_kind_or_of_two_is_refused(tmp_path, names, lists, said):
     for name, text in lists.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=said):
-        detect.read_source(tmp_path)
+        detect.read_folder(tmp_path)
 
 
 def test_a_root_for_other_sources_than_text_lists_is_refused(source):
     with pytest.raises(UserError, match="leave out --root"):
-        detect.read_source(source, root="photos")
+        detect.read_folder(source, root="photos")
 
 
-def test_a_missing_source_is_told_where_to_get_it(tmp_path):
+def test_the_error_for_a_missing_source_says_where_to_get_it(tmp_path):
     with pytest.raises(UserError) as error:
-        detect.read_source(tmp_path / "Food-11")
+        detect.read_folder(tmp_path / "Food-11")
     for part in ("mmspg.epfl.ch", "food11-image-dataset", "training|validation|evaluation/K_N.jpg", "--sample"):
         assert part in str(error.value)
 
@@ -83,7 +83,7 @@ def test_an_empty_split_is_named(source):
     for path in (source / "validation").iterdir():
         path.unlink()
     with pytest.raises(UserError, match="validation has no usable photo"):
-        detect.check_complete(detect.read_source(source))
+        detect.read_folder(source).check_complete()
 
 
 @pytest.mark.parametrize("split", config.SPLITS)
@@ -91,10 +91,10 @@ def test_a_class_that_one_split_lacks_is_named_with_the_split(source, split):
     for path in (source / split).glob("1_*"):
         path.unlink()
     with pytest.raises(UserError, match=rf"{split} has no usable photo of class 'Rice'.*has 2 classes, {split} 1"):
-        detect.check_complete(detect.read_source(source))
+        detect.read_folder(source).check_complete()
 
 
-def test_a_class_that_no_split_has_is_allowed_and_told(source):
+def test_a_class_that_no_split_has_is_allowed_and_returned(source):
     for path in source.glob("*/1_*"):
         path.unlink()
-    assert detect.check_complete(detect.read_source(source)) == ["Rice"]
+    assert detect.read_folder(source).check_complete() == ["Rice"]

@@ -31,7 +31,7 @@ def prepare(tmp_path, flowers):
 
 
 def listing(dataset):
-    """What training takes its batches from: each split's fingerprint, and its classes and contents in their order."""
+    """What training reads: the fingerprint of each split, and its classes and contents in order."""
     folders = {split: PhotoFolder(dataset / split, None) for split in config.SPLITS}
     return {
         split: (
@@ -85,6 +85,7 @@ def test_class_folders_text_lists_and_the_raw_layout_give_the_same_photos_in_the
         assert placed(prepared / f"of-{kind}") == placed(prepared / "dataset"), kind
 
 
+@pytest.mark.training
 def test_class_folders_text_lists_and_the_raw_layout_give_the_same_training_run(prepared, run_script):
     histories = []
     for dataset in ("dataset", "of-raw", "of-named"):
@@ -100,7 +101,7 @@ def test_class_folders_text_lists_and_the_raw_layout_give_the_same_training_run(
     assert histories == [histories[0]] * 3
 
 
-def test_the_kind_and_the_draw_are_told_and_noted(prepare, flowers, tmp_path):
+def test_the_kind_and_the_plan_are_printed_and_recorded(prepare, flowers, tmp_path):
     ended = prepare("--val-rate", "0.3", "--seed", "5")
     drawn = "validation and evaluation drawn by --val-rate 0.3 --test-rate 0.1 --seed 5"
     assert ended.out.startswith(f"[INFO] {flowers} holds class folders; {drawn}\n[INFO] copying images...\n")
@@ -111,7 +112,7 @@ def test_the_kind_and_the_draw_are_told_and_noted(prepare, flowers, tmp_path):
 
 
 @pytest.mark.parametrize("few", [3, 15])
-def test_photos_that_come_later_are_brought_in_and_no_other_changes_its_split(flowers, tmp_path, few):
+def test_photos_that_are_added_later_are_taken_and_no_other_changes_its_split(flowers, tmp_path, few):
     small = tmp_path / "small"
     for name in NAMES:
         if int(name[:-4].partition("_")[2]) < few:
@@ -129,7 +130,7 @@ def test_photos_that_come_later_are_brought_in_and_no_other_changes_its_split(fl
     assert "nothing new" in prepare().out
 
 
-def test_what_an_interrupted_run_placed_keeps_its_place(tmp_path):
+def test_photos_of_an_interrupted_run_keep_their_split(tmp_path):
     folder = draw(tmp_path / "few", *(f"{name}/{number}.jpg" for name in "abcdef" for number in range(3)))
     prepare = runner(tmp_path, "--source", folder)
     prepare()
@@ -141,7 +142,7 @@ def test_what_an_interrupted_run_placed_keeps_its_place(tmp_path):
 
 
 @pytest.mark.parametrize("other", [("--seed", "1"), ("--val-rate", "0.3"), ("--test-rate", "0.2")])
-def test_another_draw_is_refused_where_photos_would_change_their_split(prepare, tmp_path, other):
+def test_another_plan_is_refused_because_photos_would_change_their_split(prepare, tmp_path, other):
     prepare()
     before = tree(tmp_path / "dataset")
     error = prepare(*other, status=2).err
@@ -154,7 +155,7 @@ def test_another_draw_is_refused_where_photos_would_change_their_split(prepare, 
     assert "nothing new" in prepare(*other).out
 
 
-def test_a_dataset_of_a_version_before_draws_grows_as_it_did(run, source, tmp_path):
+def test_a_dataset_of_the_first_version_can_be_updated(run, source, tmp_path):
     run()
     marker = tmp_path / "dataset" / "prepared.json"
     facts = json.loads(marker.read_text())
@@ -171,7 +172,7 @@ def test_a_new_class_folder_is_another_list_of_classes(prepare, flowers, tmp_pat
     assert "made with other classes ('Soup' there, 'Rice' here)" in prepare(status=2).err
 
 
-def test_what_cannot_be_decoded_is_left_out_of_any_split(prepare, flowers, tmp_path):
+def test_undecodable_photos_are_left_out_of_any_split(prepare, flowers, tmp_path):
     for name in NAMES[::5]:
         (flowers / name).write_text("broken")
     (flowers / "stray.png").touch()
@@ -186,12 +187,12 @@ def test_what_cannot_be_decoded_is_left_out_of_any_split(prepare, flowers, tmp_p
     assert len(photos(tmp_path / "dataset")) == 36
 
 
-def test_a_class_that_a_broken_photo_leaves_without_one_in_a_split_is_named(tmp_path):
+def test_a_class_that_lacks_a_photo_in_a_split_because_one_is_broken_is_named(tmp_path):
     folder = draw(tmp_path / "few", *(f"{name}/{number}.jpg" for name in "ab" for number in range(3)))
     (folder / "a" / "1.jpg").write_text("broken")
     error = runner(tmp_path, "--source", folder)(status=2).err
     assert "part of" in error and "few has no usable photo of class 'a'" in error
-    assert "1 left out (a/1.jpg: not an image); take what is left out away" in error
+    assert "1 left out (a/1.jpg: not an image); remove the files that are left out" in error
     assert os.listdir(tmp_path) == ["few"]
 
 
@@ -200,14 +201,14 @@ def test_a_class_that_a_broken_photo_leaves_without_one_in_a_split_is_named(tmp_
 
 @pytest.fixture
 def lists(tmp_path, flowers):
-    """Text lists of odd names, of which validation is lacking, in the folder that holds the photos' folder."""
+    """Text lists with odd names and without validation, beside the folder of the photos."""
     for name, which in {"all-but": NAMES[::2] + NAMES[1::4], "held out.lst": NAMES[3::4]}.items():
         text = "".join(f"flowers/{path}\t{os.path.dirname(path)}\n" for path in which)
         (tmp_path / name).write_text(text)
     return tmp_path
 
 
-def test_lists_of_any_name_make_a_dataset_beside_the_photos_and_lack_splits_as_folders_do(lists, tmp_path):
+def test_lists_may_have_any_name_and_their_missing_splits_are_drawn(lists, tmp_path):
     prepare = runner(tmp_path, "--train-list", "all-but", "--test-list", "held out.lst")
     out = prepare("--dest", "dataset", "--val-rate", "0.4").out
     assert "[INFO] . holds text lists; validation drawn by --val-rate 0.4 --seed 0\n" in out
@@ -232,7 +233,7 @@ def test_lists_of_any_name_make_a_dataset_beside_the_photos_and_lack_splits_as_f
     assert line.startswith("all-but:")
 
 
-def test_bad_lines_are_named_a_few_and_strict_refuses_them(lists, tmp_path):
+def test_the_first_bad_lines_are_printed_and_strict_refuses_them(lists, tmp_path):
     with open(lists / "all-but", "a") as file:
         file.writelines(f"gone-{number}.jpg Soup\n" for number in range(9))
     prepare = runner(tmp_path, "--train-list", "all-but", "--test-list", "held out.lst")
@@ -279,9 +280,9 @@ def test_a_dest_in_class_folders_is_refused(prepare, flowers, dest):
         (("--train-list", "nowhere.txt"), "cannot read the list nowhere.txt"),
         (("--source", "source", "--test-rate", "0"), "above 0 and at most 1"),
         (("--source", "source", "--val-rate", "nan"), "above 0 and at most 1"),
-        (("--check", "source", "--val-rate", "0.5"), "leave --val-rate out"),
+        (("--check", "source", "--val-rate", "0.5"), "leave --dest and --val-rate out"),
     ],
 )
-def test_flags_that_do_not_go_together_are_one_clear_line(source, tmp_path, arguments, said):
+def test_flags_that_exclude_each_other_are_one_clear_line(source, tmp_path, arguments, said):
     assert said in runner(tmp_path, *arguments)(status=2).err
     assert os.listdir(tmp_path) == ["source"]

@@ -1,4 +1,4 @@
-"""Which photos a source in the raw layout of Food-11 holds, and what is said of the rest."""
+"""Which photos a source in the raw layout of Food-11 holds, and why other files are rejected."""
 
 import os
 
@@ -50,7 +50,7 @@ def test_only_names_of_plain_digits_are_photos(source, name):
     assert len(split.photos) == 6
 
 
-def test_a_class_number_past_the_list_is_rejected_and_leading_zeros_are_not(source):
+def test_a_class_number_past_the_list_is_rejected_and_leading_zeros_are_allowed(source):
     photo(source / "training" / "3_0.jpg")
     photo(source / "training" / "00_0.jpg")
     split = numbered_files.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
@@ -58,7 +58,7 @@ def test_a_class_number_past_the_list_is_rejected_and_leading_zeros_are_not(sour
     assert "Bread/00_0.jpg" in [photo.target for photo in split.photos]
 
 
-def test_what_is_no_photo_file_is_named_with_its_reason(source):
+def test_files_that_are_no_photo_are_rejected_with_the_reason(source):
     folder = source / "training"
     (folder / "0_10.jpg").touch()
     (folder / "0_11.jpg").symlink_to("nowhere.jpg")
@@ -81,7 +81,7 @@ def test_what_is_no_photo_file_is_named_with_its_reason(source):
     assert all(part in found[name] for name, part in said.items())
 
 
-def test_hidden_names_and_files_that_are_no_images_are_passed_over(source):
+def test_hidden_names_and_files_that_are_no_images_are_skipped(source):
     for name in ("._0_1.jpg", ".cache/0_9.jpg", "notes.txt", "README.md", "labels.csv", "Thumbs.db", ".x.webp"):
         photo(source / "training" / name)
     split = numbered_files.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"])
@@ -96,13 +96,13 @@ def test_of_two_photos_with_one_destination_the_later_is_rejected(source):
 
 
 @pytest.mark.parametrize(("platform", "rejected"), [("linux", []), ("darwin", ["0_1.jpg"]), ("win32", ["0_1.jpg"])])
-def test_names_that_differ_in_case_are_one_where_file_systems_say_so(source, monkeypatch, platform, rejected):
+def test_names_that_differ_in_case_only_are_one_on_some_systems(source, monkeypatch, platform, rejected):
     photo(source / "training" / "0_1.JPG")
     monkeypatch.setattr("pyimagesearch.preparation.source.sys.platform", platform)
     assert list(reasons(numbered_files.read_split(source / "training", ["Bread", "Noodles/Pasta", "Rice"]))) == rejected
 
 
-def test_names_of_splits_may_be_any_usual_ones(source):
+def test_splits_may_have_any_usual_name(source):
     (source / "training").rename(source / "Train")
     (source / "evaluation").rename(source / "TEST")
     (source / "validation").rename(source / "val")

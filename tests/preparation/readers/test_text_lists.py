@@ -1,4 +1,4 @@
-"""Which photos text lists name, where they go, and what is said of lines that cannot be used."""
+"""Which photos text lists name, where they go, and why lines are rejected."""
 
 import random
 
@@ -51,7 +51,7 @@ def reasons(source, split=0):
         ("\u00fcn\u00efcode \u732b.jpg 1", "\u00fcn\u00efcode \u732b.jpg"),
     ],
 )
-def test_path_and_class_are_parted_by_commas_tabs_or_blanks(tmp_path, read, line, name):
+def test_path_and_class_are_separated_by_commas_tabs_or_blanks(tmp_path, read, line, name):
     draw(tmp_path / "lists", name, "zero.jpg", "deep/x.jpg")
     source = read(f"{line}\nzero.jpg 0\n")
     assert reasons(source) == {}
@@ -97,7 +97,7 @@ def test_a_class_list_gives_the_names_of_numbers_and_knows_the_names(tmp_path, r
     }
 
 
-def test_lines_that_cannot_be_used_are_named_with_their_reason(tmp_path, read):
+def test_unusable_lines_are_rejected_with_the_reason(tmp_path, read):
     draw(tmp_path / "lists", "a.jpg", "b.jpg", "c.jpg", ".d.jpg", "e.jpg")
     (tmp_path / "lists" / "empty.jpg").touch()
     text = """path,label
@@ -146,7 +146,7 @@ def test_lines_that_cannot_be_used_are_named_with_their_reason(tmp_path, read):
     assert reasons(source, 2).keys() == {"test.txt:1", "test.txt:2"}
 
 
-def test_no_line_makes_it_stumble(tmp_path, read):
+def test_random_lines_are_rejected_without_an_exception(tmp_path, read):
     draw(tmp_path / "lists", "a.jpg")
     chance = random.Random(0)
     pieces = ["a", ".jpg", ".PNG", "0", "-1", " ", "\t", ",", '"', "'", "/", "..", "\\", "\0", "\u2028", "\x1b"]
@@ -176,7 +176,7 @@ def test_paths_begin_in_root_where_one_is_given(tmp_path, read):
     assert targets(read("x/a.jpg 0\n", root=tmp_path / "photos").splits[0]) == ["0/a.jpg"]
 
 
-def test_photos_of_one_name_keep_apart_and_stay_when_lines_are_added(tmp_path, read):
+def test_photos_with_the_same_name_get_different_ones_that_stay_when_lines_are_added(tmp_path, read):
     draw(tmp_path / "lists", "x/a.jpg", "y/a.jpg", "z/a.jpg", "w/a.jpg")
     first = read("x/a.jpg 0\ny/a.jpg 0\nz/a.jpg 1\n", val="y/a.jpg 0\n")
     training, validation = map(targets, first.splits)
@@ -188,14 +188,14 @@ def test_photos_of_one_name_keep_apart_and_stay_when_lines_are_added(tmp_path, r
     assert len(set(targets(again.splits[0]))) == 4
 
 
-def test_a_line_whose_photo_is_missing_holds_its_name(tmp_path, read):
+def test_a_line_whose_photo_is_missing_reserves_its_name(tmp_path, read):
     draw(tmp_path / "lists", "y/a.jpg")
     before = targets(read("x/a.jpg 0\ny/a.jpg 0\n").splits[0])
     draw(tmp_path / "lists", "x/a.jpg")
     assert targets(read("x/a.jpg 0\ny/a.jpg 0\n").splits[0]) == ["0/a.jpg", *before]
 
 
-def test_a_name_as_long_as_names_can_be_is_cut_to_be_told_apart(tmp_path, read):
+def test_the_longest_names_are_cut_to_be_made_unique(tmp_path, read):
     name = "\u00e9" * 125 + ".jpg"  # 254 bytes
     draw(tmp_path / "lists", f"x/{name}", f"y/{name}")
     one, two = targets(read(f"x/{name} 0\ny/{name} 0\n").splits[0])
@@ -213,11 +213,11 @@ def test_a_name_as_long_as_names_can_be_is_cut_to_be_told_apart(tmp_path, read):
         (b"a.jpg Rice\nb.jpg rice\n", "share one folder"),
     ],
 )
-def test_a_list_of_which_nothing_can_be_used_is_refused(read, text, said):
+def test_a_list_without_a_usable_line_is_refused(read, text, said):
     with pytest.raises(UserError, match=said):
         read(text)
 
 
-def test_a_list_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_list_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"cannot read the list .*mine\.txt: No such file"):
         text_lists.read_lists({"training": str(tmp_path / "mine.txt")})

@@ -3,12 +3,12 @@
 import pytest
 
 from pyimagesearch import config
-from pyimagesearch.preparation import source
+from pyimagesearch.preparation.readers import class_names
 from pyimagesearch.runtime.errors import UserError
 
 
 def test_without_a_class_list_the_classes_are_those_of_food_11(tmp_path):
-    assert source.read_classes(tmp_path) == config.CLASSES
+    assert class_names.read_classes(tmp_path) == config.CLASSES
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_without_a_class_list_the_classes_are_those_of_food_11(tmp_path):
 )
 def test_a_class_list_may_have_a_byte_order_mark_any_line_ends_and_blanks(tmp_path, content):
     (tmp_path / "classes.txt").write_bytes(content)
-    assert source.read_classes(tmp_path) == ["Bread", "Noodles/Pasta", "Rice"]
+    assert class_names.read_classes(tmp_path) == ["Bread", "Noodles/Pasta", "Rice"]
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_a_class_list_may_have_a_byte_order_mark_any_line_ends_and_blanks(tmp_pa
 def test_a_class_list_that_could_escape_merge_or_fail_is_refused(tmp_path, content, said):
     (tmp_path / "classes.txt").write_bytes(content)
     with pytest.raises(UserError, match=said):
-        source.read_classes(tmp_path)
+        class_names.read_classes(tmp_path)
 
 
 def test_a_class_list_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "classes.txt").mkdir()
     with pytest.raises(UserError, match=r"cannot read .*classes\.txt"):
-        source.read_classes(tmp_path)
+        class_names.read_classes(tmp_path)

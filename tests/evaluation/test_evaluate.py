@@ -1,0 +1,59 @@
+"""One pass of evaluation: every photo once, in the order of the dataset."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pyimagesearch.create_dataloaders import get_dataloader
+from pyimagesearch.data import transforms
+from pyimagesearch.data.transforms import eval_transform
+from pyimagesearch.evaluation import evaluate
+
+CPU = torch.device("cpu")
+SIZE = 8
+
+
+class Net(nn.Module):
+    """A linear classifier of small images."""
+
+    def __init__(self, classes: int = 2, dropout: float = 0.0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.weight = nn.Parameter(torch.randn(classes, 3 * SIZE * SIZE, generator=generator) / 10)
+        self.dropout = dropout
+
+    def forward(self, images):
+        return F.linear(F.dropout(images.flatten(1), self.dropout, self.training), self.weight)
+
+
+def as_the_model_sees(data, indices) -> tuple[torch.Tensor, torch.Tensor]:
+    """The photos of these indices in one batch, normalised, and their labels."""
+    indices = [int(index) for index in indices]
+    return transforms.to_device(
+        torch.stack([data[index][0] for index in indices]), torch.from_numpy(data.labels[indices]), CPU
+    )
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_probabilities_come_in_the_order_of_the_dataset_for_any_batch_size(photos, size):
+    data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), size, shuffle=False, workers=0)
+    probabilities, losses = evaluate.predict_split(Net(), loader)
+    images, labels = as_the_model_sees(data, range(len(data)))
+    with torch.no_grad():
+        logits = Net()(images)
+    assert (probabilities.dtype, losses.dtype) == (np.float32, np.float64)
+    assert np.allclose(probabilities, logits.softmax(1), atol=1e-6)
+    assert np.allclose(losses, F.cross_entropy(logits, labels, reduction="none"), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [2, 7])
+def test_evaluation_sums_over_photos(photos, size):
+    data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), size, shuffle=False, workers=0)
+    totals = evaluate.evaluate(Net(), loader)
+    images, labels = as_the_model_sees(data, range(len(data)))
+    logits = Net()(images)
+    assert totals.loss == pytest.approx(F.cross_entropy(logits, labels, reduction="sum").item(), rel=1e-6)
+    assert totals.correct == (logits.argmax(1) == labels).sum()
+    assert totals.count == 7

@@ -1,0 +1,56 @@
+"""A Run of any small network, as train_distributed.py makes it, for tests of one epoch or one step."""
+
+import os
+
+import torch
+
+from pyimagesearch.models.objectives import CROSS_ENTROPY
+from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime.signals import StopSignals
+from pyimagesearch.training.loop import train_epoch
+from pyimagesearch.training.optimizer import build_scheduler
+from pyimagesearch.training.options import resolve, training_options
+from pyimagesearch.training.run import Run
+from pyimagesearch.training.step_hooks import StepHooks
+
+ONE = distributed.Launch("none", torch.device("cpu"), 0, 1)
+
+
+class NoHooks:
+    """In place of StepHooks: calls `after_step` and nothing else."""
+
+    def __init__(self, after_step=lambda done, running: None):
+        self.after_step = after_step
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __call__(self, done, running):
+        self.after_step(done, running)
+
+
+def make_run(model, loader, output=os.devnull, *, flags=(), launch=ONE, **parts) -> Run:
+    """A Run of `model` on `loader`, by SGD at the rate 0 unless `parts` has another optimizer.
+
+    flags : of train_distributed.py
+    parts : optimizer, scheduler, scaler, objective
+    """
+    args = resolve(training_options(["--output", os.fspath(output), "--weights", "none", *flags]), launch, None)
+    optimizer = parts.get("optimizer") or torch.optim.SGD(model.parameters(), lr=0.0)
+    scheduler = parts.get("scheduler") or build_scheduler("none", optimizer, epochs=args.epochs)
+    scaler = parts.get("scaler") or torch.amp.GradScaler("cpu", enabled=False)
+    return Run(args, launch, model, parts.get("objective", CROSS_ENTROPY), optimizer, scheduler, scaler, loader)
+
+
+def train_one_epoch(model, loader, lr: float = 0.0, *, epoch: int = 0, step: int = 0, totals=None, hooks=None, **parts):
+    """The totals of what is left of an epoch, trained by SGD at the rate `lr`."""
+    run = make_run(model, loader, **{"optimizer": torch.optim.SGD(model.parameters(), lr=lr), **parts})
+    run.epoch, run.step, run.totals = epoch, step, totals
+    return train_epoch(run, loader, hooks or NoHooks())
+
+
+def step_hooks(run: Run) -> StepHooks:
+    return StepHooks(run, StopSignals())

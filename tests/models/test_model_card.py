@@ -1,0 +1,61 @@
+"""The record beside the trained weights."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from pyimagesearch import config
+from pyimagesearch.models.model_card import amp_of_training, card_path, model_path, read_model_card
+from pyimagesearch.runtime.errors import UserError
+
+
+def test_names_of_files_are_the_tutorials(tmp_path):
+    assert model_path("output") == config.MODEL_PATH
+    assert card_path("output") == os.path.join("output", "food_classifier.json")
+
+
+def test_without_a_model_inference_says_to_train_first(tmp_path):
+    with pytest.raises(UserError, match=r"no trained model at .*food_classifier\.pth; run train_distributed\.py first"):
+        read_model_card(os.fspath(tmp_path))
+
+
+WHOLE = {"architecture": "densenet121", "classes": ["a"], "image_size": 64}
+DAMAGED = {
+    "missing": None,
+    "empty": b"",
+    "truncated": json.dumps(WHOLE).encode()[:-5],
+    "no text": b"\xff\xfe\x00",
+    "a list": b"[]",
+    "a number": b"3",
+    "no classes": json.dumps({**WHOLE, "classes": []}).encode(),
+    "classes that are no list": json.dumps({**WHOLE, "classes": "abc"}).encode(),
+    **{f"without {name}": json.dumps({k: v for k, v in WHOLE.items() if k != name}).encode() for name in WHOLE},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_facts_are_named_with_what_was_expected(tmp_path, damage):
+    (tmp_path / "food_classifier.pth").touch()
+    if DAMAGED[damage] is not None:
+        (tmp_path / "food_classifier.json").write_bytes(DAMAGED[damage])
+    with pytest.raises(UserError, match=r"food_classifier\.json is missing or damaged; expected the classes"):
+        read_model_card(os.fspath(tmp_path))
+
+
+def test_a_card_of_an_earlier_version_has_todays_names(tmp_path):
+    (tmp_path / "food_classifier.pth").touch()
+    training = {"global batch": 32, "batch size": 16, "learning rate": 0.1, "amp": "None", "cache": "disk", "fold": 2}
+    (tmp_path / "food_classifier.json").write_text(json.dumps({**WHOLE, "training": training}))
+    card = read_model_card(os.fspath(tmp_path))
+    expected = {"global_batch_size": 32, "batch_size": 16, "lr": 0.1, "amp": "off", "cache": "disk", "fold": 2}
+    assert card["training"] == expected
+
+
+@pytest.mark.parametrize(
+    "trained_in, device, choice",
+    [("bf16", "cuda", "bf16"), ("bf16", "cpu", "auto"), ("off", "cuda", "off"), ("fp16", "cuda", "auto")],
+)
+def test_inference_computes_as_training_did_where_the_device_can(trained_in, device, choice):
+    assert amp_of_training({"training": {"amp": trained_in}}, torch.device(device)) == choice

@@ -118,9 +118,7 @@ def check_top_k(top_k: int, card: dict) -> None:
         raise UserError("--top-k is for one class per photo, and this model predicts several labels; leave it out")
     classes = len(card["classes"])
     if not 1 <= top_k <= classes:
-        raise UserError(
-            f"cannot name the {top_k} most probable classes: the model knows {classes}; ask for 1 to {classes}"
-        )
+        raise UserError(f"cannot name {top_k} classes: the model knows {classes}; ask for 1 to {classes}")
 
 
 class PhotoList(Dataset):

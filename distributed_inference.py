@@ -82,7 +82,8 @@ def evaluate_split(args, trained, workers: int) -> None:
     from pyimagesearch.models.objectives import objective_of
     from pyimagesearch.runtime import distributed
 
-    dataset, loader = open_split_of_model(trained, args.data, args.on, workers)
+    loader = open_split_of_model(trained, args.data, args.on, workers)
+    dataset = loader.dataset
     probabilities, _ = evaluate.predict_split(trained.model, loader, objective_of(trained.card))
     if not distributed.is_main():
         return

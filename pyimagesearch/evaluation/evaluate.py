@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from pyimagesearch.data.transforms import to_device
 from pyimagesearch.evaluation.metrics import macro_auc
@@ -42,12 +41,12 @@ class Totals:
 
 
 @torch.inference_mode()
-def predict_split(model: nn.Module, loader: DataLoader, objective=CROSS_ENTROPY) -> tuple[np.ndarray, np.ndarray]:
+def predict_split(model: nn.Module, loader, objective=CROSS_ENTROPY) -> tuple[np.ndarray, np.ndarray]:
     """The probabilities, float32 (photos, classes), and losses, float64 (photos,), of all photos of `loader`'s dataset.
 
     Both are in the order of the dataset, complete on every rank, and the same for any number of ranks.
 
-    loader : not shuffled; its sampler deals whole batches to the ranks
+    loader : of get_dataloader, not shuffled
     """
     model = parallel.for_evaluation(model)
     model.eval()
@@ -63,12 +62,12 @@ def predict_split(model: nn.Module, loader: DataLoader, objective=CROSS_ENTROPY)
     mine = [torch.cat(parts).cpu().numpy() for parts in (probabilities, losses) if parts]  # a rank may have no batch
     mine.insert(0, np.array(loader.batch_sampler.indices, np.int64))
     everyones = [part for part in distributed.gather_objects(mine) if len(part[0])]
-    indices, probabilities, losses = (np.concatenate(parts) for parts in zip(*everyones, strict=True))
+    indices, *answers = (np.concatenate(parts) for parts in zip(*everyones, strict=True))
     order = indices.argsort()
-    return probabilities[order], losses[order]
+    return answers[0][order], answers[1][order]
 
 
-def evaluate(model: nn.Module, loader: DataLoader, objective=CROSS_ENTROPY) -> Totals:
+def evaluate(model: nn.Module, loader, objective=CROSS_ENTROPY) -> Totals:
     """The totals over `loader`'s dataset, the same on every rank; see predict_split."""
     probabilities, losses = predict_split(model, loader, objective)
     labels = loader.dataset.labels

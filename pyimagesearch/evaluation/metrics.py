@@ -137,8 +137,8 @@ def measure_labels(
     decided = probabilities >= np.asarray(thresholds)
     rows = {}
     for label, *column, threshold in zip(labels, truths.T, probabilities.T, decided.T, thresholds, strict=True):
-        counted = {"threshold": threshold, "positives": int(column[0].sum())}
-        rows[one_line(label)] = _ranking_metrics(*column) | counted
+        row = {**_ranking_metrics(*column), "threshold": threshold, "positives": int(column[0].sum())}
+        rows[one_line(label)] = row
     measured = [row for row in rows.values() if row["roc_auc"] is not None]
     macro = {kind: float(np.mean([row[kind] for row in measured])) if measured else None for kind in KINDS}
     positives = {"positives": int(truths.sum())}

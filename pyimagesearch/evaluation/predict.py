@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from pyimagesearch import config
 from pyimagesearch.create_dataloaders import PhotoLoader, WholeBatchSampler, begin_worker, get_dataloader
+from pyimagesearch.data.cache import DeviceLoader
 from pyimagesearch.data.datasets import NO_LABEL, SEPARATOR, Key, PhotoDataset, open_split, truths_of
 from pyimagesearch.data.decoding import describe_fault, photos_below, read_pixels
 from pyimagesearch.data.transforms import SquareTransform, to_device
@@ -78,7 +79,7 @@ def load_trained(output: str, launch: distributed.Launch, amp: str = "auto") -> 
         if amp == "auto":
             amp = amp_of_training(card, launch.device)
         model.amp_dtype = amp_dtype(amp, launch.device)
-    model = model.to(launch.device, memory_format=torch.channels_last)
+    model.to(launch.device).to(memory_format=torch.channels_last)
     return Trained(parallel.wrap_for_inference(model, launch).eval(), card, launch.device)
 
 
@@ -101,14 +102,13 @@ def predict(
 
 def list_photos(named: Paths) -> list[str]:
     """The files in `named` as they are, and all photos below its folders, sorted; in the order of `named`."""
-    photos = []
-    named = [os.fspath(path) for path in named]
-    for path in named:
+    names, photos = [os.fspath(path) for path in named], list[str]()
+    for path in names:
         if not os.path.lexists(path):
             raise UserError(f"there is no {path}; name photos, or folders that have photos")
         photos += photos_below(path) if os.path.isdir(path) else [path]
     if not photos:
-        raise UserError(f"no photo in {', '.join(named)}; name photos, or folders that have photos")
+        raise UserError(f"no photo in {', '.join(names)}; name photos, or folders that have photos")
     return photos
 
 
@@ -157,9 +157,9 @@ def predict_photos(
         mine += [Prediction(one.path, error=fault) if fault else one for one, fault in pairs]
         if bar is not None:
             bar.update(rows)
-    everywhere = {}
-    for indices, predicted in distributed.gather_objects((sampler.indices, mine)):
-        everywhere.update(zip(indices, predicted, strict=True))
+    everywhere = dict[int, Prediction]()
+    for places, predicted in distributed.gather_objects((sampler.indices, mine)):
+        everywhere.update(zip(places, predicted, strict=True))
     return [everywhere[index] for index in range(len(paths))]
 
 
@@ -187,14 +187,14 @@ def predictions_of(paths: Sequence[str], probabilities: np.ndarray, card: dict, 
     return predictions
 
 
-def open_split_of_model(trained: Trained, data: str, split: str, workers: int) -> tuple[PhotoDataset, DataLoader]:
-    """A split of the dataset in the folder `data`, in the batches of training's evaluation. Every rank calls this.
+def open_split_of_model(trained: Trained, data: str, split: str, workers: int) -> PhotoLoader | DeviceLoader:
+    """A loader of a split of the dataset in the folder `data`, in training's batches. Every rank calls this.
 
     split : "training", "validation" or "test"
     """
     card, folder = trained.card, os.path.join(data, "evaluation" if split == "test" else split)
     settings = card.get("training", {})
-    batch = settings.get("batch size", config.LOCAL_BATCH_SIZE)
+    batch = settings.get("batch_size", config.LOCAL_BATCH_SIZE)
     dataset, loader = get_dataloader(
         folder, transform_of(card), batch, shuffle=False, workers=workers, fold=settings.get("fold")
     )
@@ -202,7 +202,7 @@ def open_split_of_model(trained: Trained, data: str, split: str, workers: int) -
         check_classes(dataset, card["classes"])
     if settings.get("cache", "none") != "none":
         terminal.info(f"evaluating the photos themselves; training evaluated copies (--cache {settings['cache']})...")
-    return dataset, loader
+    return loader
 
 
 def check_classes(dataset: PhotoDataset, classes: list[str]) -> None:

@@ -92,7 +92,7 @@ def draw_results(path: str, predictions: Sequence[Prediction], truths: Sequence[
     names, confidences = captions(predictions)
     right = sum(truth == name for truth, name in zip(truths, names, strict=True))
     print(f"[INFO] {right} of {len(names)} right: {path}", flush=True)
-    plot_predictions(path, denormalize(images), truths, names, confidences, show=True)
+    plot_predictions(path, list(denormalize(images)), truths, names, confidences, show=True)
 
 
 def captions(predictions: Sequence[Prediction]) -> tuple[list[str], list[float | str]]:

@@ -18,7 +18,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader
 
 from pyimagesearch import config
 from pyimagesearch.data.datasets import PhotoDataset
@@ -73,7 +72,7 @@ class Results:
     thresholds: list[float] | None = None
 
 
-def assess(model: nn.Module, objective, valLoader: DataLoader, testLoader: DataLoader) -> Results:
+def assess(model: nn.Module, objective, valLoader, testLoader) -> Results:
     """Predict the test split and measure the predictions. Every rank calls this.
 
     Where photos may have several labels, validation is predicted too: the thresholds are chosen on it.
@@ -84,7 +83,9 @@ def assess(model: nn.Module, objective, valLoader: DataLoader, testLoader: DataL
         thresholds = metrics.best_thresholds(valDS.labels, validated)
     probabilities, losses = predict_split(model, testLoader, objective)
     probabilities = np.nan_to_num(probabilities)
-    measured = {"test_loss": float(losses.mean()), "test_acc": metrics.accuracy(testDS.labels, probabilities)}
+    measured: dict[str, float | None] = {
+        "test_loss": float(losses.mean()), "test_acc": metrics.accuracy(testDS.labels, probabilities),
+    }  # fmt: skip
     text, numbers = metrics.classification_report(testDS.labels, probabilities, testDS.classes, thresholds)
     if thresholds is not None:
         auc, precision, f1 = (numbers["macro"][kind] for kind in metrics.KINDS)
@@ -131,8 +132,8 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
     plot_confusion_matrix(os.path.join(output, "confusion_matrix.png"), counts, classes)
     calibration.plot_calibration(os.path.join(output, "calibration.png"), bins)
     if mistakes:
-        thumbnails, _, *captions = zip(*mistakes, strict=True)
-        plot_predictions(os.path.join(output, "mistakes.png"), thumbnails, *captions)
+        thumbnails, _, truths, taken_for, confidences = zip(*mistakes, strict=True)
+        plot_predictions(os.path.join(output, "mistakes.png"), thumbnails, truths, taken_for, confidences)
 
     columns = ("precision", "recall", "f1-score", "support")
     rows = [[name, *map(row.get, columns)] for name, row in zip(classes, results.numbers.values(), strict=False)]
@@ -231,13 +232,12 @@ def _data_uri(kind: str, content: bytes) -> str:
     return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
 
 
-def closing_lines(history: History, measured: dict, photos: int, kept_epoch: int, output: str) -> list[str]:
+def closing_lines(history: History, results: Results, kept_epoch: int, output: str) -> list[str]:
     """The lines at a run's end: test metrics, best epoch, time, images per second, where the files are.
 
-    measured : Results.metrics, of `photos` test photos
     kept_epoch : the epoch of the model that was measured, counted from 1
     """
-    best = metrics.best_epoch(history)
+    measured, photos, best = results.metrics, len(results.probabilities), metrics.best_epoch(history)
     name, column = ("ROC AUC", "val_auc") if "val_auc" in history[0] else ("accuracy", "val_acc")
     seconds = sum(row["seconds"] for row in history)
     lines = [

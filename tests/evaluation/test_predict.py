@@ -42,7 +42,7 @@ def output(tmp_path_factory):
     with torch.no_grad():
         model.classifier.weight.mul_(30)
     torch.save(model.state_dict(), folder / "food_classifier.pth")
-    facts = {"architecture": "densenet121", "classes": CLASSES, "image_size": 32, "training": {"batch size": 4}}
+    facts = {"architecture": "densenet121", "classes": CLASSES, "image_size": 32, "training": {"batch_size": 4}}
     (folder / "food_classifier.json").write_text(json.dumps(facts))
     return str(folder)
 
@@ -162,10 +162,15 @@ def test_of_equally_likely_classes_the_first_is_named():
 
 @pytest.mark.parametrize(
     ("trained_in", "asked", "expected"),
-    [("None", "auto", None), ("None", "bf16", torch.bfloat16), ("torch.bfloat16", "off", None)],
+    [
+        ({"amp": "off"}, "auto", None),
+        ({"amp": "None", "global batch": 8}, "auto", None),  # as earlier versions wrote it
+        ({"amp": "off"}, "bf16", torch.bfloat16),
+        ({"amp": "bf16"}, "off", None),
+    ],
 )
 def test_precision_is_that_of_training_unless_another_is_asked_for(output, tmp_path, trained_in, asked, expected):
-    facts = {**json.loads(Path(output, "food_classifier.json").read_text()), "training": {"amp": trained_in}}
+    facts = {**json.loads(Path(output, "food_classifier.json").read_text()), "training": trained_in}
     (tmp_path / "food_classifier.json").write_text(json.dumps(facts))
     (tmp_path / "food_classifier.pth").symlink_to(f"{output}/food_classifier.pth")
     assert load_trained(str(tmp_path), LAUNCH, asked).model.amp_dtype == expected
@@ -176,10 +181,10 @@ def test_precision_is_that_of_training_unless_another_is_asked_for(output, tmp_p
 
 def test_a_split_comes_in_the_batches_of_training(dataset, trained):
     data = dataset(evaluation=3, validation=1)
-    test_set, loader = open_split_of_model(trained, str(data), "test", workers=0)
+    loader = open_split_of_model(trained, str(data), "test", workers=0)
     assert [len(labels) for _, labels in loader] == [4, 4, 1]
-    assert test_set.root.endswith("evaluation")
-    assert len(open_split_of_model(trained, str(data), "validation", workers=0)[0]) == 3
+    assert loader.dataset.root.endswith("evaluation")
+    assert len(open_split_of_model(trained, str(data), "validation", workers=0).dataset) == 3
 
 
 def test_classes_that_are_not_the_models_are_named(photos):

@@ -43,9 +43,10 @@ def plot_bars(
         axes.set_yticks(range(len(names[part])), names[part], **style)
         axes.set_ylim(rows - 0.4, -0.6)
     title = f"the {MOST} lowest of {len(classes):,} classes" if len(classes) > MOST else ""
-    where = {"loc": "lower left", "bbox_to_anchor": (margin / width, 1 + 0.05 / height), "borderaxespad": 0}
-    legend = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*legend, ncols=len(series), frameon=False, title=title, alignment="left", **where)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), ncols=len(series), frameon=False, title=title, alignment="left",
+        loc="lower left", bbox_to_anchor=(margin / width, 1 + 0.05 / height), borderaxespad=0,
+    )  # fmt: skip
     save(figure, path, bbox_inches="tight", pad_inches=0.15)
 
 

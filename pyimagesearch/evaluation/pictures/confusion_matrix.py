@@ -80,7 +80,7 @@ def _label_classes(axes, classes: Sequence[str], photos: np.ndarray, cell: float
     size = 10 if cell > 0.3 else 8
     step = math.ceil(len(classes) / 120)  # of more classes every second (third, ...) one is named
     ticks = np.arange(0, len(classes), step)
-    names = [lettering.fit(classes[tick], size, inches=2.6) for tick in ticks]
+    names = [lettering.fit(classes[tick], size, inches=2.6) for tick in ticks.tolist()]
     widest = max(lettering.inches(name, size) for name in names)
     slope = 0 if widest < 0.9 * cell else 45 if cell > 0.3 else 90
     style = {"fontproperties": lettering.font(size), "parse_math": False}

@@ -47,7 +47,7 @@ def plot_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]
     save(figure, path)
 
 
-def _dress(axes, title: str, epochs: Sequence[int]) -> None:
+def _dress(axes, title: str, epochs: Sequence[float]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)

@@ -82,23 +82,22 @@ def evaluate_split(args, trained, workers: int) -> None:
     from pyimagesearch.models.objectives import objective_of
     from pyimagesearch.runtime import distributed
 
-    loader = open_split_of_model(trained, args.data, args.on, workers)
-    dataset = loader.dataset
+    dataset, loader = open_split_of_model(trained, args.data, args.on, workers)
     probabilities, _ = evaluate.predict_split(trained.model, loader, objective_of(trained.card))
     if not distributed.is_main():
         return
-    labels, classes, thresholds = dataset.labels, dataset.classes, thresholds_of(trained.card)
-    print(metrics.classification_report(labels, probabilities, classes, thresholds)[0])
+    classes, thresholds = trained.card["classes"], thresholds_of(trained.card)
+    print(metrics.classification_report(dataset.labels, probabilities, classes, thresholds)[0])
     if thresholds is None:
-        print(prediction_output.confusion_table(labels, probabilities.argmax(axis=1), classes))
-    paths = [dataset.path(index) for index in range(len(dataset))]
-    predictions, truths = predictions_of(paths, probabilities, trained.card, args.top_k), truths_of(labels, classes)
+        print(prediction_output.confusion_table(dataset.labels, probabilities.argmax(axis=1), classes))
+    predictions = predictions_of(map(dataset.path, range(len(dataset))), probabilities, trained.card, args.top_k)
+    truths = truths_of(dataset.labels, classes)
     if args.csv is not None:
         prediction_output.write_predictions(args.csv, predictions, args.top_k, truths, classes if thresholds else ())
     if args.top_k > 1:
         named = sum(truth in one.classes for truth, one in zip(truths, predictions, strict=True))
         print(f"[INFO] {args.on} accuracy of the {args.top_k} most probable classes {named / len(dataset):.4f}")
-    print(f"[INFO] {args.on} accuracy {metrics.accuracy(labels, probabilities):.4f} of {len(dataset):,} photos")
+    print(f"[INFO] {args.on} accuracy {metrics.accuracy(dataset.labels, probabilities):.4f} of {len(dataset):,} photos")
 
 
 def export_trained(args) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -171,7 +171,7 @@ def predict_batch(trained: Trained, paths: Sequence[str], images: Tensor, top_k:
     return predictions_of(paths, probabilities, trained.card, top_k)
 
 
-def predictions_of(paths: Sequence[str], probabilities: np.ndarray, card: dict, top_k: int = 1) -> list[Prediction]:
+def predictions_of(paths: Iterable[str], probabilities: np.ndarray, card: dict, top_k: int = 1) -> list[Prediction]:
     """One Prediction per row of `probabilities`, float of shape (photos, classes); equal classes stay in order.
 
     top_k : how many classes to name; of a model of several labels those are named that reach their threshold
@@ -187,8 +187,10 @@ def predictions_of(paths: Sequence[str], probabilities: np.ndarray, card: dict, 
     return predictions
 
 
-def open_split_of_model(trained: Trained, data: str, split: str, workers: int) -> PhotoLoader | DeviceLoader:
-    """A loader of a split of the dataset in the folder `data`, in training's batches. Every rank calls this.
+def open_split_of_model(
+    trained: Trained, data: str, split: str, workers: int
+) -> tuple[PhotoDataset, PhotoLoader | DeviceLoader]:
+    """A split of the dataset in the folder `data`, and a loader of training's batches. Every rank calls this.
 
     split : "training", "validation" or "test"
     """
@@ -202,7 +204,7 @@ def open_split_of_model(trained: Trained, data: str, split: str, workers: int) -
         check_classes(dataset, card["classes"])
     if settings.get("cache", "none") != "none":
         terminal.info(f"evaluating the photos themselves; training evaluated copies (--cache {settings['cache']})...")
-    return loader
+    return dataset, loader
 
 
 def check_classes(dataset: PhotoDataset, classes: list[str]) -> None:

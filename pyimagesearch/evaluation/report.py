@@ -115,6 +115,7 @@ def write_report(
         metrics=results.metrics, history=history, best=history[metrics.best_epoch(history) - 1],
         seconds=sum(row["seconds"] for row in history), images_per_second=images_per_second(history), photos=photos,
         splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine,
+        settings={name.replace("_", " "): value for name, value in card["training"].items()},
         **draw(output, results, dataset),
     )  # fmt: skip
 

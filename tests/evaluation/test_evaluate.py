@@ -1,5 +1,7 @@
 """One pass of evaluation: every photo once, in the order of the dataset."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,32 @@ def test_probabilities_come_in_the_order_of_the_dataset_for_any_batch_size(photo
     assert (probabilities.dtype, losses.dtype) == (np.float32, np.float64)
     assert np.allclose(probabilities, logits.softmax(1), atol=1e-6)
     assert np.allclose(losses, F.cross_entropy(logits, labels, reduction="none"), atol=1e-6)
+
+
+def test_the_progress_bar_has_the_name_of_the_split_and_counts_its_photos(photos, monkeypatch):
+    _, loader = get_dataloader(
+        photos({"a": 4, "b": 3}, root="data/validation"), eval_transform(SIZE), 3, shuffle=False, workers=0
+    )
+    bars = []
+
+    class Bar(contextlib.nullcontext):
+        def __init__(self, title, total):
+            self.enter_result, self.n = self, 0
+            bars.append((title, total, self))
+
+        def update(self, rows):
+            self.n += rows
+
+    monkeypatch.setattr(evaluate, "make_bar", Bar)
+    evaluate.predict_split(Net(), loader)
+    ((title, total, bar),) = bars
+    assert (title, total, bar.n) == ("validation", 7, 7)
+
+
+def test_an_epoch_has_its_roc_auc_only_with_several_labels():
+    assert evaluate.Totals(3.0, 2, 4).summary("Val") == "Val loss: 0.750000, Val accuracy: 0.5000"
+    with_auc = evaluate.Totals(3.0, 2.5, 4, 0.875).summary("Val")
+    assert with_auc == "Val loss: 0.750000, Val accuracy: 0.6250, Val ROC AUC: 0.8750"
 
 
 @pytest.mark.parametrize("size", [2, 7])

@@ -181,10 +181,10 @@ def test_precision_is_that_of_training_unless_another_is_asked_for(output, tmp_p
 
 def test_a_split_comes_in_the_batches_of_training(dataset, trained):
     data = dataset(evaluation=3, validation=1)
-    loader = open_split_of_model(trained, str(data), "test", workers=0)
+    test_set, loader = open_split_of_model(trained, str(data), "test", workers=0)
     assert [len(labels) for _, labels in loader] == [4, 4, 1]
-    assert loader.dataset.root.endswith("evaluation")
-    assert len(open_split_of_model(trained, str(data), "validation", workers=0).dataset) == 3
+    assert test_set.root.endswith("evaluation")
+    assert len(open_split_of_model(trained, str(data), "validation", workers=0)[0]) == 3
 
 
 def test_classes_that_are_not_the_models_are_named(photos):

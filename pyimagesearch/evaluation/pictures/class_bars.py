@@ -42,9 +42,9 @@ def plot_bars(
         style = {"fontproperties": lettering.font(size), "parse_math": False}
         axes.set_yticks(range(len(names[part])), names[part], **style)
         axes.set_ylim(rows - 0.4, -0.6)
-    title = f"the {MOST} lowest of {len(classes):,} classes" if len(classes) > MOST else ""
     figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), ncols=len(series), frameon=False, title=title, alignment="left",
+        *figure.axes[0].get_legend_handles_labels(), ncols=len(series), frameon=False, alignment="left",
+        title=f"the {MOST} lowest of {len(classes):,} classes" if len(classes) > MOST else "",
         loc="lower left", bbox_to_anchor=(margin / width, 1 + 0.05 / height), borderaxespad=0,
     )  # fmt: skip
     save(figure, path, bbox_inches="tight", pad_inches=0.15)

@@ -65,8 +65,7 @@ def _draw_card(axes, card: tuple, lettering: Lettering, tile: float) -> None:
         axes.annotate(fitted, (0, 0), (60, down), color=INK, parse_math=False, **style)
     wrong = truth not in (None, prediction)
     color = GREY if truth is None else VERMILLION if wrong else BLUE
-    axes.spines[:].set_color(color)
-    axes.spines[:].set_linewidth(5 if wrong else 1)
+    axes.spines[:].set(color=color, linewidth=5 if wrong else 1)
     if truth is not None:
         _stamp(axes, wrong, color)
 
@@ -79,8 +78,8 @@ def _stamp(axes, wrong: bool, color: str) -> None:
     cross = Path([(-1, -1), (1, 1), (-1, 1), (1, -1)], [Path.MOVETO, Path.LINETO] * 2)
     style = {"transform": axes.transAxes, "color": color, "markeredgecolor": "white"}
     axes.plot(0.92, 0.92, marker="o", markersize=20, **style)
-    pen = {"markersize": 10, "markeredgewidth": 2.4, "fillstyle": "none"}
-    axes.plot(0.92, 0.92, marker=cross if wrong else check, **pen, **style)
+    stroke = {"markersize": 10, "markeredgewidth": 2.4, "fillstyle": "none", **style}
+    axes.plot(0.92, 0.92, marker=cross if wrong else check, **stroke)
 
 
 def _show(cards: list[tuple]) -> None:

@@ -54,7 +54,8 @@ class Run:
         self.sampler = trainLoader.batch_sampler
         self.config = run_config(args, trainLoader.dataset)
         self.history: list[dict] = []
-        self.epoch, self.step, self.totals = 0, 0, None
+        self.epoch, self.step = 0, 0
+        self.totals: Totals | None = None
         self.checkpoints = Checkpoints(checkpoint_folder(args.output))
         self.log = TensorBoardLog(args.output, self.sampler.steps, wanted=args.tensorboard)
 

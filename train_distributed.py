@@ -21,6 +21,7 @@ def main() -> int | None:
         return launcher.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
     with distributed.started(args.parallel) as launch:
         run_folds(args, launch, train)
+    return None
 
 
 def train(args, launch) -> None:

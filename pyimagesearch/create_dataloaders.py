@@ -12,6 +12,7 @@ import os
 import signal
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -191,6 +192,8 @@ class WholeBatchSampler:
 class PhotoLoader(DataLoader):
     """A DataLoader that raises UserError, in this process and on one line, for a photo that cannot be read."""
 
+    dataset: Any
+    batch_sampler: Any
     _ending = None
 
     def __iter__(self):

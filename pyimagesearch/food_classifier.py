@@ -1,7 +1,9 @@
 """FoodClassifier: a backbone and a linear layer for the classes; built to train, and loaded to predict."""
 
 import functools
+from collections.abc import Mapping
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +47,7 @@ class FoodClassifier(nn.Module):
         name = head_name(baseModel)
         head = baseModel.get_submodule(name)
         # squeezenet's head is a convolution with the pooling behind it, which then pools what the head was to see
-        features = head.in_channels if isinstance(head, nn.Conv2d) else head.in_features
+        features: Any = head.in_channels if isinstance(head, nn.Conv2d) else head.in_features
         self.classifier = nn.Linear(features, numClasses)
         baseModel.set_submodule(name, nn.Identity())
         self.amp_dtype: torch.dtype | None = None
@@ -70,7 +72,7 @@ class FoodClassifier(nn.Module):
             self.baseModel.eval()
         return self
 
-    def load_state_dict(self, state_dict: dict[str, Tensor], *args, **settings):
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], *args, **settings):
         return super().load_state_dict(with_versions(self, state_dict), *args, **settings)
 
 
@@ -94,7 +96,7 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
     model.amp_dtype = AMP_DTYPES[args.amp]
     if args.freeze_backbone:
         model.freeze_backbone()
-    model = model.to(launch.device, memory_format=torch.channels_last)
+    model = model.to(launch.device).to(memory_format=torch.channels_last)
     if args.compile:
         refuse_threads("--compile", launch)
         model.compile()

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ def _offset(photos: int) -> int:
 
 def _digest(dataset: PhotoDataset, short_side: int) -> bytes:
     digest = hashlib.blake2b(f"{short_side} {dataset.fingerprint()}".encode(), digest_size=DIGEST)
-    status = np.empty((len(dataset), 2), "<i8")
+    status: Any = np.empty((len(dataset), 2), "<i8")
     for index in range(len(dataset)):
         found = read_checked(os.stat, dataset.path(index))
         status[index] = found.st_size, found.st_mtime_ns
@@ -164,7 +165,7 @@ class DeviceLoader:
     `dataset` has a cache and a SquareTransform; `batch_sampler` yields lists of Key.
     """
 
-    def __init__(self, dataset: PhotoDataset, batch_sampler, device: torch.device):
+    def __init__(self, dataset: Any, batch_sampler: Any, device: torch.device):
         self.dataset, self.batch_sampler, self.device = dataset, batch_sampler, device
         cache = dataset.cache
         flat, starts = cache.gathered()

@@ -27,7 +27,7 @@ class Key(NamedTuple):
     """What a sampler passes to the dataset: which photo, and the epoch of its augmentation."""
 
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs
 
 
 class Unreadable(NamedTuple):
@@ -70,7 +70,8 @@ class PhotoDataset(Dataset):
         labels = self.labels.astype(self.labels.dtype.newbyteorder("<"))
         classes = "\n".join(self.classes).encode(errors="surrogateescape")
         digest = hashlib.blake2b(digest_size=8)
-        for part in (self._names, self._ends.astype("<i8"), labels, classes):
+        parts: Any = self._names, self._ends.astype("<i8"), labels, classes
+        for part in parts:
             digest.update(part)
         return digest.hexdigest()
 

@@ -7,6 +7,7 @@ import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -87,7 +88,7 @@ def _read_plain_jpeg(path, reduction: Reduction | None) -> tuple[np.ndarray, Siz
         if content[-2:].tobytes() != END_OF_JPEG:  # OpenCV would fill up a truncated one
             return None
         flags = READ_REDUCED.get(reduction(*size) if reduction else 1, cv2.IMREAD_COLOR)
-        pixels = cv2.imdecode(content, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels: Any = cv2.imdecode(content, flags | cv2.IMREAD_IGNORE_ORIENTATION)
         cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
         if orientation != 1:
             stored = Image.fromarray(pixels)
@@ -147,14 +148,14 @@ def _orientation(image: Image.Image) -> int:
     return image.getexif().get(ExifTags.Base.Orientation, 1)  # a broken file may hold anything here
 
 
-def _upright_size(image: Image.Image) -> Size:
+def _upright_size(image: Any) -> Size:
     width, height = image.size
     if image.format == "TIFF":  # newer versions of Pillow have swapped its size already
         width, height = (image.tag_v2[tag] for tag in (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength))
     return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)  # these turn by 90 degrees
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Any) -> Image.Image:
     """`image` of any mode as 8-bit RGB."""
     if image.mode.startswith("I"):  # 16-bit grey, "I" or "I;16"; 8 bits are enough for a classifier
         grey = np.asarray(image).astype(np.int64).clip(0, 65535)
@@ -186,7 +187,7 @@ def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, out)
         cube = Image.fromarray(np.indices((16, 16, 16), np.uint8).reshape(3, 64, 64).transpose(1, 2, 0) * 17)
         before = cube.convert(mode)
-        after = ImageCms.applyTransform(before, transform)
+        after: Any = ImageCms.applyTransform(before, transform)
     except (ImageCms.PyCMSError, ImportError, OSError, TypeError, ValueError):
         return None  # ImportError: a Pillow built without littlecms
     levels = np.asarray(after.convert("RGB")).astype(int) - np.asarray(before.convert("RGB"))

@@ -19,7 +19,7 @@ def make_backbone(name: str, image_size: int = config.IMAGE_SIZE, channels: int 
 
     Only some networks are built for one `image_size` (pixels); the others take any.
     """
-    check_name(name)
+    _check_name(name)
     settings: dict[str, Any] = {}
     if name.startswith("vit_"):  # vit_b_16 cuts an image into patches of 16 pixels
         settings = {"image_size": _multiple_of(int(name.rpartition("_")[2]), image_size, name)}
@@ -38,7 +38,7 @@ def make_backbone(name: str, image_size: int = config.IMAGE_SIZE, channels: int 
     return model
 
 
-def check_name(name: str) -> None:
+def _check_name(name: str) -> None:
     """Raise UserError, with similar names, if torchvision has no classification network `name`."""
     names = models.list_models(module=models)
     if name not in names:

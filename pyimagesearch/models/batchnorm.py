@@ -1,6 +1,7 @@
 """All of BatchNorm: frozen as the weights have it, synchronised over the ranks, or checked to have enough input."""
 
 from itertools import chain
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -92,6 +93,11 @@ class SyncBatchNorm(nn.BatchNorm2d):
     Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
     @classmethod
     def convert(cls, module: nn.Module) -> nn.Module:
         """Replace every plain nn.BatchNorm2d in `module` by one of this class with its parameters and buffers."""
@@ -136,7 +142,7 @@ def fewest_positions(model: nn.Module, image_size: int) -> int | None:
         if isinstance(module, nn.BatchNorm2d)
     ]
     tensors = {name: tensor.to("meta") for name, tensor in chain(model.named_parameters(), model.named_buffers())}
-    channels = model.get_submodule(first_convolution(model)).in_channels
+    channels: Any = model.get_submodule(first_convolution(model)).in_channels
     was_training = model.training
     model.eval()
     try:

@@ -7,7 +7,7 @@ import socket
 import urllib.error
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -109,7 +109,7 @@ def _read_safetensors(path: str) -> dict[str, Tensor]:
         raise UserError(f"{path} is not a whole file of safetensors: {one_line(error)}") from None
 
 
-def with_versions(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_versions(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`state`, a plain dictionary, with the module versions of `model`'s state_dict. MNASNet loads none without."""
     versioned: Any = OrderedDict(state)
     versioned._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]

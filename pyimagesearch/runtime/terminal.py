@@ -5,6 +5,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 
 LOG_EVERY_S = 30  # where stderr is not a terminal
 quiet = False  # no bars and no [INFO] lines: set by --quiet, and on every rank but 0 (see distributed)
@@ -32,16 +33,13 @@ def make_bar(title: str, total: int, *, first: int = 0):
     return tqdm(total=total, initial=first, desc=title, unit=" images", leave=False, dynamic_ncols=sized)
 
 
-class LogLines:
+class LogLines(AbstractContextManager):
     """Replaces the tqdm bar in a log file; see make_bar."""
 
     def __init__(self, title: str, total: int, first: int = 0):
         self.title, self.total, self.first, self.n = title, total, first, first
         self.postfix = ""
         self.began = self.printed = time.monotonic()
-
-    def __enter__(self) -> "LogLines":
-        return self
 
     def __exit__(self, *_) -> None:
         self.close()

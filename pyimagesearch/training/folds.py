@@ -51,9 +51,9 @@ def wanted_folds(data: str, fold: int | str) -> list[int]:
         raise UserError(f"{data} has no folds; leave --fold out, or prepare a table of labels with --folds")
     if fold == "all":
         return list(range(1, count + 1))
-    if fold > count:
+    if int(fold) > count:
         raise UserError(f"{data} has no fold {fold}; it has 1 to {count}")
-    return [fold]
+    return [int(fold)]
 
 
 def _check_start(args: argparse.Namespace, folds: Sequence[int]) -> None:

@@ -54,7 +54,8 @@ class Run:
         self.sampler = trainLoader.batch_sampler
         self.config = run_config(args, trainLoader.dataset)
         self.history: list[dict] = []
-        self.epoch, self.step, self.totals = 0, 0, None
+        self.epoch, self.step = 0, 0
+        self.totals: Totals | None = None
         self.checkpoints = Checkpoints(checkpoint_folder(args.output))
         self.log = TensorBoardLog(args.output, self.sampler.steps, wanted=args.tensorboard)
 
@@ -179,14 +180,12 @@ class Run:
         if not distributed.is_main():
             return
         self.write_card(results.thresholds, **results.metrics)
-        photos = dict(zip(
-            ("training", "validation", "evaluation"),
-            (self.sampler.size, len(valLoader.dataset), len(testLoader.dataset)), strict=True,
-        ))  # fmt: skip
-        card = read_model_card(self.output)
-        write_report(self.output, results, testLoader.dataset, self.history, card, photos, machine_facts(self.launch))
-        self.log.add_report(len(self.history), testLoader.dataset, results.probabilities, **results.metrics)
-        print(*closing_lines(self.history, results, self.kept_epoch, self.output), sep="\n")
+        valDS, testDS = valLoader.dataset, testLoader.dataset
+        photos = {"training": self.sampler.size, "validation": len(valDS), "evaluation": len(testDS)}
+        card, machine = read_model_card(self.output), machine_facts(self.launch)
+        write_report(self.output, results, testDS, self.history, card, photos, machine)
+        self.log.add_report(len(self.history), testDS, results.probabilities, **results.metrics)
+        print(*closing_lines(self.history, results.metrics, len(testDS), self.kept_epoch, self.output), sep="\n")
 
     def load_kept(self) -> None:
         """Load the kept model's weights on every rank."""

@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,8 @@ class TensorBoardLog:
     def __init__(self, output: str = "", steps: int = 0, *, wanted: bool = False):
         self.folder, self.steps, self.wanted = os.path.join(output, "tensorboard"), steps, wanted
         self.logged = Totals(0, 0, 0)
-        self._writer = self._failure = None
+        self._writer: Any = None  # a SummaryWriter, on rank 0
+        self._failure: OSError | None = None
 
     def open(self, done: int, flags: Mapping[str, object]) -> None:
         """Go on after `done` steps of the run. With 0, log `flags` and remove an earlier run's log."""
@@ -95,7 +97,9 @@ class TensorBoardLog:
         curves = {tag(name): value for name, value in row.items() if name not in ("epoch", "seconds")}
         self._add_scalars(row["epoch"] * self.steps, curves)
 
-    def add_report(self, epochs: int, dataset: PhotoDataset, probabilities: np.ndarray, **metrics: float) -> None:
+    def add_report(
+        self, epochs: int, dataset: PhotoDataset, probabilities: np.ndarray, **metrics: float | None
+    ) -> None:
         """Log the test split's metrics and, for one class per photo, pictures; then close.
 
         They stand one step after the last, so that a run that is resumed after its end takes them back too.
@@ -139,7 +143,7 @@ class TensorBoardLog:
         with Image.open(path) as picture:
             self._writer.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
 
-    def _add_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    def _add_scalars(self, step: float, scalars: Mapping[str, float]) -> None:
         if self._writer is None or self._failure is not None:
             return
         try:

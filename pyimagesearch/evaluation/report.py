@@ -233,12 +233,12 @@ def _data_uri(kind: str, content: bytes) -> str:
     return Markup(f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
 
 
-def closing_lines(history: History, results: Results, kept_epoch: int, output: str) -> list[str]:
+def closing_lines(history: History, measured: dict, photos: int, kept_epoch: int, output: str) -> list[str]:
     """The lines at a run's end: test metrics, best epoch, time, images per second, where the files are.
 
-    kept_epoch : the epoch of the model that was measured, counted from 1
+    measured : Results.metrics, of `photos` test photos; kept_epoch : the epoch of the measured model, counted from 1
     """
-    measured, photos, best = results.metrics, len(results.probabilities), metrics.best_epoch(history)
+    best = metrics.best_epoch(history)
     name, column = ("ROC AUC", "val_auc") if "val_auc" in history[0] else ("accuracy", "val_acc")
     seconds = sum(row["seconds"] for row in history)
     lines = [

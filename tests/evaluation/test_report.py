@@ -132,8 +132,7 @@ def test_the_run_ends_with_the_five_lines_that_a_person_wants():
     history = history_of(2, best=2)
     history[0].update(seconds=30.0, images_per_s=50.0)
     history[1].update(seconds=30.0, images_per_s=200.0)
-    results = report.Results(np.zeros((1234, 2)), {"test_acc": 0.72343}, "", {})
-    lines = report.closing_lines(history, results, 2, "out\nput")
+    lines = report.closing_lines(history, {"test_acc": 0.72343}, 1234, 2, "out\nput")
     assert lines == [
         "[INFO] test accuracy: 0.7234 of 1,234 photos, by the model of epoch 2",
         "[INFO] best epoch: 2 of 2, validation accuracy 0.7692",
@@ -146,8 +145,7 @@ def test_the_run_ends_with_the_five_lines_that_a_person_wants():
 @pytest.mark.parametrize(("auc", "shown"), [(0.51987, "0.5199"), (None, "none")])
 def test_with_several_labels_the_roc_auc_comes_first(auc, shown):
     history = [{**row, "val_auc": 0.8} for row in history_of(1)]
-    results = report.Results(np.zeros((12, 2)), {"test_acc": 0.5, "test_auc": auc}, "", {}, [0.5, 0.5])
-    lines = report.closing_lines(history, results, 1, "output")
+    lines = report.closing_lines(history, {"test_acc": 0.5, "test_auc": auc}, 12, 1, "output")
     assert lines[0] == f"[INFO] test ROC AUC: {shown}, mean over the labels"
     assert lines[2] == "[INFO] best epoch: 1 of 1, validation ROC AUC 0.8000" and len(lines) == 6
 

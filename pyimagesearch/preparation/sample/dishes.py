@@ -128,7 +128,7 @@ DISHES = {
         Group(flat(box(.08, .66), .36), points("-60,0 65,0"), (5, 7), turn=15), Group(LEAVES, points("55,50"))),
         tint="#7e3e2c #6c3226 #904a36")),
     ("Meat", "sausages"): (COOKED, Group(
-        (Shape(strip(LINK, .06, .3, .34, .34, .34, .3, .06), gloss=.6), Group(flat(box(.05, .2), .5), LINK, 4)),
+        (Shape(strip(LINK, .06, .3, .34, .34, .34, .3, .06), gloss=.6), Group(flat(box(.05, .18), .5), LINK[8:-8], 4)),
         points("0,-75 0,80"), (3, 4), tint="#963e28 #aa4e32 #803022")),
     ("Noodles/Pasta", "noodles"): (
         [PLATE, BOWL], Shape(oval(.86), "#c49238", .2, rough=.15), over(NOODLE, oval(.5), 60, size=1.1),

@@ -20,7 +20,7 @@ def some(part: Part, size: float = 1.0) -> list:
 # fmt: off
 CHINA = "#f2f2ee #ecf0f4 #f6f0e2 #7a9ebe #40505e #c47860 #96b296"
 CLOTH = "#c43a38 #466aa8 #548c62 #d6a046 #805c96 #606874"
-STONE = "#464a50 #cecac4 #6e868c #94a8a0 #aa96a0 #343e54 #e0d0b8"
+PALE = "#d8908c #92aad0 #9cc2a6 #e8c88c #b49cc4 #a6acb4"
 LEAF = "#408430 #54983a #306a2e"
 CREAM = "#fcf6e8"
 WIDE = points("0,-300 0,300")
@@ -28,8 +28,8 @@ STRIPES = Group(flat(box(7, .14)), WIDE, (14, 26))
 TABLES = [
     [Group((Group(flat(box(7, .6)), WIDE, 11, wood), Group(flat(box(7, .01), .88), WIDE, 140)), tint=wood, swing=90)
      for wood in ("#966440", "#704a30", "#c49a6c", "#5c3e2e", "#b0805c")],
-    Group((flat(box(7, 7), "#f0ece4"), STRIPES, [(), Group(STRIPES, turn=90)]), tint=CLOTH, swing=90),
-    slab(box(7, 7), STONE, rough=.06)]
+    Group((flat(box(7, 7), "#f0ece4"), STRIPES, [(), Group(STRIPES, turn=90)]), tint=PALE, swing=90),
+    slab(box(7, 7), "#464a50 #cecac4 #6e868c #94a8a0 #aa96a0 #343e54 #e0d0b8", rough=.06)]
 RIM = [flat(strip(arc(0, 360, 1.04), .03), CLOTH), ()]
 PLATE = Group((slab(oval(1.12)), RIM, hollow(oval(.8), .97, depth=-.2)), tint=CHINA)
 BOWL = Group((slab(oval(1.05), depth=.35), hollow(oval(.95), .72)), tint=f"{CHINA} {CLOTH}")
@@ -96,7 +96,7 @@ DISHES = {
         flat(strip(points("45,-52 95,2 95,57"), .05), "#d6822c"), Group(HOLE, points("-85,38 90,30"), (4, 6)),
         Group(HOLE, points("-30,-3 30,-32 42,-6"), size=(.5, .8))), tint="#fccc46 #f6b636 #ffd868")),
     ("Dairy_product", "camembert"): (SERVED, Group((
-        slab(oval(.85)), flat(strip(points("0,0 85,0"), 0, .7), "#f8d660"), slab(strip(points("30,0 112,0"), 0, .66))),
+        slab(oval(.85)), flat(strip(points("-5,0 83,0"), 0, .9), "#f8cc48"), slab(strip(points("38,0 115,0"), 0, .6))),
         tint="#f6f0de")),
     ("Dessert", "cake"): (PLATE, standing((
         slab(box(1.55, .9, -.07, .15), "#ecbe74 #78462c #c43c3c", rough=.1),
@@ -111,7 +111,7 @@ DISHES = {
         slab(oval(.86, .76), "#fcfaf4", puff=.2, wobble=.09), over(flat(oval(.016), "#3c3228"), oval(.6), 18),
         Shape(oval(.33, .33, .06, .04), YOLK, .33, gloss=.5)), 1.05)),
     ("Egg", "boiled"): (SERVED, Group(
-        [HALF, HALF, Shape(EGG, "#e2b082 #f0d6b4 #ce966a", gloss=.2)], oval(.6), (3, 5), swing=20, outward=True)),
+        [HALF, HALF, HALF, Shape(EGG, "#e2b082 #f0d6b4 #ce966a", gloss=.2)], oval(.6), (3, 5), swing=20, outward=True)),
     ("Fried_food", "carton of fries"): standing((
         slab(points("-62,-20 62,-20 55,30 -55,30"), .6),
         *(Group(CHIP, points(f"-58,{y} 58,{y}"), 9, turn=90, swing=14, size=(1.1, 1.5)) for y in (-40, -20)),

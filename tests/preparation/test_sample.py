@@ -1,4 +1,4 @@
-"""The built-in sample: drawn the same everywhere, whole or not at all, never over anything of a person's."""
+"""The built-in sample: the same everywhere, drawn whole or not at all; files of the user are never touched."""
 
 import hashlib
 import os
@@ -14,8 +14,10 @@ from PIL import Image
 
 from pyimagesearch import config
 from pyimagesearch.preparation.sample import draw
-from pyimagesearch.preparation.sample.brush import Brush
-from pyimagesearch.preparation.sample.draw import draw_photo, draw_sample
+from pyimagesearch.preparation.sample.dishes import DISHES
+from pyimagesearch.preparation.sample.draw import draw_sample
+from pyimagesearch.preparation.sample.photo import draw_photo
+from pyimagesearch.preparation.sample.shapes import Brush
 from pyimagesearch.runtime.errors import UserError
 
 FEW = (1, 0, 1)
@@ -23,14 +25,14 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file under `folder`, by its path."""
+    """The SHA-256 of every file under `folder`, by path."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Path:
-    """A small sample, drawn in this process; tests only read it."""
+    """A small sample, drawn in this process. Tests only read it."""
     dest = tmp_path_factory.mktemp("sample") / "Food-11"
     draw_sample(dest, counts=(2, 1, 1), workers=1)
     return dest
@@ -63,7 +65,7 @@ def test_a_picture_does_not_depend_on_how_many_others_there_are(sample, tmp_path
     assert all(few[name] == more[name] for name in pictures)
 
 
-def test_every_picture_of_a_sample_is_another_one(sample, tmp_path):
+def test_no_two_pictures_are_equal(sample, tmp_path):
     draw_sample(tmp_path / "other", seed=1, counts=FEW, workers=1)
     pictures = {**digests(sample), **{f"other/{name}": digest for name, digest in digests(tmp_path / "other").items()}}
     drawn = [digest for name, digest in pictures.items() if name.endswith(".jpg")]
@@ -82,18 +84,23 @@ def test_pictures_are_rgb_jpegs_of_varied_size(sample):
     assert any(width < height for width, height in sizes)
 
 
-@pytest.mark.parametrize("kind", [kind for kinds in draw.DISHES for kind in kinds], ids=lambda kind: kind.__name__)
-def test_every_kind_fills_a_good_part_of_the_picture(kind):
+@pytest.mark.parametrize("dish", DISHES.values(), ids=[" ".join(key).replace("/", "_") for key in DISHES])
+def test_every_dish_fills_a_good_part_of_the_picture(dish):
     grey = (90, 90, 90)
     for number in range(2):
         image = Image.new("RGB", (300, 260), grey)
-        kind(Brush(image, np.random.default_rng(number), light=(0.6, -0.8), x=150.0, y=130.0, unit=120.0, turn=number))
+        light, middle = np.array([0.6, -0.8]), np.array([150.0, 130.0])
+        Brush(image, np.random.default_rng(number), light, middle, unit=120.0, turn=60.0 * number).draw(dish)
         changed = (np.asarray(image) != grey).any(axis=2)
         assert 0.15 < changed.mean() < 1
 
 
-def test_classes_differ_to_a_reader_of_colours_alone():
-    """The nearest of the eleven mean colour histograms is right for far more than one picture in eleven."""
+def test_every_class_has_a_dish():
+    assert list(dict.fromkeys(name for name, _ in DISHES)) == config.CLASSES
+
+
+def test_classes_differ_by_colour_alone():
+    """The nearest of the eleven mean colour histograms is right for far more than one in eleven pictures."""
 
     def histogram(class_index: int, number: int) -> np.ndarray:
         pixels = np.asarray(draw_photo(class_index, np.random.default_rng([class_index, number])).resize((48, 48)))
@@ -122,7 +129,7 @@ def test_a_sample_of_another_seed_or_of_other_counts_is_refused_and_left_alone(s
     assert digests(sample) == before
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "Food-11").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
         draw_sample(tmp_path / "Food-11", counts=FEW, workers=1)
@@ -135,19 +142,20 @@ def test_an_empty_folder_is_filled(tmp_path):
     assert len(list((tmp_path / "Food-11" / "training").iterdir())) == 11
 
 
-def test_what_a_killed_run_left_is_thrown_away(tmp_path, monkeypatch):
+def test_what_a_killed_run_left_is_deleted(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(draw.shutil, "rmtree", lambda *_, **__: None)  # a killed run cleans nothing up
+        patch.setattr(draw.shutil, "rmtree", lambda *_, **__: None)  # a killed run does not clean up
         patch.setattr(draw, "_draw_file", lambda picture: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             draw_sample(tmp_path / "Food-11", seed=5, counts=FEW, workers=1)
+    (tmp_path / "Food-11.partial" / "training").mkdir()
     (tmp_path / "Food-11.partial" / "training" / "half.jpg").write_bytes(b"half a picture")
     draw_sample(tmp_path / "Food-11", counts=FEW, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["Food-11"]
     assert not (tmp_path / "Food-11" / "training" / "half.jpg").exists()
 
 
-def test_a_partial_folder_of_a_persons_own_is_refused_and_left_alone(tmp_path):
+def test_a_partial_folder_of_the_user_is_refused_and_left_alone(tmp_path):
     (tmp_path / "Food-11.partial").mkdir()
     (tmp_path / "Food-11.partial" / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match=r"Food-11\.partial is in the way"):
@@ -166,7 +174,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def start_drawing(dest: Path) -> subprocess.Popen:
-    """A process in a group of its own that draws a large sample with two workers; returns when pictures appear."""
+    """Start a process, in its own group, that draws a large sample with two workers; return when pictures appear."""
     program = f"from pyimagesearch.preparation.sample.draw import draw_sample; draw_sample({str(dest)!r}, workers=2)"
     process = subprocess.Popen(
         [sys.executable, "-c", program], cwd=REPOSITORY, stderr=subprocess.DEVNULL, start_new_session=True

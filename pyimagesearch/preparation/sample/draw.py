@@ -1,7 +1,7 @@
-"""Draws the built-in sample: pictures of the eleven kinds of food, in the raw layout of Food-11.
+"""Draws the built-in sample: photos of the eleven classes of food, in the raw layout of Food-11.
 
 <dest>/training/0_0.jpg ...  <dest>/validation/...  <dest>/evaluation/...   named CLASS_NUMBER.jpg
-<dest>/classes.txt           the names of the classes, one a line
+<dest>/classes.txt           the names of the classes, one per line
 <dest>/sample.json           the seed and the counts that the sample was drawn with
 """
 
@@ -13,193 +13,70 @@ import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from pyimagesearch import config
-from pyimagesearch.preparation.sample import market, meals, snacks
-from pyimagesearch.preparation.sample.brush import Brush
-from pyimagesearch.preparation.sample.table import photograph, table
+from pyimagesearch.preparation.sample.photo import draw_photo
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.files import write_json, write_text
 from pyimagesearch.runtime.threads import available_cores
 
 MARKER = "sample.json"
-PARTIAL_SUFFIX = ".partial"
-# the kinds that each class of config.CLASSES is drawn in
-DISHES = (
-    (snacks.loaf, snacks.baguettes, snacks.slices),
-    (snacks.cheese, snacks.milk, snacks.camembert),
-    (snacks.cake, snacks.donuts, snacks.cupcake),
-    (snacks.fried_eggs, snacks.boiled_eggs),
-    (snacks.carton_of_fries, snacks.plate_of_fries, snacks.drumsticks),
-    (meals.grilled_steak, meals.raw_steak, meals.sausages),
-    (meals.spaghetti, meals.noodle_bowl),
-    (meals.rice_bowl, meals.fried_rice, meals.onigiri),
-    (market.fish, market.prawns, market.crab),
-    (meals.cream_soup, meals.broth),
-    (market.harvest, market.one_kind),
-)
-SIDES = (200, 320)  # shortest and longest side of a picture, in pixels
-SUPERSAMPLING = 2  # drawn so many times larger, then reduced: smooth edges
-JPEG_QUALITY = 88
-FILES_PER_TASK = 4  # a worker's errand: long enough to be worth the call, short enough to stop soon after Ctrl-C
-
-
-class _Picture(NamedTuple):
-    """One file of the sample."""
-
-    folder: str
-    seed: int
-    split: int
-    class_index: int
-    number: int
 
 
 def draw_sample(
     dest: str | os.PathLike, *, seed: int = 0, counts: Sequence[int] = (160, 16, 20), workers: int | None = None
 ) -> dict[str, int]:
-    """Draw the sample into the folder `dest`, whole or not at all.
+    """Draw the sample into the folder `dest`, whole or not at all; return the number of photos in each split.
 
-    With the same versions of NumPy and Pillow, the bytes of a picture depend on the seed and on its split, class and
-    number alone. The sample grows in `<dest>.partial`, which takes the name `dest` when it is complete; what a killed
-    run left there is thrown away. A sample of this seed and these counts that is there already is left as it is.
-
-    Parameters
-    ----------
-    dest : the folder to make; it may exist if it is empty
-    seed : int, 0 or more
-    counts : images per class in training, validation and evaluation
-    workers : processes that draw; by default one per core that this process may use, and 1 draws in this process.
-        With more than 1 the calling script must guard its main(), as the workers are spawned.
-
-    Returns
-    -------
-    images per split, as {"training": 440, "validation": 110, "evaluation": 132}
-
-    Raises
-    ------
-    UserError : `dest`, or `<dest>.partial`, holds something else; it is not touched
-    OSError : the disk is full, the folder cannot be written, ...; no `dest` is made
+    `counts` are the photos per class in each split. Equal arguments give equal bytes (with the same versions of NumPy
+    and Pillow). The sample grows in `<dest>.partial`, which is renamed when it is complete. A sample of this seed and
+    these counts is kept; a folder that holds anything else is refused. With more than one worker (default: one per
+    core) the calling script must guard its main(), because the worker processes are spawned.
     """
     dest = os.path.realpath(dest)
     marker = {"seed": seed, "counts": dict(zip(config.SPLITS, counts, strict=True))}
-    images = {split: count * len(config.CLASSES) for split, count in marker["counts"].items()}
-    if _is_drawn(dest, marker):
-        return images
-    partial = dest + PARTIAL_SUFFIX
-    _discard_leftover(partial)
-    try:
-        write_json(os.path.join(partial, MARKER), marker)
-        write_text(os.path.join(partial, "classes.txt"), "".join(f"{name}\n" for name in config.CLASSES))
-        _draw_files(_pictures(partial, seed, counts), workers or available_cores())
-        if os.path.isdir(dest):
-            os.rmdir(dest)  # it is empty; Windows renames onto no folder
-        os.rename(partial, dest)
-    except BaseException:  # Ctrl-C too
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return images
-
-
-def draw_photo(class_index: int, rng: np.random.Generator) -> Image.Image:
-    """One picture of class `class_index` (its place in config.CLASSES), everything in it by the chance of `rng`.
-
-    Returns an RGB image with sides of SIDES[0] to SIDES[1] pixels.
-    """
-    width, height = (int(side) for side in rng.integers(SIDES[0], SIDES[1] + 1, 2))
-    large = (SUPERSAMPLING * width, SUPERSAMPLING * height)
-    image = table(rng, width, height).resize(large, Image.Resampling.BILINEAR)
-    x, y = (side / 2 + rng.normal(0, 0.05) * min(large) for side in large)
-    unit = min(large) / 2 * rng.uniform(0.8, 1.02)
-    lamp = rng.uniform(0, 2 * np.pi)
-    brush = Brush(image, rng, (float(np.cos(lamp)), float(np.sin(lamp))), x, y, unit, turn=rng.uniform(0, 2 * np.pi))
-    kinds = DISHES[class_index]
-    kinds[rng.integers(len(kinds))](brush)
-    return photograph(rng, image.reduce(SUPERSAMPLING))
-
-
-def _is_drawn(dest: str, marker: dict) -> bool:
-    """Whether `dest` holds the sample of `marker`; UserError if it holds something else."""
-    if not os.path.lexists(dest):
-        return False
-    if not os.path.isdir(dest):
-        raise UserError(f"{dest} is a file, expected a folder for the sample: move it away or name another folder")
-    found = _read_marker(dest)
-    if found == marker:
-        return True
-    if found is not None:
-        raise UserError(
-            f"{dest} holds a sample of {_told(found)}, expected {_told(marker)}: delete it or name another folder"
-        )
-    if os.listdir(dest):
-        raise UserError(f"{dest} holds files that are not the sample: move them away or name another folder")
-    return False
-
-
-def _discard_leftover(partial: str) -> None:
-    """Throw away what a killed run left; the marker, which is written first, tells that it is no one else's."""
-    if not os.path.lexists(partial):
-        return
-    if not os.path.isdir(partial) or os.path.islink(partial) or (os.listdir(partial) and _read_marker(partial) is None):
-        raise UserError(f"{partial} is in the way and was not left by an earlier drawing of the sample: move it away")
-    shutil.rmtree(partial)
-
-
-def _read_marker(folder: str) -> dict | None:
-    """The seed and counts in `folder`'s marker; None where there is none that this module wrote."""
-    try:
-        with open(os.path.join(folder, MARKER), encoding="utf-8") as file:
-            marker = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) and {"seed", "counts"} <= marker.keys() else None
-
-
-def _told(marker: dict) -> str:
-    return f"seed {marker['seed']} with counts {json.dumps(marker['counts'])}"
-
-
-def _pictures(folder: str, seed: int, counts: Sequence[int]) -> list[_Picture]:
-    return [
-        _Picture(folder, seed, split, class_index, number)
-        for split, count in enumerate(counts)
-        for number in range(count)
-        for class_index in range(len(config.CLASSES))
-    ]
-
-
-def _draw_files(pictures: list[_Picture], workers: int) -> None:
-    """Draw every picture into its folder, in this process or in `workers` processes, which have ended on return."""
-    for split in {picture.split for picture in pictures}:
-        os.makedirs(os.path.join(pictures[0].folder, config.SPLITS[split]))
-    with terminal.make_bar("drawing", len(pictures)) as bar:
-        if workers == 1:
-            for picture in pictures:
-                _draw_file(picture)
-                bar.update()
-            return
-        # spawned, because a fork of a process that runs threads (torch, tqdm) can hang
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    if not _is_drawn(dest, marker):
+        partial = f"{dest}.partial"
+        _discard_leftover(partial)
+        classes = range(len(config.CLASSES))
+        photos = [(partial, seed, split, c, n) for split in range(3) for n in range(counts[split]) for c in classes]
         try:
-            for _ in pool.map(_draw_file, pictures, chunksize=FILES_PER_TASK):
+            write_json(os.path.join(partial, MARKER), marker)  # first: it shows that the folder is ours
+            write_text(os.path.join(partial, "classes.txt"), "".join(f"{name}\n" for name in config.CLASSES))
+            _draw_files(photos, workers or available_cores())
+            if os.path.isdir(dest):
+                os.rmdir(dest)  # it is empty; Windows cannot rename onto a folder
+            os.rename(partial, dest)
+        except BaseException:  # Ctrl-C too
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    return {split: count * len(config.CLASSES) for split, count in marker["counts"].items()}
+
+
+def _draw_files(photos: list[tuple], workers: int) -> None:
+    # spawned, because a fork of a process that runs threads (torch, tqdm) can hang
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    try:
+        drawn = map(_draw_file, photos) if workers == 1 else pool.map(_draw_file, photos, chunksize=4)
+        with terminal.make_bar("drawing", len(photos)) as bar:
+            for _ in drawn:
                 bar.update()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _draw_file(picture: _Picture) -> None:
-    rng = np.random.default_rng([picture.seed, picture.split, picture.class_index, picture.number])
-    name = f"{picture.class_index}_{picture.number}.jpg"
-    path = os.path.join(picture.folder, config.SPLITS[picture.split], name)
-    draw_photo(picture.class_index, rng).save(path, quality=JPEG_QUALITY)
+def _draw_file(photo: tuple[str, int, int, int, int]) -> None:
+    folder, seed, split, class_index, number = photo
+    path = os.path.join(folder, config.SPLITS[split], f"{class_index}_{number}.jpg")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    draw_photo(class_index, np.random.default_rng((seed, split, class_index, number))).save(path, quality=88)
 
 
 def _start_worker() -> None:
-    """Ctrl-C, which the terminal sends to all, is the parent's to answer; and no worker outlives the parent."""
+    """Leave Ctrl-C to the parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -207,3 +84,35 @@ def _start_worker() -> None:
 def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)
+
+
+def _is_drawn(dest: str, marker: dict) -> bool:
+    """Whether `dest` holds the sample of `marker`; UserError if it holds something else."""
+    if os.path.lexists(dest) and not os.path.isdir(dest):
+        raise UserError(f"{dest} is a file, expected a folder for the sample: move it away or name another folder")
+    found = _read_marker(dest)
+    if found is None and os.path.isdir(dest) and os.listdir(dest):
+        raise UserError(f"{dest} holds files that are not the sample: move them away or name another folder")
+    if found not in (None, marker):
+        have, want = (f"seed {m['seed']} with counts {json.dumps(m['counts'])}" for m in (found, marker))
+        raise UserError(f"{dest} holds a sample of {have}, expected {want}: delete it or name another folder")
+    return found == marker
+
+
+def _discard_leftover(partial: str) -> None:
+    """Delete what a killed run left; its marker shows that it is ours."""
+    folder = os.path.isdir(partial) and not os.path.islink(partial)
+    if folder and (_read_marker(partial) is not None or not os.listdir(partial)):
+        shutil.rmtree(partial)
+    elif os.path.lexists(partial):
+        raise UserError(f"{partial} is in the way and was not left by an earlier drawing of the sample: move it away")
+
+
+def _read_marker(folder: str) -> dict | None:
+    """The seed and counts in the marker of `folder`; None if there is no marker that this module wrote."""
+    try:
+        with open(os.path.join(folder, MARKER), encoding="utf-8") as file:
+            marker = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) and {"seed", "counts"} <= marker.keys() else None

@@ -37,7 +37,7 @@ def draw_sample(
     core) the calling script must guard its main(), because the worker processes are spawned.
     """
     dest = os.path.realpath(dest)
-    marker = {"seed": seed, "counts": dict(zip(config.SPLITS, counts, strict=True))}
+    marker: dict = {"seed": seed, "counts": dict(zip(config.SPLITS, counts, strict=True))}
     if not _is_drawn(dest, marker):
         partial = f"{dest}.partial"
         _discard_leftover(partial)
@@ -82,7 +82,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    multiprocessing.parent_process().join()  # type: ignore[union-attr]  # a spawned process has one
     os._exit(1)
 
 

@@ -7,14 +7,14 @@ chosen at random, or a number: the tint of the Group around it, made that much l
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 # how much red, green and blue change with the light: with equal changes a shaded yellow would look olive
 TONE = (0.8, 1.0, 1.15)
-Part: TypeAlias = "Shape | Group | tuple[Part, ...] | list[Part]"
+Part: TypeAlias = Any  # a Shape, a Group, or a tuple or list of parts
 
 
 def arc(first: float, last: float, radius: float, last_radius: float | None = None) -> np.ndarray:
@@ -59,7 +59,7 @@ class Brush:
     origin: np.ndarray
     unit: float
     turn: float
-    tint: np.ndarray | None = None
+    tint: Any = None  # (red, green, blue)
 
     def draw(self, part: Part) -> None:
         if isinstance(part, tuple):
@@ -153,7 +153,7 @@ class Group:
     """
 
     parts: Part
-    at: Sequence = ((0.0, 0.0),)
+    at: np.ndarray | Sequence = ((0.0, 0.0),)
     count: int | tuple[int, int] = 0
     tint: str = ""
     size: float | tuple[float, float] = 1.0
@@ -177,7 +177,7 @@ class Group:
             return path
         fewest, most = np.broadcast_to(self.count, 2)
         index = np.arange(rng.integers(fewest, most + 1))
-        share, scale = (index + rng.uniform(0.4, 0.6, len(index))) / len(index), 1.0
+        share, scale = (index + rng.uniform(0.4, 0.6, len(index))) / len(index), np.ones(len(index))
         if self.fill:  # like the seeds of a sunflower: evenly, but not in rows
             share, scale = (0.618 * index + rng.uniform(0, 0.1, len(index)) + rng.uniform()) % 1, np.sqrt(share)
         steps = np.arange(len(path))

@@ -180,7 +180,7 @@ def test_an_exported_model_is_checked_and_named(trained, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "found"),
     [
-        (["--images", "photo.png", "--csv", "."], "no regular file"),
+        (["--images", "photo.png", "--csv", "."], "not a regular file"),
         (["--on", "test", "--data", "nowhere"], "nowhere"),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_mistake_in_inference_is_told_once_by_two_processes_before_the_work(tr
     [
         ("train_distributed.py", ["--data", "nowhere"], "nowhere"),
         ("train_distributed.py", ["--weights", "nowhere.pth"], "nowhere.pth"),
-        ("train_distributed.py", ["--weights", "none", "--freeze-bn", "--sync-bn"], "--sync-bn would do nothing"),
+        ("train_distributed.py", ["--weights", "none", "--freeze-bn", "--sync-bn"], "--sync-bn has no effect"),
         ("train_distributed.py", ["--weights", "none", "--amp", "fp16"], "--amp fp16"),
         ("train_distributed.py", ["--weights", "none", "--batch-size", "26"], "BatchNorm"),
         ("distributed_inference.py", ["--output", "nowhere"], "train_distributed.py first"),

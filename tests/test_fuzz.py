@@ -177,7 +177,7 @@ def check_tree(entries, classes, whole):
 
 
 def test_of_any_tree_of_files_nothing_is_lost_and_nothing_lands_elsewhere(fuzz):
-    fuzz(check_tree, 600, entries=st.lists(entry, max_size=12), classes=class_list, whole=layout)
+    fuzz(check_tree, 400, entries=st.lists(entry, max_size=12), classes=class_list, whole=layout)
 
 
 # --- photos -----------------------------------------------------------------------------------------------------------

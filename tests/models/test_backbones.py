@@ -49,6 +49,7 @@ def test_no_family_is_left_out():
     assert every == {family(name) for name in FAMILIES}
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_trains_and_comes_back_from_its_file(tmp_path, name):
     """Its head is replaced, it trains, also on an empty share, and its saved weights load."""
@@ -138,12 +139,14 @@ def test_networks_trained_on_pixels_from_minus_1_to_1_get_such_pixels(channels, 
 
 
 def test_the_input_is_rescaled_as_torchvision_does_for_its_own_weights():
+    torch.manual_seed(0)
     ours = make_backbone("inception_v3").eval()
     theirs = models.inception_v3(weights=None, aux_logits=False, init_weights=False, transform_input=True).eval()
     theirs.load_state_dict(ours.state_dict())
     images = torch.randn(1, 3, 75, 75)
     with torch.inference_mode():
-        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-2, atol=0)
+        logits, expected = ours(images), theirs(images)
+    assert (logits - expected).abs().max() < 1e-2 * expected.abs().max()
 
 
 def test_auxiliary_heads_of_a_given_network_are_dropped():

@@ -51,6 +51,7 @@ def test_images_per_split_are_returned_also_when_nothing_is_left_to_do(sample):
     assert digests(sample) == before
 
 
+@pytest.mark.training  # several processes
 def test_any_number_of_workers_draws_the_same_bytes(sample, tmp_path):
     draw_sample(tmp_path / "again", counts=(2, 1, 1), workers=3)
     assert digests(tmp_path / "again") == digests(sample)
@@ -198,6 +199,7 @@ def group_is_gone(group: int) -> bool:
     return False
 
 
+@pytest.mark.training  # several processes
 @pytest.mark.skipif(os.name == "nt", reason="signals to a process group are POSIX")
 def test_ctrl_c_leaves_neither_half_a_sample_nor_workers(tmp_path):
     process = start_drawing(tmp_path / "Food-11")
@@ -207,6 +209,7 @@ def test_ctrl_c_leaves_neither_half_a_sample_nor_workers(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.training  # several processes
 @pytest.mark.skipif(os.name == "nt", reason="signals to a process group are POSIX")
 def test_workers_end_with_a_killed_parent_and_the_next_run_succeeds(tmp_path):
     process = start_drawing(tmp_path / "Food-11")

@@ -89,6 +89,7 @@ def run_on(photos):
     return train
 
 
+@pytest.mark.training
 def test_the_curves_are_the_history_over_the_steps_of_the_run(run_on, tmp_path):
     run = run_on(tmp_path)
     found = curves(tmp_path)
@@ -102,6 +103,7 @@ def test_the_curves_are_the_history_over_the_steps_of_the_run(run_on, tmp_path):
     assert [step for step, _ in found["within the epoch/loss"]] == [10, 20, 33, 43, 56, 66]
 
 
+@pytest.mark.training
 def test_a_step_tells_the_mean_since_the_one_before(run_on, tmp_path):
     run_on(tmp_path)
     found = dict(curves(tmp_path)["within the epoch/accuracy"])
@@ -110,6 +112,7 @@ def test_a_step_tells_the_mean_since_the_one_before(run_on, tmp_path):
     assert all(0 <= value <= 1 for value in found.values())
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     "killed_at, checkpoint_every",
     [((0, 7), 2), ((0, 22), 15), ((1, 21), None), ((1, 21), 12), ((2, 1), 5), ((2, 20), 20)],
@@ -125,6 +128,7 @@ def test_interrupted_and_resumed_each_step_is_there_once_as_in_a_run_that_was_no
     assert curves(tmp_path / "killed") == curves(tmp_path / "whole")
 
 
+@pytest.mark.training
 def test_a_run_resumed_after_its_end_leaves_nothing_twice(run_on, tmp_path):
     run_on(tmp_path, report=True)
     before = curves(tmp_path)
@@ -135,6 +139,7 @@ def test_a_run_resumed_after_its_end_leaves_nothing_twice(run_on, tmp_path):
     assert {len(read(tmp_path).Images(name)) for name in read(tmp_path).Tags()["images"]} == {1}
 
 
+@pytest.mark.training
 def test_pictures_and_flags_are_there(run_on, tmp_path):
     run_on(tmp_path, report=True)
     events = read(tmp_path)
@@ -146,6 +151,7 @@ def test_pictures_and_flags_are_there(run_on, tmp_path):
     assert "| epochs | `3` |" in text and "a|b\\n" in text.replace("\\|", "|")
 
 
+@pytest.mark.training
 def test_a_run_that_begins_removes_the_curves_of_another_and_nothing_else(run_on, tmp_path):
     run_on(tmp_path)
     (tmp_path / "tensorboard" / "notes.txt").write_text("mine")

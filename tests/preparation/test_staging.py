@@ -187,6 +187,7 @@ def test_ctrl_c_leaves_no_dataset_and_the_next_run_copies_only_the_rest(run, sou
     assert all(after[name] == facts for name, facts in before.items())
 
 
+@pytest.mark.training  # many processes
 def test_a_kill_at_any_moment_leaves_the_old_dataset_or_the_new_one(run, source, tmp_path):
     run()
     old = {name: facts[2] for name, facts in tree(tmp_path / "dataset").items() if name.endswith(b".jpg")}

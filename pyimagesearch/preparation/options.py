@@ -72,7 +72,9 @@ def _add_splits(group) -> None:
 def _add_table(group) -> None:
     group.add_argument("--images", metavar="DIR", help="the folder of the photos")
     group.add_argument("--id-column", metavar="NAME", help="each photo's path in --images, with or without suffix")
-    group.add_argument("--label-columns", nargs="+", metavar="NAME", help="columns of 0 and 1 (default: all)")
+    group.add_argument(
+        "--label-columns", nargs="+", metavar="NAME", help="columns of 0 and 1 (default: all such columns)"
+    )
     group.add_argument(
         "--group-column", metavar="NAME",
         help="a patient, for example: all photos of a group go to one split (default: each photo is a group)",

@@ -59,9 +59,10 @@ def _read_split(name: str, folder: str, classes: Sequence[str]) -> Split:
         split.found += len(listed)
         if not listed:
             split.reject(parent, "a folder without photos")
+            continue
+        label = classes.index(os.path.basename(parent))
         for path in listed:
             with split.rejecting(path):
-                label = classes.index(os.path.basename(parent))
                 split.photos.append(look_at(path, os.path.relpath(path, folder), label))
     for entry in os.scandir(folder):
         if entry.is_file() and entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith("."):

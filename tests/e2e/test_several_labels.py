@@ -1,4 +1,4 @@
-"""Photos with several labels, of patients with several photos, from the table to what is told of them."""
+"""Photos with several labels, of patients with several photos, from the table to the predictions."""
 
 import csv
 import json

@@ -66,7 +66,7 @@ def start_on(
     # no name server answers in a namespace: ask briefly
     network = {"GLOO_SOCKET_IFNAME": f"fc-v{number + 1}", "OMP_NUM_THREADS": "1", "RES_OPTIONS": "timeout:1 attempts:1"}
     # pytorch issue 135712: a restart may meet the addresses of the processes before it
-    # and a host that joins later waits for one that is told in the first round and never again
+    # and a host that joins later waits for an address that is announced in the first round only
     network["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     with open(log, "a") as file:
         return subprocess.Popen(

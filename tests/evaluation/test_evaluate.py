@@ -5,37 +5,14 @@ import contextlib
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from helpers.runs import SIZE, Net, as_the_model_sees
 from torch.nn import functional as F
 
 from pyimagesearch.create_dataloaders import get_dataloader
-from pyimagesearch.data import transforms
 from pyimagesearch.data.transforms import eval_transform
 from pyimagesearch.evaluation import evaluate
 
 CPU = torch.device("cpu")
-SIZE = 8
-
-
-class Net(nn.Module):
-    """A linear classifier of small images."""
-
-    def __init__(self, classes: int = 2, dropout: float = 0.0):
-        super().__init__()
-        generator = torch.Generator().manual_seed(1)
-        self.weight = nn.Parameter(torch.randn(classes, 3 * SIZE * SIZE, generator=generator) / 10)
-        self.dropout = dropout
-
-    def forward(self, images):
-        return F.linear(F.dropout(images.flatten(1), self.dropout, self.training), self.weight)
-
-
-def as_the_model_sees(data, indices) -> tuple[torch.Tensor, torch.Tensor]:
-    """The photos of these indices in one batch, normalised, and their labels."""
-    indices = [int(index) for index in indices]
-    return transforms.to_device(
-        torch.stack([data[index][0] for index in indices]), torch.from_numpy(data.labels[indices]), CPU
-    )
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])

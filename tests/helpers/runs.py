@@ -3,7 +3,10 @@
 import os
 
 import torch
+from torch import nn
+from torch.nn import functional as F
 
+from pyimagesearch.data.transforms import to_device
 from pyimagesearch.models.objectives import CROSS_ENTROPY
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.signals import StopSignals
@@ -13,7 +16,29 @@ from pyimagesearch.training.options import resolve, training_options
 from pyimagesearch.training.run import Run
 from pyimagesearch.training.step_hooks import StepHooks
 
+SIZE = 8  # pixels
 ONE = distributed.Launch("none", torch.device("cpu"), 0, 1)
+
+
+class Net(nn.Module):
+    """A linear classifier of small images."""
+
+    def __init__(self, classes: int = 2, dropout: float = 0.0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.weight = nn.Parameter(torch.randn(classes, 3 * SIZE * SIZE, generator=generator) / 10)
+        self.dropout = dropout
+
+    def forward(self, images):
+        return F.linear(F.dropout(images.flatten(1), self.dropout, self.training), self.weight)
+
+
+def as_the_model_sees(data, indices) -> tuple[torch.Tensor, torch.Tensor]:
+    """The photos of these indices in one batch, normalised, and their labels."""
+    indices = [int(index) for index in indices]
+    return to_device(
+        torch.stack([data[index][0] for index in indices]), torch.from_numpy(data.labels[indices]), ONE.device
+    )
 
 
 class NoHooks:

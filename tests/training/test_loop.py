@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from helpers.runs import NoHooks, make_run
+from helpers.runs import SIZE, Net, NoHooks, as_the_model_sees, make_run
 from helpers.runs import train_one_epoch as train
-from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
@@ -24,20 +23,6 @@ from pyimagesearch.training.loop import NonFiniteLoss, RunningTotals
 
 CPU = torch.device("cpu")
 ONE = distributed.Launch("none", CPU, 0, 1)
-SIZE = 8
-
-
-class Net(nn.Module):
-    """A linear classifier of small images."""
-
-    def __init__(self, classes: int = 2, dropout: float = 0.0):
-        super().__init__()
-        generator = torch.Generator().manual_seed(1)
-        self.weight = nn.Parameter(torch.randn(classes, 3 * SIZE * SIZE, generator=generator) / 10)
-        self.dropout = dropout
-
-    def forward(self, images):
-        return F.linear(F.dropout(images.flatten(1), self.dropout, self.training), self.weight)
 
 
 class NotANumberFrom(Net):
@@ -190,14 +175,6 @@ def test_pixels_are_normalised_on_the_device_and_what_is_normalised_already_is_l
     assert images.dtype == torch.float32
     assert torch.allclose(images, expected, atol=1e-6)
     assert torch.equal(transforms.to_device(expected, torch.zeros(2), CPU)[0], expected)
-
-
-def as_the_model_sees(data, indices) -> tuple[torch.Tensor, torch.Tensor]:
-    """The photos of these indices in one batch, normalised, and their labels."""
-    indices = [int(index) for index in indices]
-    return transforms.to_device(
-        torch.stack([data[index][0] for index in indices]), torch.from_numpy(data.labels[indices]), CPU
-    )
 
 
 # --- an epoch --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Bars of figures between 0 and 1, a row a class."""
+"""Bars of figures between 0 and 1, one row per class."""
 
 import numpy as np
 import pytest

@@ -9,12 +9,10 @@ from torch.nn import functional as F
 from pyimagesearch.data.transforms import to_device
 from pyimagesearch.models.objectives import CROSS_ENTROPY
 from pyimagesearch.runtime import distributed
-from pyimagesearch.runtime.signals import StopSignals
 from pyimagesearch.training.loop import train_epoch
 from pyimagesearch.training.optimizer import build_scheduler
 from pyimagesearch.training.options import resolve, training_options
 from pyimagesearch.training.run import Run
-from pyimagesearch.training.step_hooks import StepHooks
 
 SIZE = 8  # pixels
 ONE = distributed.Launch("none", torch.device("cpu"), 0, 1)
@@ -75,7 +73,3 @@ def train_one_epoch(model, loader, lr: float = 0.0, *, epoch: int = 0, step: int
     run = make_run(model, loader, **{"optimizer": torch.optim.SGD(model.parameters(), lr=lr), **parts})
     run.epoch, run.step, run.totals = epoch, step, totals
     return train_epoch(run, loader, hooks or NoHooks())
-
-
-def step_hooks(run: Run) -> StepHooks:
-    return StepHooks(run, StopSignals())

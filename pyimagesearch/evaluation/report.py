@@ -48,6 +48,7 @@ FILES = {
     "mistakes.png": "the most confident mistakes",
     "calibration.png": "confidence against accuracy",
 }
+PICTURES = {"classes.png", "labels.png", "confusion_matrix.png", "mistakes.png", "calibration.png"}
 MOST_MISTAKES = 16
 THUMBNAIL = 320  # pixels of its longer side
 CSS_DPI = 96
@@ -105,18 +106,19 @@ def write_report(
     print(results.text)
     write_text(os.path.join(output, "classification_report.txt"), results.text)
     write_json(os.path.join(output, metrics.REPORT_JSON), results.numbers)
-    for name in FILES:  # an earlier run of another task drew others
-        if name.endswith(".png") and os.path.exists(os.path.join(output, name)):
-            os.unlink(os.path.join(output, name))
     plot_history(os.path.join(output, os.path.basename(config.PLOT_PATH)), history)
     draw = _draw_classes if results.thresholds is None else _draw_labels
+    shown = draw(output, results, dataset)
+    for name in PICTURES - set(shown["drawn"]):  # an earlier run, perhaps of another task, may have left them
+        if os.path.exists(os.path.join(output, name)):
+            os.unlink(os.path.join(output, name))
     write_page(
         os.path.join(output, "report.html"), classes=dataset.classes, total=len(dataset.labels),
         metrics=results.metrics, history=history, best=history[metrics.best_epoch(history) - 1],
         seconds=sum(row["seconds"] for row in history), images_per_second=images_per_second(history), photos=photos,
         splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine,
         settings={name.replace("_", " "): value for name, value in card["training"].items()},
-        **draw(output, results, dataset),
+        **shown,
     )  # fmt: skip
 
 
@@ -143,6 +145,7 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
     for row in rows + foot:
         row[-1] = int(row[-1])
     return {
+        "drawn": ["classes.png", "confusion_matrix.png", "calibration.png", *["mistakes.png"] * bool(mistakes)],
         "right": int(np.trace(counts)),
         "by_class": (("class", *columns), rows, foot),
         "confusions": [
@@ -169,7 +172,8 @@ def _draw_labels(output: str, results: Results, dataset: PhotoDataset) -> dict:
         [[name, *("-" if row.get(column) is None else row[column] for column in columns)] for name, row in part.items()]
         for part in (labels, {"macro average": numbers["macro"], "micro average": numbers["micro"]})
     )
-    return {"by_class": (("label", *heads, *columns[3:]), rows, foot), "left_out": metrics.left_out(numbers)}
+    by_label = ("label", *heads, *columns[3:]), rows, foot
+    return {"drawn": ["labels.png"], "by_class": by_label, "left_out": metrics.left_out(numbers)}
 
 
 def confident_mistakes(dataset: PhotoDataset, probabilities: np.ndarray) -> list[tuple]:

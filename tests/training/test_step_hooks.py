@@ -83,6 +83,7 @@ def test_an_epoch_whose_last_short_step_is_done_has_no_photos_left(photos, tmp_p
     run.step = 3
     with StepHooks(run, StopSignals()) as hooks:
         assert hooks.bar.n == hooks.bar.total == 10
+    run.optimizer.step()
     run.end_epoch(Totals(1.0, 1, 1), Totals(1.0, 1, 1))
     assert run.history[0]["images_per_s"] == 0
 

@@ -159,7 +159,7 @@ READ = {
     "unknown-chunk.png": (png(chunk(b"quUx", b"x" * 99), chunk(b"IDAT", PNG_ROW)), [RED, GREEN]),
 }  # fmt: skip
 
-# name of the file -> (its content, what is said)
+# name of the file -> (its content, the message)
 REFUSED = {
     "nothing.jpg": (b"", "not an image"),
     "text.jpg": (b"Dear reader,\n", "not an image"),
@@ -531,7 +531,7 @@ def output(tmp_path, weights):
     return leave
 
 
-# name -> (what takes the place of the state_dict, the facts, what is said)
+# name -> (what takes the place of the state_dict, the model card, the message)
 MODELS = {
     "another architecture": (lambda good: {"conv1.weight": torch.zeros(8, 3, 7, 7)}, FACTS, "no densenet121"),
     "other classes": (lambda good: good, {**FACTS, "classes": ["a", "b", "c"]}, "of 3 classes"),

@@ -100,7 +100,7 @@ def test_the_ratio_is_of_one_round_and_above_1_for_the_better():
     assert ratio == {"median": 2.0, "min": 2.0, "max": 4.0}
 
 
-def test_a_contender_has_a_process_and_an_environment_of_its_own_and_tells_why_it_fails():
+def test_a_contender_has_its_own_process_and_environment_and_reports_why_it_fails():
     with measuring.closing({"one": measuring.Contender(_build, 3, environment={"OF_A_CONTENDER": "yes"})}) as made:
         found = made["one"](4)
         assert found == {"product": 12, "environment": "yes", "pid": found["pid"]}
@@ -110,7 +110,7 @@ def test_a_contender_has_a_process_and_an_environment_of_its_own_and_tells_why_i
             made["one"](None)
 
 
-def test_a_contender_that_cannot_be_built_tells_why():
+def test_a_contender_that_cannot_be_built_reports_why():
     with measuring.closing({"one": measuring.Contender(_build, 3)}) as made:
         made["one"]._process.join()  # it is gone when it is called
         with pytest.raises(RuntimeError, match="OF_A_CONTENDER"):

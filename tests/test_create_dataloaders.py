@@ -137,7 +137,7 @@ def test_evaluation_deals_whole_batches_and_each_photo_to_one_rank(as_rank, worl
         dealt += indices(sampler)
         assert len(sampler) == len(indices(sampler))
         assert sampler.indices == flat(indices(sampler))
-        if rank == 0:  # whose bar tells for all
+        if rank == 0:  # whose bar counts for all
             assert (len(sampler.turns), sum(sampler.turns)) == (len(sampler), size)
     assert sorted(dealt) == alone
     assert flat(alone) == list(range(size))
@@ -197,7 +197,7 @@ def test_the_global_generators_of_this_process_are_left_as_they_were(photos, as_
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_that_was_left_in_the_middle_goes_on_where_it_was(photos, workers):
+def test_an_epoch_left_in_the_middle_resumes_where_it_was(photos, workers):
     root = photos({"a": 9})
     whole = stream(get_dataloader(root, train_transform(32), 2, workers=0)[1], epochs=2)
     _, loader = get_dataloader(root, train_transform(32), 2, workers=workers)
@@ -283,7 +283,7 @@ def test_a_limit_takes_the_first_photos_of_each_class(photos):
     assert limited.samples == [whole.samples[index] for index in (0, 1, 5)]
 
 
-def test_the_fingerprint_tells_folders_apart_by_names_and_labels_alone(photos):
+def test_the_fingerprint_depends_on_names_and_labels_alone(photos):
     one = PhotoFolder(photos({"a": 2, "b": 1}, "one"), None)
     assert PhotoFolder(photos({"a": 2, "b": 1}, "two"), None).fingerprint() == one.fingerprint()
     for number, other in enumerate(({"a": 1, "b": 2}, {"a": 2, "c": 1}, {"a": 3, "b": 1})):

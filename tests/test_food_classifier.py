@@ -1,4 +1,4 @@
-"""The model: the tutorial's FoodClassifier, BatchNorm and a backbone that stay frozen, and its coming back."""
+"""The model: the tutorial's FoodClassifier, frozen BatchNorm and backbone, saved and loaded."""
 
 import os
 import threading

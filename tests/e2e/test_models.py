@@ -13,7 +13,7 @@ FLAGS = ["--model", "shufflenet_v2_x0_5", "--channels", "1", "--freeze-backbone"
          "--batch-size", "8", "--lr", "1e-2", "--workers", "0"]  # fmt: skip
 
 
-def test_a_classifier_on_frozen_weights_trains_stops_and_goes_on(tmp_path):
+def test_a_classifier_on_frozen_weights_trains_stops_and_resumes(tmp_path):
     data = draw_dataset(tmp_path / "data", {"training": 6, "validation": 2, "evaluation": 2})
     torch.manual_seed(0)
     pretrained, weights = models.shufflenet_v2_x0_5(weights=None).state_dict(), tmp_path / "weights.pth"
@@ -30,7 +30,7 @@ def test_a_classifier_on_frozen_weights_trains_stops_and_goes_on(tmp_path):
     assert torch.equal(model.baseModel.conv5[0].weight, pretrained["conv5.0.weight"])
 
 
-def test_a_network_that_torchvision_does_not_have_is_told_in_one_line(tmp_path):
+def test_a_network_that_torchvision_does_not_have_is_one_line(tmp_path):
     data = draw_dataset(tmp_path / "data", {"training": 2, "validation": 1, "evaluation": 1})
     _, err = run("train_distributed.py", "--data", data, "--output", tmp_path / "out", "--model", "resnet5", status=2)
     assert err.startswith("error: torchvision has no classification network 'resnet5'; similar: resnet")

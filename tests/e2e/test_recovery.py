@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed, or run out of disk, and what comes of them."""
+"""Runs that are stopped or killed, or that run out of disk, and their resumption."""
 
 import csv
 import os
@@ -108,7 +108,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_a_whole_checkpoint(data, tmp_p
     assert torch.load(newest, weights_only=True)["step"] > 0
 
 
-def test_under_torchrun_all_ranks_stop_at_the_same_step_and_one_tells(data, tmp_path):
+def test_under_torchrun_all_ranks_stop_at_the_same_step_and_one_prints(data, tmp_path):
     process = launch(data, tmp_path, *EQUAL, "--epochs", "50", "--checkpoint-every", "2", processes=2)
     wait_for(lambda: steps_done(tmp_path) > (0, 0), process)
     process.send_signal(signal.SIGTERM)
@@ -118,7 +118,7 @@ def test_under_torchrun_all_ranks_stop_at_the_same_step_and_one_tells(data, tmp_
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
-def test_the_scripts_own_launcher_hands_signals_on(name, data, tmp_path):
+def test_the_scripts_own_launcher_forwards_signals(name, data, tmp_path):
     process = launch(data, tmp_path, *EQUAL, "--epochs", "50", "--checkpoint-every", "2", "--nproc", "2")
     wait_for(lambda: steps_done(tmp_path) > (0, 0), process)
     os.killpg(process.pid, getattr(signal, name))
@@ -143,7 +143,7 @@ def test_an_unfinished_run_is_refused_and_then_resumed_or_begun_again(data, tmp_
     assert "resuming after 1 epochs" in out and "EPOCH: 2/2" in out
 
 
-def test_a_run_begun_on_three_processes_goes_on_on_one_and_on_two(data, tmp_path):
+def test_a_run_begun_on_three_processes_resumes_on_one_and_on_two(data, tmp_path):
     """Each photo of the epoch is used exactly once, with the pixels it would have had, and the losses are the same."""
     logs = {name: tmp_path / f"{name}-log" for name in ("whole", "begun", "on1", "on2")}
     for folder in logs.values():
@@ -183,7 +183,7 @@ def used_pixels(log: Path, steps: range) -> Counter:
     )
 
 
-def test_torchrun_restarts_a_run_that_lost_a_rank_and_it_goes_on_by_itself(data, tmp_path):
+def test_torchrun_restarts_a_run_that_lost_a_rank_and_it_resumes_by_itself(data, tmp_path):
     flags = [*EQUAL, "--epochs", "2", "--checkpoint-every", "1"]
     finish(launch(data, tmp_path / "whole", *flags, processes=2))
     process = launch(data, tmp_path / "hurt", *flags, processes=2, launcher=["--max-restarts=2"],

@@ -92,13 +92,13 @@ def test_the_scripts_own_launcher_trains_as_one_process_does(data, tmp_path):
     assert reports[0] == reports[1]
 
 
-def test_a_mistake_under_the_scripts_own_launcher_is_told_once_and_exits_with_2(tmp_path):
+def test_a_mistake_under_the_scripts_own_launcher_is_printed_once_and_exits_with_2(tmp_path):
     _, err = run("train_distributed.py", "--data", tmp_path / "none", *SMALL, "--nproc", "2", status=2)
     assert err.count("error: ") == 1
     assert "Traceback" not in err
 
 
-def test_torchrun_hands_sigusr1_on_when_told_to(data, tmp_path):
+def test_torchrun_forwards_sigusr1_when_asked_to(data, tmp_path):
     """What deploy/slurm.sbatch relies on."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["--signals-to-handle=SIGTERM,SIGINT,SIGUSR1", str(REPOSITORY / "train_distributed.py")]
@@ -184,7 +184,7 @@ def test_an_exported_model_is_checked_and_named(trained, tmp_path):
         (["--on", "test", "--data", "nowhere"], "nowhere"),
     ],
 )
-def test_a_mistake_in_inference_is_told_once_by_two_processes_before_the_work(trained, tmp_path, flags, found):
+def test_a_mistake_in_inference_is_printed_once_by_two_processes_before_the_work(trained, tmp_path, flags, found):
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     _, err = run("distributed_inference.py", "--output", trained[0], *flags, folder=tmp_path, processes=2, status=1)
     assert err.count("error: ") == 1 and found in err
@@ -204,7 +204,7 @@ def test_a_mistake_in_inference_is_told_once_by_two_processes_before_the_work(tr
         ("prepare_dataset.py", ["--source", "nowhere"], "--sample"),
     ],
 )
-def test_a_mistake_is_told_in_one_line_with_exit_status_2(script, flags, found, data, tmp_path):
+def test_a_mistake_is_one_line_with_exit_status_2(script, flags, found, data, tmp_path):
     given = ["--data", data, "--image-size", "32"] if script == "train_distributed.py" else []
     _, err = run(script, *given, *flags, folder=tmp_path, status=2)
     assert err.startswith("error: ") and len(err.splitlines()) == 1

@@ -88,7 +88,7 @@ def test_a_fold_of_its_own_is_the_same_and_all_of_them_go_on_where_some_are_done
     assert summary(tmp_path) == summary(trained[0])
 
 
-def test_labels_are_told_with_their_probabilities(trained, shapes, tmp_path):
+def test_labels_are_printed_with_their_probabilities(trained, shapes, tmp_path):
     output = trained[0] / "fold-3"
     thresholds = json.loads((output / "food_classifier.json").read_text())["thresholds"]
     told, _ = run(
@@ -108,6 +108,6 @@ def test_labels_are_told_with_their_probabilities(trained, shapes, tmp_path):
     assert told.strip() and (output / "classification_report.txt").read_text() in told
 
 
-def test_folds_without_a_flag_are_told(shapes, tmp_path):
+def test_folds_without_a_flag_are_refused(shapes, tmp_path):
     _, err = run("train_distributed.py", "--data", shapes / "dataset", "--output", tmp_path, *FLAGS[2:], status=2)
     assert "has 3 folds; choose one with --fold" in err and err.count("\n") == 1

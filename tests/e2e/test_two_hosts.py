@@ -54,7 +54,7 @@ def data(tmp_path_factory):
 def start_on(
     host: str, log: Path, data: Path, output: Path, *flags: str, nodes: str = "2", launcher=()
 ) -> subprocess.Popen:
-    """torchrun on one of the hosts, one process each; the first one keeps the rendezvous. It tells into `log`."""
+    """torchrun on one of the hosts, one process each; the first one keeps the rendezvous. It prints into `log`."""
     number = list(HOSTS).index(host)
     command = ["ip", "netns", "exec", host, sys.executable, "-m", "torch.distributed.run", f"--nnodes={nodes}"]
     command += ["--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-endpoint=10.77.0.1:29400", "--rdzv-id=two-hosts"]
@@ -109,7 +109,7 @@ def test_two_hosts_train_the_model_that_one_process_trains(hosts, data, tmp_path
     assert identical(tmp_path / "two" / "food_classifier.pth", tmp_path / "one" / "food_classifier.pth")
 
 
-def test_a_host_that_is_lost_is_done_without_and_joins_again(hosts, data, tmp_path):
+def test_a_run_continues_without_a_lost_host_and_takes_it_back(hosts, data, tmp_path):
     logs = [tmp_path / f"{host}.log" for host in hosts]
     output = tmp_path / "output"
     flags = ["--epochs", "40", "--checkpoint-every", "1"]

@@ -78,7 +78,7 @@ def test_what_is_not_there_is_named(tmp_path):
         list_photos([tmp_path])
 
 
-# --- what is said of them --------------------------------------------------------------------------------------------
+# --- predictions of photos --------------------------------------------------------------------------------------------
 
 
 def test_the_likeliest_classes_come_best_first_with_their_probabilities(tmp_path, photo, output):

@@ -91,7 +91,7 @@ def test_one_page_has_a_name_without_a_number_and_leaves_out_what_could_not_be_r
     assert Image.open(tmp_path / "predictions.png").width > 300
 
 
-def test_many_photos_are_drawn_on_several_pages_up_to_a_limit_that_is_told(tmp_path, photo, drawn):
+def test_many_photos_are_drawn_on_several_pages_up_to_a_limit_that_is_printed(tmp_path, photo, drawn):
     path = photo(tmp_path / "a.png")
     said = said_of([path] * 60)
     line = draw_pages(str(tmp_path), said, 2)

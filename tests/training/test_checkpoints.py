@@ -1,4 +1,4 @@
-"""What is saved of a run comes back whole, or is passed over by name."""
+"""A checkpoint comes back whole, or is skipped by name."""
 
 import argparse
 import os
@@ -101,7 +101,7 @@ def test_no_checkpoint_that_can_be_loaded_is_an_error_and_not_a_fresh_start(tmp_
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(tmp_path):
+def test_a_full_disk_is_an_error_and_leaves_the_earlier_checkpoint(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path]).returncode:
         pytest.skip("this machine lets nobody mount a tmpfs")
     try:
@@ -135,7 +135,7 @@ def test_an_unfinished_run_is_neither_lost_nor_resumed_without_being_asked(tmp_p
 
 
 @pytest.mark.parametrize("flag", ["resume", "restart", None])
-def test_an_output_that_is_a_file_is_told_before_training(flag, tmp_path):
+def test_an_output_that_is_a_file_is_refused_before_training(flag, tmp_path):
     (tmp_path / "output").write_text("mine")
     flags = {"resume": flag == "resume", "restart": flag == "restart"}
     with pytest.raises(UserError, match="name another --output"):
@@ -157,7 +157,7 @@ def test_resume_begins_where_there_is_nothing_to_resume(tmp_path):
     ("restarts", "job", "goes_on"),
     [("3", "this job", True), ("3", "another job", False), ("0", "this job", False)],
 )
-def test_a_run_that_torchrun_restarts_goes_on_by_itself(restarts, job, goes_on, tmp_path, monkeypatch):
+def test_a_run_that_torchrun_restarts_resumes_by_itself(restarts, job, goes_on, tmp_path, monkeypatch):
     checkpoints, item = Checkpoints(tmp_path / "checkpoints"), state(3)
     item["config"]["run_id"] = "this job"
     save(checkpoints, item)
@@ -207,7 +207,7 @@ def test_a_checkpoint_of_an_earlier_version_has_todays_names(tmp_path):
     }  # fmt: skip
 
 
-def test_a_job_that_was_begun_with_restart_goes_on_when_torchrun_restarts_it(tmp_path, monkeypatch):
+def test_a_job_begun_with_restart_resumes_when_torchrun_restarts_it(tmp_path, monkeypatch):
     checkpoints, item = Checkpoints(tmp_path / "checkpoints"), state(3)
     item["config"]["run_id"] = "this job"
     save(checkpoints, item)

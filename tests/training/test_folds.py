@@ -1,4 +1,4 @@
-"""Cross-validation: the same on any number of processes, and what the folds give together."""
+"""Cross-validation: the same on any number of processes, and the summary of the folds."""
 
 import csv
 import json
@@ -78,7 +78,7 @@ def test_all_means_each_and_a_number_that_one(data):
     assert folds.wanted_folds(str(data), 2) == [2]
 
 
-def test_a_fold_that_is_not_there_is_told(data, photos):
+def test_a_missing_fold_is_refused(data, photos):
     with pytest.raises(UserError, match="no fold 4; it has 1 to 3"):
         folds.wanted_folds(str(data), 4)
     with pytest.raises(UserError, match="has no folds; leave --fold out"):

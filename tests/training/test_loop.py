@@ -1,4 +1,4 @@
-"""One epoch of training, one pass of evaluation: means over photos, gradients of means, and no waiting in a step."""
+"""One epoch of training: means over photos, gradients of means, and no waiting in a step."""
 
 import math
 
@@ -212,7 +212,7 @@ def test_an_epoch_begun_elsewhere_counts_what_was_summed_there(photos):
     assert rest == whole
 
 
-def test_dropout_draws_the_same_in_a_run_that_goes_on_and_anew_in_each_step(photos):
+def test_dropout_draws_the_same_in_a_resumed_run_and_anew_in_each_step(photos):
     root = photos({"a": 4, "b": 4})
 
     def weights(positions) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Optimizers and learning rates: torch's own curves, and the same in a run that goes on."""
+"""Optimizers and learning rates: torch's own curves, and the same in a resumed run."""
 
 import warnings
 from types import SimpleNamespace
@@ -100,7 +100,7 @@ def train(run: Run, epochs: range) -> Run:
     "optimizer, scheduler", [("adam", "cosine"), ("adamw", "none"), ("sgd", "cosine"), ("sgd", "step")]
 )
 @pytest.mark.parametrize("stopped_after", [1, 5])
-def test_a_run_that_goes_on_has_the_same_rates_and_weights_bit_for_bit(optimizer, scheduler, stopped_after, tmp_path):
+def test_a_resumed_run_has_the_same_rates_and_weights_bit_for_bit(optimizer, scheduler, stopped_after, tmp_path):
     whole = train(run_of(optimizer, scheduler, tmp_path), range(14))
     part = train(run_of(optimizer, scheduler, tmp_path), range(stopped_after))
     checkpoints.save_tensors(str(tmp_path / "saved.pt"), part.state())

@@ -1,4 +1,4 @@
-"""What comes of a run: the model that is kept, as a plain state_dict, and the card beside it."""
+"""What a run leaves: the kept model as a plain state_dict, and the card beside it."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Bars move on a terminal, a log file gets a line now and then, rank 0 tells for all, and --quiet means it."""
+"""Progress bars on a terminal and in a log file, on rank 0 alone, and not with --quiet."""
 
 import fcntl
 import os
@@ -64,7 +64,7 @@ def test_a_log_file_gets_a_line_now_and_then_and_one_at_the_end(monkeypatch, cap
     assert lines[-1].startswith("epoch 1/2: 1,000 of 1,000 images")
 
 
-def test_a_log_file_gets_nothing_of_what_is_soon_done(capfd):
+def test_a_log_file_gets_nothing_for_short_work(capfd):
     work()
     assert capfd.readouterr() == ("", "")
 
@@ -96,7 +96,7 @@ def test_quiet_shows_no_bar_and_prints_no_line_that_only_informs(monkeypatch, ca
 
 
 @pytest.mark.training
-def test_of_several_ranks_the_first_tells(tmp_path, run_script):
+def test_only_rank_0_shows_a_bar(tmp_path, run_script):
     script = tmp_path / "ranks.py"
     script.write_text(
         "from pyimagesearch.runtime import distributed, terminal\n"

@@ -1,4 +1,4 @@
-"""What TensorBoard reads of a run: each step once, also of one that was interrupted and went on."""
+"""What TensorBoard reads: each step once, also in a run that was interrupted and resumed."""
 
 import os
 import subprocess
@@ -104,7 +104,7 @@ def test_the_curves_are_the_history_over_the_steps_of_the_run(run_on, tmp_path):
 
 
 @pytest.mark.training
-def test_a_step_tells_the_mean_since_the_one_before(run_on, tmp_path):
+def test_a_logged_step_is_the_mean_since_the_one_before(run_on, tmp_path):
     run_on(tmp_path)
     found = dict(curves(tmp_path)["within the epoch/accuracy"])
     rights = {step: value * 20 for step, value in found.items()}
@@ -175,7 +175,7 @@ def test_without_the_package_one_line_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-def test_a_full_disk_is_told_once_where_all_ranks_are(tmp_path, capsys):
+def test_a_full_disk_raises_once_where_all_ranks_are(tmp_path, capsys):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]).returncode:
         pytest.skip("this machine lets nobody mount a tmpfs")
     try:
@@ -190,7 +190,7 @@ def test_a_full_disk_is_told_once_where_all_ranks_are(tmp_path, capsys):
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "tensorboard").write_bytes(np.zeros(3).tobytes())
     with pytest.raises(UserError, match="cannot write to"):
         TensorBoardLog(str(tmp_path), STEPS, wanted=True).open(0, {})

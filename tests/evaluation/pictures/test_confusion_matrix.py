@@ -60,7 +60,7 @@ def test_the_order_is_the_same_whatever_happened_before():
     assert len(orders) == 1 and next(iter(orders))[0] < next(iter(orders))[-1]
 
 
-def test_the_most_frequent_confusions_leave_out_what_is_right_and_what_never_happened():
+def test_the_most_frequent_confusions_have_no_diagonal_and_no_zeros():
     counts = np.array([[9, 2, 0], [5, 9, 0], [2, 0, 9]])
     assert most_frequent_confusions(counts) == [(1, 0), (0, 1), (2, 0)]
     assert most_frequent_confusions(counts, most=1) == [(1, 0)]

@@ -17,7 +17,7 @@ RIGHT, WRONG = ("Egg", "Egg"), ("Egg", "Rice")
 pytestmark = pytest.mark.filterwarnings("error", "ignore:.* deprecated:DeprecationWarning")
 
 
-def test_a_wrong_prediction_is_told_without_colour_too(tmp_path):
+def test_a_wrong_prediction_is_marked_without_colour_too(tmp_path):
     pictures = []
     for truth, prediction in (RIGHT, WRONG):
         with Image.open(draw_one(tmp_path / "one.png", truth, prediction)) as picture:

@@ -100,5 +100,5 @@ def source(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, source):
-    """run("--strict", status=2) runs prepare_dataset.py on that source, see preparation.runner."""
+    """run("--strict", status=2) runs prepare_dataset.py on that source, see helpers.sources.runner."""
     return runner(tmp_path, "--source", source)

@@ -34,7 +34,7 @@ class LabelTable:
         return sum(FOLD.fullmatch(name) is not None for name in set(self.splits))
 
     @property
-    def sides(self) -> list[str]:
+    def split_names(self) -> list[str]:
         """The three splits; or with folds "fold-1", "fold-2", ... and "evaluation"."""
         return [*(f"fold-{fold + 1}" for fold in range(self.folds)), EVALUATION] if self.folds else list(config.SPLITS)
 
@@ -55,8 +55,8 @@ class LabelTable:
     def counts(self) -> list[list[str]]:
         """The cells of a table with a column per split: its photos, its groups, and its photos with each label."""
         splits, groups = np.array(self.splits), np.array(self.groups)
-        masks = [splits == name for name in self.sides]
-        rows = [["", *self.sides], ["photos", *(str(mask.sum()) for mask in masks)]]
+        masks = [splits == name for name in self.split_names]
+        rows = [["", *self.split_names], ["photos", *(str(mask.sum()) for mask in masks)]]
         rows.append(["groups", *(str(len(set(groups[mask]))) for mask in masks)])
         for name, has in zip(self.labels, self.values.T, strict=True):
             rows.append([one_line(name), *(str(has[mask].sum()) for mask in masks)])
@@ -90,7 +90,7 @@ def read_label_table(folder: str | os.PathLike) -> LabelTable:
     table = LabelTable(labels, images, groups, splits, np.array([row[len(first) :] for _, row in rows], np.uint8))
     if parted := table.parted_groups():
         raise UserError(f"{path} has the group {parted[0]!r} in two splits; prepare the dataset again")
-    expected = table.sides
+    expected = table.split_names
     if wrong := sorted(set(expected) ^ set(splits)):
         fault = "is missing" if wrong[0] in expected else "is not one of them"
         raise UserError(f"{path}: expected photos in each of {', '.join(expected)}; {wrong[0]} {fault}")

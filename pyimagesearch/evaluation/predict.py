@@ -195,7 +195,7 @@ def open_split_of_model(
     split : "training", "validation" or "test"
     """
     card, folder = trained.card, os.path.join(data, "evaluation" if split == "test" else split)
-    settings = card.get("training", {})
+    settings = card["training"]
     batch = settings.get("batch_size", config.LOCAL_BATCH_SIZE)
     dataset, loader = get_dataloader(
         folder, transform_of(card), batch, shuffle=False, workers=workers, fold=settings.get("fold")
@@ -222,7 +222,7 @@ def check_classes(dataset: PhotoDataset, classes: list[str]) -> None:
 
 def predict_random(trained: Trained, data: str, count: int, seed: int | None) -> tuple[list, list[str], Tensor]:
     """Predictions for `count` random photos of the test split, their true classes, and the photos, normalised."""
-    fold = trained.card.get("training", {}).get("fold")
+    fold = trained.card["training"].get("fold")
     testDS = open_split(os.path.join(data, "evaluation"), transform_of(trained.card), fold=fold)
     count = min(count, len(testDS))
     terminal.info(f"using a batch size of {count}...")

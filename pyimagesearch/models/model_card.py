@@ -35,8 +35,8 @@ def card_path(output: str) -> str:
 
 def write_model_card(
     output: str, run_config: Mapping, task: str, metrics: Mapping, thresholds: list[float] | None = None
-) -> None:
-    """Write the card of the model in the folder `output`.
+) -> dict:
+    """Write and return the card of the model in the folder `output`.
 
     metrics : numbers; what is not finite becomes None, which JSON can say
     thresholds : of several labels per photo, the probability per class from which on a photo has it
@@ -59,6 +59,7 @@ def write_model_card(
         },
     }
     write_json(card_path(output), card)
+    return card
 
 
 def read_model_card(output: str) -> dict:

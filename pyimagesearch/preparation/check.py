@@ -175,7 +175,7 @@ def _duplicates(readable: Sequence[CheckedPhoto]) -> tuple[list[str], list[str],
 def _constant_labels(table: labels_csv.LabelTable) -> Iterator[Finding]:
     """The labels that all photos of a split or fold have, or none: they cannot be measured there."""
     splits = np.array(table.splits)
-    for split in table.sides:
+    for split in table.split_names:
         means = zip(table.labels, table.values[splits == split].mean(axis=0).tolist(), strict=True)
         if found := [f"{name!r}: {'all' if mean else 'none'}" for name, mean in means if mean in (0, 1)]:
             count = f"{len(found)} labels" if len(found) > 1 else "a label"

@@ -79,7 +79,8 @@ def _assign_classes(source: Source, training: Split, plan: SplitPlan, moved: Map
     split_of: dict[str, str] = {}
     for of_class in keys.values():
         split_of |= assign_photos(of_class, plan.rates, plan.seed, moved)
-    drawn = {key: _split_at(hash_to_unit(key, plan.seed), plan.rates) for key in split_of}
+    intervals = _intervals(plan.rates)
+    drawn = {key: _split_at(hash_to_unit(key, plan.seed), intervals) for key in split_of}
     plan.moved = {key: split_of[key] for key in sorted(split_of) if split_of[key] != drawn[key]}
     return split_of
 
@@ -92,9 +93,9 @@ def assign_photos(
     rates : by split; the rest is training
     moved : photos that stay in the split that is given here
     """
-    numbers = {name: hash_to_unit(name, seed) for name in names}
-    split_of = {name: (moved or {}).get(name) or _split_at(number, rates) for name, number in numbers.items()}
-    for split, (low, high) in _intervals(rates).items():
+    numbers, intervals = {name: hash_to_unit(name, seed) for name in names}, _intervals(rates)
+    split_of = {name: (moved or {}).get(name) or _split_at(number, intervals) for name, number in numbers.items()}
+    for split, (low, high) in intervals.items():
         counts = Counter(split_of.values())
         spare = [name for name, other in split_of.items() if counts[other] > 1]
         if not counts[split] and spare:
@@ -119,8 +120,8 @@ def _intervals(rates: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     return {**intervals, "training": (low, 1.0)}
 
 
-def _split_at(number: float, rates: Mapping[str, float]) -> str:
-    return next(name for name, (low, high) in _intervals(rates).items() if low <= number < high)
+def _split_at(number: float, intervals: Mapping[str, tuple[float, float]]) -> str:
+    return next(name for name, (low, high) in intervals.items() if low <= number < high)
 
 
 def _key(photo: Photo) -> str:

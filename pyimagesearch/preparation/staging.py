@@ -6,7 +6,6 @@ is renamed to `<dest>`, and `.replaced` is removed. A run may be killed at any p
 
 import csv
 import io
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from pyimagesearch.preparation.source import (
     plan_flags,
 )
 from pyimagesearch.runtime.errors import UserError, one_line
-from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, write_json, write_text
+from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, read_json, write_json, write_text
 
 # marks a folder as made here, and records: the source and its kind, the classes, how missing splits were drawn
 # ("drawing"), whether each photo was decoded
@@ -252,12 +251,7 @@ class Staging:
 
 def read_marker(folder: str) -> dict | None:
     """What prepared.json records of a folder that this script made; None for any other folder."""
-    try:
-        with open(os.path.join(folder, MARKER), encoding="utf-8") as file:
-            marker = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) and {"source", "classes", "verified"} <= set(marker) else None
+    return read_json(os.path.join(folder, MARKER), ("source", "classes", "verified"))
 
 
 def former_plan(dest: str | os.PathLike) -> SplitPlan | None:

@@ -3,7 +3,7 @@
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -63,6 +63,16 @@ def refuse_unwritable(path: str | os.PathLike) -> None:
 def write_text(path: str | os.PathLike, text: str) -> None:
     with atomic_write(path, "w") as file:
         file.write(text)
+
+
+def read_json(path: str | os.PathLike, keys: Collection[str]) -> dict | None:
+    """The dictionary in a JSON file, if the file is whole and the dictionary has all `keys`; else None."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and set(keys) <= value.keys() else None
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:

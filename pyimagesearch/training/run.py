@@ -14,7 +14,7 @@ from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.evaluation.metrics import best_epoch
 from pyimagesearch.evaluation.report import assess, closing_lines, machine_facts, write_report
 from pyimagesearch.models import parallel
-from pyimagesearch.models.model_card import model_path, read_model_card, write_model_card
+from pyimagesearch.models.model_card import model_path, write_model_card
 from pyimagesearch.models.weights import read_state_dict
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, system_message
@@ -162,11 +162,11 @@ class Run:
         """The epoch, counted from 1, whose model is kept."""
         return len(self.history) if self.args.keep == "last" else best_epoch(self.history)
 
-    def write_card(self, thresholds: list[float] | None = None, **metrics: float | None) -> None:
-        """Write the model card of the kept model, with validation's metrics and these."""
+    def write_card(self, thresholds: list[float] | None = None, **metrics: float | None) -> dict:
+        """Write and return the model card of the kept model, with validation's metrics and these."""
         row = self.history[self.kept_epoch - 1]
         validated = {name: row[name] for name in ("epoch", "val_loss", "val_acc", "val_auc") if name in row}
-        write_model_card(self.output, self.config, self.objective.task, {**validated, **metrics}, thresholds)
+        return write_model_card(self.output, self.config, self.objective.task, {**validated, **metrics}, thresholds)
 
     # --- the end ---
 
@@ -179,10 +179,10 @@ class Run:
         results = assess(self.model, self.objective, valLoader, testLoader)
         if not distributed.is_main():
             return
-        self.write_card(results.thresholds, **results.metrics)
+        card = self.write_card(results.thresholds, **results.metrics)
         valDS, testDS = valLoader.dataset, testLoader.dataset
         photos = {"training": self.sampler.size, "validation": len(valDS), "evaluation": len(testDS)}
-        card, machine = read_model_card(self.output), machine_facts(self.launch)
+        machine = machine_facts(self.launch)
         write_report(self.output, results, testDS, self.history, card, photos, machine)
         self.log.add_report(len(self.history), testDS, results.probabilities, **results.metrics)
         print(*closing_lines(self.history, results.metrics, len(testDS), self.kept_epoch, self.output), sep="\n")

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from helpers.photos import REPOSITORY
 from PIL import Image
 
 from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
 
 COLUMNS = ("epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr", "seconds", "images_per_s")
-REPOSITORY = Path(__file__).resolve().parents[2]
 ODD_NAMES = [
     "面包",
     "خبز طازج",

@@ -47,7 +47,7 @@ def test_the_dataset_is_the_photos_and_one_table(run, tmp_path):
     table = read_label_table(dataset)
     assert (table.labels, table.images) == (["tube", "line"], [f"{n}.png" for n in range(6)])
     assert table.values.tolist() == [[n % 2, int(n > 2)] for n in range(6)]
-    assert {split: table.splits.count(split) for split in table.sides} == {
+    assert {split: table.splits.count(split) for split in table.split_names} == {
         "training": 4, "validation": 1, "evaluation": 1,
     }  # fmt: skip
     assert "checked: none of the 6 groups of patient is in two splits" in told

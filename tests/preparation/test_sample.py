@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.photos import REPOSITORY
 from PIL import Image
 
 from pyimagesearch import config
@@ -21,7 +22,6 @@ from pyimagesearch.preparation.sample.shapes import Brush
 from pyimagesearch.runtime.errors import UserError
 
 FEW = (1, 0, 1)
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def digests(folder: Path) -> dict[str, str]:

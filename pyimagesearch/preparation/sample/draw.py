@@ -20,7 +20,7 @@ from pyimagesearch import config
 from pyimagesearch.preparation.sample.photo import draw_photo
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
-from pyimagesearch.runtime.files import write_json, write_text
+from pyimagesearch.runtime.files import read_json, write_json, write_text
 from pyimagesearch.runtime.threads import available_cores
 
 MARKER = "sample.json"
@@ -110,9 +110,4 @@ def _discard_leftover(partial: str) -> None:
 
 def _read_marker(folder: str) -> dict | None:
     """The seed and counts in the marker of `folder`; None if there is no marker that this module wrote."""
-    try:
-        with open(os.path.join(folder, MARKER), encoding="utf-8") as file:
-            marker = json.load(file)
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) and {"seed", "counts"} <= marker.keys() else None
+    return read_json(os.path.join(folder, MARKER), ("seed", "counts"))

@@ -100,7 +100,7 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
     if args.compile:
         refuse_threads("--compile", launch)
         model.compile()
-    return wrap(model, launch)
+    return wrap(model, launch, (args.channels, args.image_size, args.image_size))
 
 
 def load_classifier(path: str, card: dict) -> FoodClassifier:

@@ -1,9 +1,11 @@
 """A model on several devices: wrapped in nn.DataParallel or DistributedDataParallel, and unwrapped again."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pyimagesearch.runtime.distributed import Launch, world_size
@@ -11,8 +13,11 @@ from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.terminal import info
 
 
-def wrap(model: nn.Module, launch: Launch) -> nn.Module:
-    """The model as `launch` trains it: as it is, in nn.DataParallel, or in DistributedDataParallel."""
+def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Module:
+    """The model as `launch` trains it: as it is, in nn.DataParallel, or in DistributedDataParallel.
+
+    image_shape : (channels, height, width) of the images that it sees
+    """
     if launch.parallel == "dp":
         if launch.gpus > 1:
             info("using nn.DataParallel; torchrun --standalone --nproc-per-node=gpu would be faster...")
@@ -21,8 +26,22 @@ def wrap(model: nn.Module, launch: Launch) -> nn.Module:
         # Buffers are broadcast: BatchNorm that is neither frozen nor synchronised then has rank 0's statistics on
         # every rank, and a checkpoint of rank 0 holds the whole state.
         ids = [launch.device] if launch.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        model = DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        _settle_buckets(model, torch.zeros(1, *image_shape, device=launch.device))
     return model
+
+
+def _settle_buckets(model: DistributedDataParallel, images: Tensor) -> None:
+    """Take the one backward pass after which DistributedDataParallel groups gradients into other buckets.
+
+    From three ranks on, an element's place in its bucket decides in which order the ranks' values are summed. Without
+    this pass, the first step after each start would round differently, and a resumed run would end with other weights.
+    """
+    was_training = model.training
+    model.eval()  # which leaves BatchNorm's statistics as they are
+    model(images).sum().backward()
+    model.zero_grad()
+    model.train(was_training)
 
 
 def wrap_for_inference(model: nn.Module, launch: Launch) -> nn.Module:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from pyimagesearch import config
 from pyimagesearch.runtime import terminal
@@ -207,40 +208,50 @@ def gather_objects(item: Item) -> list[Item]:
 
 
 def broadcast_object(item: Item) -> Item:
-    """Rank 0's `item` on every rank."""
+    """Rank 0's `item` on every rank. Tensors in it, on the CPU, follow one by one: only the rest is pickled."""
     if world_size() == 1:
         return item
-    items = [item]
-    dist.broadcast_object_list(items, src=0)
-    return items[0]
+    outline = [tree_map_only(Tensor, lambda tensor: tensor.to("meta"), item)]
+    dist.broadcast_object_list(outline, src=0)
+
+    def send_or_receive(tensor: Tensor) -> Tensor:
+        tensor = torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor
+        dist.broadcast(tensor, src=0)
+        return tensor
+
+    return tree_map_only(Tensor, send_or_receive, item if is_main() else outline[0])
 
 
 @contextmanager
-def failing_together() -> Iterator[None]:
+def failing_together(*numbers: int) -> Iterator[list[int]]:
     """A block that every rank enters, and that ends on every rank when it raises UserError on any.
 
     The first rank with an error raises it. The others raise SystemExit(2), so the error is printed once and no rank
-    waits for one that has left.
+    waits for one that has left. After the block, the list that it got holds the maximum of each number over the ranks.
     """
-    failure = None
+    failure: UserError | None = None
+    agreed: list[int] = []
     try:
-        yield
+        yield agreed
     except UserError as error:
         failure = error
-    failed = world_size() - all_reduce_max(0 if failure is None else world_size() - rank())[0]
-    if failed < world_size():
-        raise failure if failure is not None and rank() == failed else SystemExit(2)
+    code, *agreed[:] = all_reduce_max(0 if failure is None else world_size() - rank(), *numbers)
+    if code:
+        raise failure if failure is not None and code == world_size() - rank() else SystemExit(2)
 
 
-def in_step(batches: Iterable[Item]) -> Iterator[Item]:
-    """The items of `batches`, equally many on every rank. Each is yielded when all ranks have theirs."""
+def in_step(batches: Iterable[Item], ask: Callable[[], Iterable[int]]) -> Iterator[tuple[Item, list[int]]]:
+    """The items of `batches`, equally many on every rank. Each is yielded when all ranks have theirs.
+
+    With each comes the maximum over the ranks of each number that `ask()` returned: one reduction serves both.
+    """
     iterator, end = iter(batches), object()
     while True:
-        with failing_together():
+        with failing_together(*ask()) as agreed:
             batch: Any = next(iterator, end)
         if batch is end:
             return
-        yield batch
+        yield batch, agreed
 
 
 def main_first(function: Callable[[], Item], *, per_host: bool = False) -> Item:

@@ -28,11 +28,13 @@ class StepHooks:
         self.bar.close()
         self.run.end_steps()
 
-    def __call__(self, done: int, running: RunningTotals) -> None:
-        """`done` steps of the epoch are done, with `running` sums."""
+    def ask(self) -> tuple[int, bool]:
+        """This rank's signal, and whether the bar is due; the ranks agree on both before each step."""
+        return self.stop.received, distributed.is_main() and time.monotonic() - self.read_at > READ_EVERY_S
+
+    def __call__(self, done: int, running: RunningTotals, signal: int, read: int) -> None:
+        """`done` steps of the epoch are done, with `running` sums; the ranks agreed on `signal` and `read`."""
         run, every = self.run, self.run.args.checkpoint_every
-        read_due = distributed.is_main() and time.monotonic() - self.read_at > READ_EVERY_S
-        signal, read = distributed.all_reduce_max(self.stop.received, read_due)
         save = every and done % every == 0 and done < self.sampler.steps
         self.bar.update(min(done * self.sampler.global_batch, self.sampler.size) - self.bar.n)
         log = run.log.due(done)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.kill_and_resume import REPOSITORY, draw_dataset, identical, train_with_kills
+from helpers.kill_and_resume import PHOTOS, REPOSITORY, compare_runs, draw_dataset, identical, kill_job
 
 FLAGS = ["--weights", "none", "--image-size", "32", "--batch-size", "8", "--workers", "1"]
 # float32, and BatchNorm that is the same in each process: runs on other numbers of processes are equal up to rounding
@@ -71,11 +71,10 @@ def uninterrupted(data, tmp_path_factory):
     return output
 
 
-def test_runs_killed_at_random_moments_end_with_the_weights_of_an_uninterrupted_one(data, tmp_path):
-    for name, longest in (("whole", 1000), ("killed", 12)):
-        beginnings = train_with_kills(data, tmp_path / name, longest, random.Random(1))
-    assert len(beginnings) > 1
-    assert identical(tmp_path / "whole" / "food_classifier.pth", tmp_path / "killed" / "food_classifier.pth")
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one_bit_for_bit(tmp_path, ranks):
+    data = draw_dataset(tmp_path / "data", PHOTOS)
+    assert compare_runs(data, tmp_path, ranks, 1, random.Random(ranks)) == 1
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
@@ -157,8 +156,7 @@ def test_a_run_begun_on_three_processes_resumes_on_one_and_on_two(data, tmp_path
     finish(start("whole", 1))
     process = start("begun", 3)
     wait_for(lambda: steps_done(tmp_path / "begun") >= (0, 2), process)
-    os.killpg(process.pid, signal.SIGKILL)  # the launcher; the ranks are in sessions of their own
-    subprocess.run(["pkill", "-KILL", "-f", str(tmp_path / "begun")], check=False)
+    kill_job(tmp_path / "begun")
     process.communicate()
     resumed_at = steps_done(tmp_path / "begun")[1]
     expected = used_pixels(logs["whole"], range(5))

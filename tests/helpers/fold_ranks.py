@@ -38,7 +38,7 @@ def main() -> None:
                 for split in ("validation", "evaluation")
             )
             base = prepare_batchnorm(SmallNet(), launch, freeze=False, synchronise=True, rows=2, image_size=64)
-            model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch)
+            model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch, (3, 32, 32))
             optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
             epochs = []
             run = make_run(model, loader, launch=launch, optimizer=optimizer, objective=objective)

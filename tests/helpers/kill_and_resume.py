@@ -1,12 +1,13 @@
 """Kill training with SIGKILL at random moments, resume it until it is done, and compare the weights bit for bit.
 
-    python tests/helpers/kill_and_resume.py --runs 20
+    python tests/helpers/kill_and_resume.py --runs 10 --ranks 1 2 3 4
 
 Prints one line per run: how often it was killed, where each resume began, and whether its weights are those of an
 uninterrupted run. Exit status 1 if any are not. Checkpoints are written after every step, so many kills fall into one.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import re
@@ -22,8 +23,11 @@ import torch
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FLAGS = ["--weights", "none", "--image-size", "32", "--batch-size", "8", "--epochs", "3", "--workers", "1"]
-FLAGS += ["--checkpoint-every", "1", "--resume"]
+PHOTOS = {"training": 14, "validation": 3, "evaluation": 3}  # of each of three classes
+STEPS, EPOCHS = 6, 3  # steps per epoch; the last one has 2 photos, so some ranks have none
+TOTAL = STEPS * EPOCHS
+FLAGS = ["--weights", "none", "--freeze-bn", "--image-size", "32", "--global-batch-size", "8", "--epochs", str(EPOCHS)]
+FLAGS += ["--workers", "1", "--checkpoint-every", "1", "--resume"]
 
 
 def draw_dataset(root: Path, counts: dict[str, int], classes: int = 3) -> Path:
@@ -40,33 +44,62 @@ def draw_dataset(root: Path, counts: dict[str, int], classes: int = 3) -> Path:
     return root
 
 
-def start(data: Path, output: Path, *flags: str) -> subprocess.Popen:
-    """The training script, in a process group of its own."""
-    command = [sys.executable, "train_distributed.py", "--data", str(data), "--output", str(output), *FLAGS, *flags]
+def start(data: Path, output: Path, ranks: int) -> subprocess.Popen:
+    """The training script in `ranks` processes, in a session of its own."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    command = [sys.executable, *torchrun, "train_distributed.py", "--data", str(data), "--output", str(output), *FLAGS]
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     return subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, **settings)
 
 
-def train_with_kills(data: Path, output: Path, longest: float, rng: random.Random) -> list[str]:
-    """Start, kill at a moment of the `longest` seconds that a whole run takes, and resume, until a run ends by itself.
+def kill_job(output: Path) -> None:
+    """SIGKILL every process that has `output` among its arguments: torchrun, its ranks, and their loaders' workers.
 
-    Returns where each start began. The first is killed before a run can be done.
+    Each rank leads a session of its own, so killing torchrun's group does not reach it.
     """
-    beginnings = []
+    for pid in processes_of(output):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def processes_of(output: Path) -> list[int]:
+    """The processes that have `output` among their arguments, on Linux."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # one that has ended meanwhile
+            if str(output).encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def train_with_kills(data: Path, output: Path, rng: random.Random, ranks: int = 1) -> list[str]:
+    """Start, kill soon after a random step is saved, and resume, until a run ends by itself; the first is killed.
+
+    Returns where each start began, in epochs and steps.
+    """
+    beginnings: list[str] = []
     while True:
-        process = start(data, output)
-        try:
-            told, _ = process.communicate(timeout=rng.uniform(0.3, 1 if beginnings else 0.75) * longest)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            told, _ = process.communicate()
+        process = start(data, output, ranks)
+        done = steps_saved(output)
+        kill_after = rng.randrange(done, TOTAL - 1) if not beginnings else rng.randrange(done, 2 * TOTAL)
+        while process.poll() is None and (kill_after >= TOTAL or steps_saved(output) <= kill_after):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
+        if kill_after < TOTAL:
+            kill_job(output)
+        told, _ = process.communicate()
         if process.returncode not in (0, -signal.SIGKILL):
             raise RuntimeError(f"training failed with status {process.returncode}:\n{told}")
         began = re.search(r"resuming after (\d+) epochs and (\d+) steps", told)
-        fresh = "0+0" if "training the network" in told else "-"  # killed before it had begun
-        beginnings.append(f"{began[1]}+{began[2]}" if began else fresh)
+        beginnings.append(f"{began[1]}+{began[2]}" if began else "0+0")
         if process.returncode == 0:
             return beginnings
+
+
+def steps_saved(output: Path) -> int:
+    """The steps of all epochs that the newest checkpoint has behind it."""
+    names = [path.stem.split("-")[1:] for path in (output / "checkpoints").glob("checkpoint-*.pt")]
+    return max((int(epochs) * STEPS + int(steps) for epochs, steps in names), default=0)
 
 
 def identical(one: Path, other: Path) -> bool:
@@ -75,31 +108,37 @@ def identical(one: Path, other: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def compare_runs(data: Path, folder: Path, ranks: int, runs: int, rng: random.Random) -> int:
+    """How many of `runs` killed runs on `ranks` processes end with the weights of an uninterrupted one."""
+    reference = folder / "reference"
+    process = start(data, reference, ranks)
+    told, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(told)
+    print(f"{ranks} processes\nrun  kills  begun after (epochs+steps)", flush=True)
+    same = 0
+    for number in range(1, runs + 1):
+        output = folder / f"run{number}"
+        beginnings = train_with_kills(data, output, rng, ranks)
+        equal = identical(output / "food_classifier.pth", reference / "food_classifier.pth")
+        same += equal
+        verdict = "identical" if equal else "DIFFERENT"
+        print(f"{number:3d}  {len(beginnings) - 1:5d}  {' '.join(beginnings):36s}  {verdict}", flush=True)
+    print(f"{ranks} processes: {same} of {runs} identical", flush=True)
+    return same
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=10, help="for each number of processes")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1], help="numbers of processes")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = random.Random(args.seed)
-    wrong = 0
     with tempfile.TemporaryDirectory() as folder:
-        data = draw_dataset(Path(folder) / "data", {"training": 14, "validation": 3, "evaluation": 3})
-        reference, began = Path(folder) / "reference", time.monotonic()
-        process = start(data, reference)
-        told, _ = process.communicate()
-        if process.returncode:
-            raise RuntimeError(told)
-        longest = time.monotonic() - began
-        print(f"uninterrupted: {longest:.1f} s\nrun  kills  begun after (epochs+steps)            weights", flush=True)
-        for number in range(args.runs):
-            output = Path(folder) / f"run{number}"
-            beginnings = train_with_kills(data, output, longest, rng)
-            same = identical(output / "food_classifier.pth", reference / "food_classifier.pth")
-            wrong += not same
-            verdict = "identical" if same else "DIFFERENT"
-            print(f"{number + 1:3d}  {len(beginnings) - 1:5d}  {' '.join(beginnings):36s}  {verdict}", flush=True)
-    print(f"{args.runs - wrong} of {args.runs} identical")
-    return int(wrong > 0)
+        data = draw_dataset(Path(folder) / "data", PHOTOS)
+        same = [compare_runs(data, Path(folder) / f"ranks{ranks}", ranks, args.runs, rng) for ranks in args.ranks]
+    return int(min(same) < args.runs)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pyimagesearch.models.objectives import CROSS_ENTROPY, CrossEntropy
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, run
 from pyimagesearch.training import loop
+from pyimagesearch.training.checkpoints import to_cpu
 
 GLOBAL_BATCH, EPOCHS = 8, 3
 
@@ -56,7 +57,7 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
     model = FoodClassifier(base, len(train_set.classes))
     if batchnorm == "frozen backbone":
         model.freeze_backbone()
-    model = parallel.wrap(model, launch)
+    model = parallel.wrap(model, launch, (3, 32, 32))
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     run = make_run(model, loader, output, flags=flags, launch=launch, optimizer=optimizer, objective=objective)
     losses, confusion = [], []
@@ -79,6 +80,41 @@ def frozen_and_synchronised(data, output, launch):
     train(data, output, launch, "frozen")
     train(data, output, launch, "sync")
     train(data, output, launch, "frozen backbone")
+
+
+def resumed(data, output, launch):
+    """Train three epochs, and again from the checkpoint after five steps in a process group's next model.
+
+    The network has enough elements for several ring segments, of which each sums the ranks' values in another order.
+    """
+
+    def begin():
+        torch.manual_seed(0)
+        train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
+        base = nn.Sequential(*(nn.Sequential(nn.Conv2d(c, 24, 3, bias=False), nn.BatchNorm2d(24), nn.ReLU())
+                               for c in (3, 24, 24)), nn.Flatten(), nn.Linear(24 * 26 * 26, 7))  # fmt: skip
+        base = prepare_batchnorm(base, launch, freeze=True, synchronise=False, rows=2, image_size=32)
+        model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch, (3, 32, 32))
+        return loader, make_run(model, loader, output, launch=launch, optimizer=torch.optim.Adam(model.parameters()))
+
+    loader, whole = begin()
+    kept = []
+
+    def keep(done, running):
+        if (whole.epoch, done) == (1, 1):
+            kept.append(to_cpu(whole.state(done, running.read())))
+
+    for whole.epoch in range(EPOCHS):
+        whole.totals, whole.step = None, 0
+        loop.train_epoch(whole, loader, NoHooks(keep))
+    loader, again = begin()
+    again.load(distributed.broadcast_object(kept[0] if distributed.is_main() else None))
+    while again.epoch < EPOCHS:
+        loop.train_epoch(again, loader, NoHooks())
+        again.epoch, again.step, again.totals = again.epoch + 1, 0, None
+    pairs = zip(whole.model.parameters(), again.model.parameters(), strict=True)
+    differing = sum(not torch.equal(one, other) for one, other in pairs)
+    assert not differing, f"{differing} tensors differ"
 
 
 # weights of 1, 2 and 4 for classes 0, 1, 2: so unequal that no mean is correct by chance
@@ -131,7 +167,7 @@ def main() -> None:
             CASES[case](data, output, launch)
 
 
-CASES = {f.__name__: f for f in (frozen_and_synchronised, accumulated, samples, unreadable, not_finite)}
+CASES = {f.__name__: f for f in (frozen_and_synchronised, accumulated, samples, resumed, unreadable, not_finite)}
 
 if __name__ == "__main__":
     run(main)

@@ -51,7 +51,7 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
     train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
     _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
     base = prepare_batchnorm(
-        SmallNet(), launch, freeze=batchnorm != "sync", synchronise=batchnorm == "sync", rows=2, image_size=64
+        SmallNet(), freeze=batchnorm != "sync", synchronise=batchnorm == "sync", rows=2, image_size=64
     )
     model = FoodClassifier(base, len(train_set.classes))
     if batchnorm == "frozen backbone":

@@ -18,7 +18,7 @@ ROWS = (0, 2, 3)  # the dimensions over which a channel's statistics are taken
 def prepare_batchnorm(model: nn.Module, *, freeze: bool, synchronise: bool, rows: int, image_size: int) -> nn.Module:
     """The model with its BatchNorm layers, where it has any, frozen, synchronised over the ranks, or as they are.
 
-    rows : the fewest photos that a rank's model sees at a time, see GlobalBatchSampler.fewest_rows
+    rows : the fewest photos that a model sees at a time, see GlobalBatchSampler.fewest_rows
     """
     positions = fewest_positions(model, image_size)
     if positions is None:
@@ -34,7 +34,7 @@ def prepare_batchnorm(model: nn.Module, *, freeze: bool, synchronise: bool, rows
         return SyncBatchNorm.convert(model)
     if rows * positions < 2:
         raise UserError(
-            f"the last batch of an epoch leaves {rows} photo{'s' * (rows != 1)} to a process, too few for BatchNorm's "
+            f"the last batch of an epoch leaves {rows} photo{'s' * (rows != 1)} to a device, too few for BatchNorm's "
             "statistics; choose another batch size, or --sync-bn or --freeze-bn"
         )
     return model

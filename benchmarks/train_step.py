@@ -28,7 +28,7 @@ def build_ours(size: int, freeze: bool = False, compiled: bool = False):
     """The model and the step of train_distributed.py, optionally with frozen BatchNorm (as with pretrained weights)."""
     import torch
 
-    from pyimagesearch.food_classifier import FoodClassifier, amp_dtype
+    from pyimagesearch.food_classifier import FoodClassifier, resolve_amp, set_precision
     from pyimagesearch.models.batchnorm import freeze_batchnorm
     from pyimagesearch.models.weights import build_backbone
     from pyimagesearch.runtime import distributed
@@ -38,7 +38,7 @@ def build_ours(size: int, freeze: bool = False, compiled: bool = False):
     launch = distributed.start("none")
     base = build_backbone("densenet121", "none", image_size=size)
     model = FoodClassifier(freeze_batchnorm(base) if freeze else base, CLASSES)
-    model.amp_dtype = amp_dtype("auto", launch.device)
+    set_precision(model, resolve_amp("auto", launch.device))
     model = model.to(launch.device, memory_format=torch.channels_last).train()
     optimizer = build_optimizer("adam", model.parameters(), lr=1e-4, weight_decay=0.0)
     scaler = torch.amp.GradScaler(launch.device.type, enabled=model.amp_dtype == torch.float16)

@@ -52,5 +52,6 @@ def __getattr__(name: str):
     if name == "DEVICE":
         import torch
 
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        apple = "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device("cuda" if torch.cuda.is_available() else apple)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -146,11 +146,14 @@ class GlobalBatchSampler:
         count, size = self.count(step), math.ceil(self.global_batch / accumulate)
         return min(math.ceil(count / size), math.ceil(count / distributed.world_size()))
 
-    def fewest_rows(self, accumulate: int) -> int:
-        """The rows of the smallest part of a share that any rank's model sees at a time."""
-        return min(
-            self.count(step) // distributed.world_size() // self.parts(step, accumulate) for step in (0, self.steps - 1)
-        )
+    def fewest_rows(self, accumulate: int, replicas: int = 1) -> int:
+        """The rows of the smallest batch that a model sees, on any rank and any of its `replicas`."""
+        fewest = []
+        for step in (0, self.steps - 1):
+            share = torch.empty(self.count(step) // distributed.world_size())
+            for part in share.tensor_split(self.parts(step, accumulate)):
+                fewest += [len(chunk) for chunk in part.chunk(replicas)]  # as nn.DataParallel scatters it
+        return min(fewest)
 
     def __len__(self) -> int:
         return self.steps - self.step

@@ -10,12 +10,16 @@ from torch import Tensor, nn
 
 from pyimagesearch.models.backbones import drop_auxiliary_heads, head_name, make_backbone
 from pyimagesearch.models.batchnorm import prepare_batchnorm
-from pyimagesearch.models.parallel import refuse_threads, wrap
+from pyimagesearch.models.parallel import refuse_threads, replicas, wrap
 from pyimagesearch.models.weights import build_backbone, read_state_dict, with_versions
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.runtime.terminal import info
 
-AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "off": None}  # None: float32, without autocast
+# the dtype of autocast for each --amp; None: float32, without autocast
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": None, "off": None}
+# what "auto" tries, in this order, by what a model was trained in; fp16 has not the range of the others
+AUTO = {"bf16": ("bf16",), "fp16": ("fp16", "bf16"), "tf32": ("tf32",), "off": ()}
 
 
 def autocast_forward(forward):
@@ -88,19 +92,25 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
         lambda: build_backbone(args.model, weights, image_size=args.image_size, channels=args.channels)
     )
     with distributed.failing_together():
+        if args.sync_bn:
+            refuse_threads("--sync-bn", launch)
+        if args.compile:
+            refuse_threads("--compile", launch)
+            check_compiler(launch.device)
         baseModel = prepare_batchnorm(
-            baseModel, launch, freeze=args.freeze_bn, synchronise=args.sync_bn, image_size=args.image_size,
-            rows=trainLoader.batch_sampler.fewest_rows(args.accumulate),
+            baseModel, freeze=args.freeze_bn, synchronise=args.sync_bn, image_size=args.image_size,
+            rows=trainLoader.batch_sampler.fewest_rows(args.accumulate, replicas(launch)),
         )  # fmt: skip
     model = FoodClassifier(baseModel, len(trainLoader.dataset.classes))
-    model.amp_dtype = AMP_DTYPES[args.amp]
+    set_precision(model, args.amp)
+    torch.backends.cudnn.benchmark = True  # training repeats few shapes, so a search for the fastest kernels pays
     if args.freeze_backbone:
         model.freeze_backbone()
     model = model.to(launch.device).to(memory_format=torch.channels_last)
+    wrapped = wrap(model, launch, (args.channels, args.image_size, args.image_size))
     if args.compile:
-        refuse_threads("--compile", launch)
-        model.compile()
-    return wrap(model, launch, (args.channels, args.image_size, args.image_size))
+        model.compile(dynamic=False)  # the few sizes of batches are worth a kernel of their own
+    return wrapped
 
 
 def load_classifier(path: str, card: dict) -> FoodClassifier:
@@ -120,23 +130,51 @@ def load_classifier(path: str, card: dict) -> FoodClassifier:
     return model.eval()
 
 
-def resolve_amp(choice: str, device: torch.device) -> str:
-    """The precision on `device`, a key of AMP_DTYPES, for "fp16", "bf16", "off" or "auto".
+def resolve_amp(choice: str, device: torch.device, trained_in: str | None = None) -> str:
+    """The precision on `device`, a key of AMP_DTYPES, for a choice of --amp.
 
-    auto : fp16 on GPUs, bf16 on CPUs that multiply it in hardware, else off
+    auto : bf16 where the hardware multiplies it, else fp16 on NVIDIA and AMD GPUs, else off
+    trained_in : the precision in which the model was trained; "auto" is that, or another of no smaller range
     """
+    gpu, cpu = device.type == "cuda", device.type == "cpu"
+    in_hardware = {
+        "bf16": torch.cuda.is_bf16_supported(including_emulation=False) if gpu else cpu and _cpu_multiplies_bfloat16(),
+        "fp16": gpu,
+        "tf32": gpu and torch.cuda.is_tf32_supported(),
+    }
     if choice == "auto":
-        if device.type == "cuda":
-            return "fp16"
-        return "bf16" if _cpu_multiplies_bfloat16() else "off"
-    if choice == "fp16" and device.type == "cpu":
-        raise UserError("--amp fp16 needs a GPU and there is none; leave --amp out, or use bf16 or off")
+        wanted = AUTO.get(trained_in or "", ("bf16", "fp16"))
+        return next((amp for amp in wanted if in_hardware[amp]), "off")
+    if choice == "fp16" and cpu:
+        raise UserError("--amp fp16 needs a GPU and there is none; use bf16 or off, or resume this run on a GPU")
+    if choice == "tf32" and not in_hardware["tf32"]:
+        raise UserError("--amp tf32 needs an NVIDIA GPU of compute capability 8.0 or higher; use off, or leave it out")
+    if choice == "bf16" and gpu and not in_hardware["bf16"]:
+        raise UserError("--amp bf16 needs a GPU of compute capability 8.0 or higher, or a CPU; use fp16 or off")
+    if choice == "bf16" and cpu and not in_hardware["bf16"]:
+        info("this CPU emulates bfloat16, which is slower than --amp off...")
     return choice
 
 
-def amp_dtype(choice: str, device: torch.device) -> torch.dtype | None:
-    """The dtype of autocast for a choice of --amp, see resolve_amp."""
-    return AMP_DTYPES[resolve_amp(choice, device)]
+def set_precision(model: FoodClassifier, amp: str) -> None:
+    """Let `model` compute in `amp`, a key of AMP_DTYPES. Whether float32 may be TF32 is a setting of the process."""
+    model.amp_dtype = AMP_DTYPES[amp]
+    # cuDNN's default is TF32. torch 2.9 and later warn of the older allow_tf32, and refuse a mixture of both
+    precision = "tf32" if amp == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise UserError unless torch.compile works on `device`: it needs a C++ compiler, and Triton on GPUs."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(1, device=device))
+    except Exception as error:  # of torch._dynamo, torch._inductor, the compiler or Triton
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"torch.compile fails on this machine ({reason}); install a C++ compiler such as g++, or leave --compile "
+            "out"
+        ) from None
 
 
 def _cpu_multiplies_bfloat16() -> bool:

@@ -36,9 +36,12 @@ def test_a_constant_has_the_tutorials_value(name):
     assert getattr(config, name) == TUTORIAL[name]
 
 
-@pytest.mark.parametrize("gpu, kind", [(False, "cpu"), (True, "cuda")])
-def test_the_device_is_the_gpu_where_there_is_one(monkeypatch, gpu, kind):
+@pytest.mark.parametrize(
+    "gpu, apple, kind", [(False, False, "cpu"), (True, False, "cuda"), (False, True, "mps"), (True, True, "cuda")]
+)
+def test_the_device_is_the_gpu_where_there_is_one(monkeypatch, gpu, apple, kind):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
     assert isinstance(config.DEVICE, torch.device)
     assert torch.device(kind) == config.DEVICE
 

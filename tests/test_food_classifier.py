@@ -2,16 +2,22 @@
 
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.runs import ONE
 from torch import nn
 from torchvision import models
 
-from pyimagesearch.food_classifier import FoodClassifier, amp_dtype, load_classifier
+from pyimagesearch import food_classifier
+from pyimagesearch.create_dataloaders import GlobalBatchSampler
+from pyimagesearch.food_classifier import FoodClassifier, build_model, load_classifier, resolve_amp
 from pyimagesearch.models.batchnorm import freeze_batchnorm
 from pyimagesearch.models.weights import build_backbone
+from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.training.options import resolve, training_options
 
 CPU = torch.device("cpu")
 FACTS = {"architecture": "densenet121", "classes": ["a", "b", "c"], "image_size": 64}
@@ -67,31 +73,133 @@ def test_forward_runs_under_autocast_also_in_a_thread_that_did_not_ask_for_it(im
     assert not torch.is_autocast_enabled("cpu")
 
 
+# --- precision -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hardware(monkeypatch):
+    """hardware(True) makes torch answer as on a machine that multiplies bfloat16 and TF32, hardware(False) as not."""
+
+    def answer(has: bool) -> None:
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation=True: has or including_emulation
+        )
+        monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: has)
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+            monkeypatch.setattr(torch.cpu, name, lambda: has, raising=False)
+
+    return answer
+
+
+@pytest.fixture(autouse=True)
+def _as_torch_begins():
+    """Precision is a setting of the process: each test begins with torch's own, and leaves it."""
+    set_back = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = "none", "tf32"
+    yield
+    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = set_back
+    torch.backends.cudnn.benchmark = False
+
+
 @pytest.mark.parametrize(
-    "choice, device, dtype",
+    "trained_in, device, has, expected",
     [
-        ("auto", "cuda", torch.float16),
-        ("fp16", "cuda", torch.float16),
-        ("bf16", "cuda", torch.bfloat16),
-        ("bf16", "cpu", torch.bfloat16),
-        ("off", "cuda", None),
-        ("off", "cpu", None),
+        (None, "cuda", True, "bf16"), (None, "cuda", False, "fp16"), (None, "cpu", True, "bf16"),
+        (None, "cpu", False, "off"), (None, "mps", True, "off"),
+        # a trained model is computed as in training, or without a smaller range
+        ("bf16", "cuda", True, "bf16"), ("bf16", "cuda", False, "off"), ("bf16", "cpu", False, "off"),
+        ("fp16", "cuda", True, "fp16"), ("fp16", "cpu", True, "bf16"), ("fp16", "cpu", False, "off"),
+        ("tf32", "cuda", True, "tf32"), ("tf32", "cuda", False, "off"), ("tf32", "cpu", True, "off"),
+        ("off", "cuda", True, "off"), ("off", "cpu", True, "off"),
     ],
+)  # fmt: skip
+def test_without_a_choice_precision_is_what_the_hardware_multiplies(hardware, trained_in, device, has, expected):
+    hardware(has)
+    assert resolve_amp("auto", torch.device(device), trained_in) == expected
+
+
+@pytest.mark.parametrize(
+    "device, has", [("cuda", True), ("cuda", False), ("cpu", True), ("cpu", False), ("mps", False)]
 )
-def test_mixed_precision_is_what_was_chosen(choice, device, dtype):
-    assert amp_dtype(choice, torch.device(device)) == dtype
+@pytest.mark.parametrize("choice", ["bf16", "fp16", "tf32", "off"])
+def test_a_choice_is_taken_or_refused_by_name_where_the_device_cannot(hardware, choice, device, has):
+    hardware(has)
+    refused = {("fp16", "cpu"), ("tf32", "cpu"), ("tf32", "mps")} | (
+        set() if has else {("bf16", "cuda"), ("tf32", "cuda")}
+    )
+    if (choice, device) in refused:
+        with pytest.raises(UserError, match=f"--amp {choice} needs a"):
+            resolve_amp(choice, torch.device(device))
+    else:
+        assert resolve_amp(choice, torch.device(device), trained_in="off") == choice
 
 
-@pytest.mark.parametrize("hardware, dtype", [(True, torch.bfloat16), (False, None)])
-def test_a_cpu_takes_bfloat16_only_where_it_has_it_in_hardware(monkeypatch, hardware, dtype):
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda: hardware, raising=False)
-    assert amp_dtype("auto", CPU) == dtype
+def test_that_a_cpu_emulates_bfloat16_is_said(hardware, capsys):
+    for has in (True, False):
+        hardware(has)
+        resolve_amp("bf16", CPU)
+        assert ("emulates bfloat16" in capsys.readouterr().out) is not has
 
 
-def test_float16_on_a_cpu_is_refused():
-    with pytest.raises(UserError, match="--amp fp16 needs a GPU"):
-        amp_dtype("fp16", CPU)
+@pytest.mark.parametrize(
+    "began_in, asked, expected", [("off", "auto", "off"), ("bf16", "auto", "bf16"), ("bf16", "off", "off")]
+)
+def test_a_resumed_run_keeps_its_precision_unless_another_is_asked_for(hardware, began_in, asked, expected):
+    hardware(True)
+    found = {"config": {"amp": began_in, "global_batch_size": 8}}
+    assert resolve(training_options(["--amp", asked]), ONE, found).amp == expected
+
+
+def test_a_run_that_began_in_float16_is_not_resumed_on_a_cpu():
+    found = {"config": {"amp": "fp16", "global_batch_size": 8}}
+    with pytest.raises(UserError, match=r"--amp fp16 needs a GPU .* resume this run on a GPU"):
+        resolve(training_options([]), ONE, found)
+
+
+def built(*flags, launch=ONE, batch: int = 8) -> nn.Module:
+    """A small network as training builds it for two batches of that many photos."""
+    args = ["--weights", "none", "--model", "shufflenet_v2_x0_5", "--image-size", "64", *flags]
+    loader = SimpleNamespace(
+        dataset=SimpleNamespace(classes=["a", "b"]), batch_sampler=GlobalBatchSampler(2 * batch, batch)
+    )
+    return build_model(resolve(training_options(args), launch, None), launch, loader, pretrained=False)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("amp, precision", [("off", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")])
+def test_float32_is_tf32_only_where_it_is_asked_for(monkeypatch, amp, precision):
+    monkeypatch.setattr(food_classifier, "resolve_amp", lambda choice, device: choice)
+    model = built("--amp", amp)
+    assert torch.backends.cudnn.conv.fp32_precision == precision  # torch's default is tf32
+    assert torch.backends.cuda.matmul.fp32_precision == precision
+    assert model.amp_dtype == (torch.bfloat16 if amp == "bf16" else None)
+
+
+# --- several GPUs in one process -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "batch, accumulate, least",
+    [(8, 1, 2), (9, 1, 3), (10, 1, 1), (16, 2, 2), (18, 2, 3), (19, 2, 1), (20, 2, 1), (3, 1, 1)],
+)
+def test_a_gpu_that_would_get_too_few_photos_for_batchnorm_is_found_before_training(batch, accumulate, least):
+    """torch gives 10 photos to four GPUs as 3, 3, 3 and 1, and 9 as 3, 3 and 3."""
+    four = distributed.Launch("dp", CPU, gpus=4, devices=4)
+    flags = ["--image-size", "32", "--accumulate", str(accumulate)]  # the network's last map has one position
+    if least > 1:
+        assert isinstance(built(*flags, launch=four, batch=batch), nn.DataParallel)
+        return
+    with pytest.raises(UserError, match="leaves 1 photo to a device"):
+        built(*flags, launch=four, batch=batch)
+
+
+# --- compilation -----------------------------------------------------------------------------------------------------
+
+
+def test_without_a_compiler_compile_is_refused_before_training(monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nowhere/g++"))
+    with pytest.raises(UserError, match=r"torch.compile fails .*No working C\+\+ compiler.* leave --compile out"):
+        built("--compile")
 
 
 # --- frozen BatchNorm ------------------------------------------------------------------------------------------------

@@ -111,7 +111,8 @@ def denormalize(images: Tensor) -> np.ndarray:
 
 def to_device(images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Copy a batch to `device` without waiting, images in channels_last; uint8 images are normalised there."""
-    images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+    no_wait = device.type != "mps"  # https://github.com/pytorch/pytorch/issues/189690: it may copy freed memory
+    images = images.to(device, non_blocking=no_wait, memory_format=torch.channels_last)
     if images.dtype == torch.uint8:
         images = normalize(images)
-    return images, labels.to(device, non_blocking=True)
+    return images, labels.to(device, non_blocking=no_wait)

@@ -57,14 +57,14 @@ def predict_split(model: nn.Module, loader, objective=CROSS_ENTROPY) -> tuple[np
             images, labels = to_device(images, labels, device)
             logits = model(images).float()
             probabilities.append(objective.probabilities(logits))
-            losses.append(objective.losses(logits, labels).double())
+            losses.append(objective.losses(logits, labels))
             bar.update(rows)
     mine = [torch.cat(parts).cpu().numpy() for parts in (probabilities, losses) if parts]  # a rank may have no batch
     mine.insert(0, np.array(loader.batch_sampler.indices, np.int64))
     everyones = [part for part in distributed.gather_objects(mine) if len(part[0])]
     indices, *answers = (np.concatenate(parts) for parts in zip(*everyones, strict=True))
     order = indices.argsort()
-    return answers[0][order], answers[1][order]
+    return answers[0][order], answers[1][order].astype(np.float64)
 
 
 def evaluate(model: nn.Module, loader, objective=CROSS_ENTROPY) -> Totals:

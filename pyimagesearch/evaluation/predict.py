@@ -17,9 +17,9 @@ from pyimagesearch.data.cache import DeviceLoader
 from pyimagesearch.data.datasets import NO_LABEL, SEPARATOR, Key, PhotoDataset, open_split, truths_of
 from pyimagesearch.data.decoding import describe_fault, photos_below, read_pixels
 from pyimagesearch.data.transforms import SquareTransform, to_device
-from pyimagesearch.food_classifier import amp_dtype, load_classifier
+from pyimagesearch.food_classifier import load_classifier, resolve_amp, set_precision
 from pyimagesearch.models import parallel
-from pyimagesearch.models.model_card import amp_of_training, model_path, read_model_card, thresholds_of, transform_of
+from pyimagesearch.models.model_card import model_path, read_model_card, thresholds_of, transform_of
 from pyimagesearch.models.objectives import objective_of
 from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError
@@ -71,14 +71,12 @@ class Trained:
 def load_trained(output: str, launch: distributed.Launch, amp: str = "auto") -> Trained:
     """The trained model in the folder `output`, on every rank. Nothing is downloaded.
 
-    amp : as amp_dtype's choice; "auto" is the precision of training, if the device has it
+    amp : as resolve_amp's choice
     """
     with distributed.failing_together():
         card = read_model_card(output)
         model = load_classifier(model_path(output), card)
-        if amp == "auto":
-            amp = amp_of_training(card, launch.device)
-        model.amp_dtype = amp_dtype(amp, launch.device)
+        set_precision(model, resolve_amp(amp, launch.device, trained_in=card["training"].get("amp")))
     model.to(launch.device).to(memory_format=torch.channels_last)
     return Trained(parallel.wrap_for_inference(model, launch).eval(), card, launch.device)
 

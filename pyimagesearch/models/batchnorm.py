@@ -4,22 +4,21 @@ from itertools import chain
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from pyimagesearch.models.backbones import first_convolution
-from pyimagesearch.models.parallel import refuse_threads
-from pyimagesearch.runtime.distributed import Launch
+from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
 
+ROWS = (0, 2, 3)  # the dimensions over which a channel's statistics are taken
 
-def prepare_batchnorm(
-    model: nn.Module, launch: Launch, *, freeze: bool, synchronise: bool, rows: int, image_size: int
-) -> nn.Module:
+
+def prepare_batchnorm(model: nn.Module, *, freeze: bool, synchronise: bool, rows: int, image_size: int) -> nn.Module:
     """The model with its BatchNorm layers, where it has any, frozen, synchronised over the ranks, or as they are.
 
-    rows : the fewest photos that a rank's model sees at a time, see GlobalBatchSampler.fewest_rows
+    rows : the fewest photos that a model sees at a time, see GlobalBatchSampler.fewest_rows
     """
     positions = fewest_positions(model, image_size)
     if positions is None:
@@ -32,10 +31,10 @@ def prepare_batchnorm(
     if freeze:
         return freeze_batchnorm(model)
     if synchronise:
-        return synchronise_batchnorm(model, launch)
+        return SyncBatchNorm.convert(model)
     if rows * positions < 2:
         raise UserError(
-            f"the last batch of an epoch leaves {rows} photo{'s' * (rows != 1)} to a process, too few for BatchNorm's "
+            f"the last batch of an epoch leaves {rows} photo{'s' * (rows != 1)} to a device, too few for BatchNorm's "
             "statistics; choose another batch size, or --sync-bn or --freeze-bn"
         )
     return model
@@ -64,33 +63,46 @@ def freeze_batchnorm(model: nn.Module) -> nn.Module:
     return model
 
 
-def synchronise_batchnorm(model: nn.Module, launch: Launch) -> nn.Module:
-    """Let every BatchNorm of `model` take its statistics over the global batch in place of this rank's share."""
-    refuse_threads("--sync-bn", launch)  # nn.DataParallel's threads share no statistics
-    if torch.cuda.is_available():
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return SyncBatchNorm.convert(model)  # torch's own runs on GPUs alone
+class _NormalizeOverRanks(torch.autograd.Function):
+    """BatchNorm over the rows of all ranks. Statistics and sums are float32, whatever the rows are.
 
-
-class _SumOverRanks(torch.autograd.Function):
-    """The sum of every rank's tensor. Each output depends on every rank's input, so gradients are summed too."""
+    Returns the normalised rows; and of each channel, over all ranks, mean, biased variance and number of values.
+    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1.
+    """
 
     @staticmethod
-    def forward(ctx, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float):
+        rows, here = x.float(), x.numel() // x.shape[1]
+        mean = rows.sum(ROWS) / max(here, 1)
+        squares = (rows - mean[:, None, None]).square().sum(ROWS)
+        own = torch.stack([mean, squares, torch.full_like(mean, here)])
+        everyones = own.new_zeros(distributed.world_size(), *own.shape)
+        everyones[distributed.rank()] = own
+        means, squares, counts = distributed.all_reduce_sum(everyones).unbind(1)
+        count = counts.sum(0)
+        mean = (means * counts).sum(0) / count
+        # of deviations: the difference of two large sums would leave nothing of a small variance
+        variance = (squares + counts * (means - mean).square()).sum(0) / count
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance, count
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        return _SumOverRanks.forward(ctx, gradient)
+    def backward(ctx, gradient: Tensor, *_):  # type: ignore[override]
+        x, weight, mean, inverse_sd, count = ctx.saved_tensors
+        gradient = gradient.float()
+        normalized = (x.float() - mean[:, None, None]) * inverse_sd[:, None, None]
+        own = torch.stack([gradient.sum(ROWS), (gradient * normalized).sum(ROWS)])
+        by_bias, by_weight = (distributed.all_reduce_sum(own) / count)[:, :, None, None]
+        by_rows = (gradient - by_bias - normalized * by_weight) * (weight * inverse_sd)[:, None, None]
+        return by_rows.to(x.dtype), own[1], own[0], None
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """nn.BatchNorm2d that takes its statistics in training over the rows of all ranks; for CPUs.
+    """nn.BatchNorm2d that takes its statistics in training over the rows of all ranks, of which some may have none.
 
-    The sums are all-reduced inside the graph, so the backward pass is exact. A rank without rows takes part with zeros.
-    Source: Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167, algorithm 1.
+    In place of torch's, which waits for the host in each layer, runs on GPUs alone, and under autocast sends float16
+    from a rank without rows where the others send float32.
     """
 
     running_mean: Tensor
@@ -110,24 +122,20 @@ class SyncBatchNorm(nn.BatchNorm2d):
         return module
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not dist.is_initialized():
+        if not self.training:
             return super().forward(x)
-        rows = x.float()
-        here = rows.new_tensor([rows.shape[0] * rows.shape[2] * rows.shape[3]])
-        sums = _SumOverRanks.apply(torch.cat([rows.sum(dim=(0, 2, 3)), here]))
-        count = sums[-1].detach()
-        mean = (sums[:-1] / count)[:, None, None]
-        variance = _SumOverRanks.apply((rows - mean).square().sum(dim=(0, 2, 3))) / count
-        self._track(mean.detach().flatten(), variance.detach(), count)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return ((rows - mean) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        rows, mean, variance, count = _NormalizeOverRanks.apply(x, self.weight, self.bias, self.eps)
+        with torch.no_grad():  # the unbiased variance, as nn.BatchNorm2d does; of a single value there is none
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), self.momentum)
+        return rows
 
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        """Move the running statistics towards this batch's, with the unbiased variance as nn.BatchNorm2d does."""
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+
+def has_local_statistics(model: nn.Module) -> bool:
+    """Whether training moves BatchNorm statistics of `model` on each rank by that rank's rows alone."""
+    norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    return any(norm.training and not isinstance(norm, SyncBatchNorm) for norm in norms)
 
 
 def fewest_positions(model: nn.Module, image_size: int) -> int | None:

@@ -107,11 +107,3 @@ def thresholds_of(card: Mapping) -> list[float] | None:
     if card.get("task") != "multi-label":
         return None
     return card.get("thresholds") or [0.5] * len(card["classes"])  # a run that has not ended has none yet
-
-
-def amp_of_training(card: Mapping, device: torch.device) -> str:
-    """The --amp that suits a model on `device`: what it was trained in where the device has it, else "auto"."""
-    trained_in = card["training"].get("amp")
-    if trained_in == "bf16" and device.type == "cuda":
-        return "bf16"  # float16, which "auto" takes there, has less range
-    return "off" if trained_in == "off" else "auto"

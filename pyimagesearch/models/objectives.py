@@ -9,6 +9,13 @@ from pyimagesearch.data.datasets import PhotoDataset
 from pyimagesearch.runtime.distributed import failing_together
 from pyimagesearch.runtime.errors import UserError
 
+WITHOUT_FLOAT64 = ("mps",)  # Apple's GPUs
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """The dtype for sums on `device`."""
+    return torch.float32 if device.type in WITHOUT_FLOAT64 else torch.float64
+
 
 class CrossEntropy:
     """Each photo has one class: labels int64 of shape (rows,), logits float of shape (rows, classes).
@@ -77,8 +84,9 @@ class BinaryCrossEntropy:
         return logits.sigmoid()
 
     def correct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
-        """The share of a photo's labels that are correct at a threshold of 0.5: float64, shape (rows,)."""
-        return ((probabilities >= 0.5) == (labels >= 0.5)).double().mean(1)
+        """The share of a photo's labels that are correct at a threshold of 0.5: see widest_float, shape (rows,)."""
+        correct = (probabilities >= 0.5) == (labels >= 0.5)
+        return correct.to(widest_float(labels.device)).mean(1)
 
 
 CROSS_ENTROPY = CrossEntropy()

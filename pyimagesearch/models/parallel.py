@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pyimagesearch.models.batchnorm import has_local_statistics
 from pyimagesearch.runtime.distributed import Launch, world_size
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.terminal import info
@@ -23,10 +24,11 @@ def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Mod
             info("using nn.DataParallel; torchrun --standalone --nproc-per-node=gpu would be faster...")
         return nn.DataParallel(model)
     if launch.parallel == "ddp":
-        # Buffers are broadcast: BatchNorm that is neither frozen nor synchronised then has rank 0's statistics on
-        # every rank, and a checkpoint of rank 0 holds the whole state.
         ids = [launch.device] if launch.device.type == "cuda" else None
         model = DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        # Statistics that differ between ranks follow rank 0's in each step, so that its checkpoint holds the whole
+        # state. An attribute, because as an argument it is deprecated from torch 2.13 on.
+        model.broadcast_buffers = has_local_statistics(model)
         _settle_buckets(model, torch.zeros(1, *image_shape, device=launch.device))
     return model
 
@@ -42,6 +44,11 @@ def _settle_buckets(model: DistributedDataParallel, images: Tensor) -> None:
     model(images).sum().backward()
     model.zero_grad()
     model.train(was_training)
+
+
+def replicas(launch: Launch) -> int:
+    """The devices over which one process spreads its share of a batch."""
+    return launch.devices if launch.parallel == "dp" else 1
 
 
 def wrap_for_inference(model: nn.Module, launch: Launch) -> nn.Module:
@@ -60,15 +67,22 @@ def without_averaging(model: nn.Module) -> AbstractContextManager:
 
 
 def for_evaluation(model: nn.Module) -> nn.Module:
-    """The model for ranks that evaluate different numbers of batches, with rank 0's buffers on every rank.
+    """The model for ranks that evaluate different numbers of batches, with rank 0's buffers where ranks differ in them.
 
     DistributedDataParallel itself would broadcast buffers in each forward pass and wait for ranks that have finished.
     """
-    if not isinstance(model, DistributedDataParallel):
-        return model
-    for buffer in model.module.buffers():
-        dist.broadcast(buffer, src=0)
-    return model.module
+    if isinstance(model, DistributedDataParallel) and model.broadcast_buffers:
+        for buffer in model.module.buffers():
+            dist.broadcast(buffer, src=0)
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def seed_step(model: nn.Module, seed: int) -> None:
+    """Seed what a step draws; each replica of nn.DataParallel draws by the generator of its GPU, and so other masks."""
+    torch.manual_seed(seed)
+    if isinstance(model, nn.DataParallel):
+        for index in model.device_ids:
+            torch.cuda.default_generators[index].manual_seed((seed + index) % 2**64)
 
 
 def broadcast_state(model: nn.Module) -> None:
@@ -80,5 +94,5 @@ def broadcast_state(model: nn.Module) -> None:
 
 def refuse_threads(flag: str, launch: Launch) -> None:
     """Raise UserError, naming `flag`, where the threads of nn.DataParallel share one model."""
-    if launch.parallel == "dp" and launch.devices > 1:
+    if replicas(launch) > 1:
         raise UserError(f"{flag} needs one process per GPU, and nn.DataParallel has one for all; start with torchrun")

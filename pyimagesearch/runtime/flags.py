@@ -68,6 +68,7 @@ def add_quiet(group, left: str) -> None:
 
 def add_amp(group) -> None:
     group.add_argument(
-        "--amp", choices=("auto", "fp16", "bf16", "off"), default="auto",
-        help="mixed precision; auto: fp16 on GPUs, bf16 on CPUs that have it in hardware (default %(default)s)",
+        "--amp", choices=("auto", "bf16", "fp16", "tf32", "off"), default="auto",
+        help="precision. bf16, fp16: mixed with float32; off: float32; tf32: float32 rounded to 10 bits in GPU "
+        "products; auto: bf16 where the hardware has it, else fp16 on GPUs, off on CPUs (default %(default)s)",
     )  # fmt: skip

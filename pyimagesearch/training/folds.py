@@ -8,6 +8,8 @@ import os
 import statistics
 from collections.abc import Callable, Sequence
 
+import torch
+
 from pyimagesearch.data.labels_csv import LABELS_CSV, read_label_table
 from pyimagesearch.evaluation.metrics import KINDS, REPORT_JSON
 from pyimagesearch.runtime import distributed, launcher, terminal
@@ -30,6 +32,8 @@ def run_folds(args: argparse.Namespace, launch: distributed.Launch, train: Calla
     for fold in folds:
         print(f"[INFO] fold {fold}" + (f" of {len(folds)}..." if args.fold == "all" else "..."), flush=True)
         train(argparse.Namespace(**{**vars(args), "fold": fold, "output": fold_folder(args.output, fold)}), launch)
+        if args.compile:
+            torch.compiler.reset()  # else the fold's model is kept, and counts to the limit of recompilations
         gc.collect()  # frees what the fold had on the device before the next one comes
     if args.fold == "all" and distributed.is_main():
         rows = summarise([fold_folder(args.output, fold) for fold in folds])

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from pyimagesearch.data.keyed_randomness import key_of
 from pyimagesearch.data.transforms import to_device
 from pyimagesearch.evaluation.evaluate import Totals
-from pyimagesearch.models.objectives import CROSS_ENTROPY
-from pyimagesearch.models.parallel import without_averaging
+from pyimagesearch.models.objectives import CROSS_ENTROPY, widest_float
+from pyimagesearch.models.parallel import seed_step, without_averaging
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import write_text
@@ -25,14 +25,14 @@ def train_epoch(run, loader, hooks) -> Totals:
     """
     sampler = loader.batch_sampler
     sampler.set_position(run.epoch, run.step)
-    running = RunningTotals(run.device, run.totals)
+    running = RunningTotals(run.device, run.totals, run.scaler)
     run.model.train()
     try:
         with hooks:
             batches = distributed.in_step(loader, hooks.ask)
             for step, ((images, labels), agreed) in enumerate(batches, start=run.step):
                 # dropout draws anew in each step, and the same in a resumed run
-                torch.manual_seed(key_of(sampler.seed, run.epoch, step, distributed.rank()))
+                seed_step(run.model, key_of(sampler.seed, run.epoch, step, distributed.rank()))
                 images, labels = to_device(images, labels, run.device)
                 weight_sum = run.objective.weight_sum(loader.dataset.labels[sampler.batch(run.epoch, step)])
                 loss_sum, correct = train_step(
@@ -91,7 +91,7 @@ def train_step(
 
 
 class NonFiniteLoss(Exception):
-    """The loss of a step, counted from 0 in its epoch, is infinite or not a number."""
+    """The loss of a step, counted from 0 in its epoch, or its gradient is infinite or not a number."""
 
     def __init__(self, step: int):
         super().__init__(f"the loss is not finite in step {step + 1}")
@@ -101,15 +101,24 @@ class NonFiniteLoss(Exception):
 class RunningTotals:
     """The sums of an epoch so far. They stay on the device: adding to them waits for nothing, reading them does."""
 
-    def __init__(self, device: torch.device, begin: Totals | None = None):
+    def __init__(self, device: torch.device, begin: Totals | None = None, scaler: torch.amp.GradScaler | None = None):
         """begin : the sums of the epoch's steps before this process, in a resumed run"""
         begin = begin if begin is not None and distributed.is_main() else Totals(0, 0, 0)
-        self._sums = torch.tensor([begin.loss, begin.correct, begin.count], dtype=torch.float64, device=device)
-        self._first_bad_step = torch.full((), torch.inf, dtype=torch.float64, device=device)
+        sums = [begin.loss, begin.correct, begin.count]
+        self._sums = torch.tensor(sums, dtype=widest_float(device), device=device)
+        self._first_bad_step = torch.full((), torch.inf, device=device)
+        self._scaler = scaler
 
     def add(self, step: int, loss_sum: Tensor, correct: Tensor, count: int) -> None:
-        self._sums += torch.stack([loss_sum.double(), correct.double(), torch.full_like(self._sums[0], count)])
-        bad = torch.where(loss_sum.isfinite(), torch.inf, float(step))
+        finite = loss_sum.isfinite()
+        sums = torch.stack([loss_sum.to(self._sums), correct.to(self._sums), torch.full_like(self._sums[0], count)])
+        self._sums += torch.where(finite, sums, 0)  # what is not finite counts neither as loss nor as photos
+        if self._scaler is not None and self._scaler.is_enabled():
+            # The scaler skips a step whose gradient overflows in float16, and halves its scale, which begins at 2**16
+            # and doubles after 2000 good steps. Below 1 it is not the scale that overflows. No other way to its scale
+            # is public and does not wait for the device.
+            finite = self._scaler.scale(torch.ones_like(loss_sum)) >= 1
+        bad = torch.where(finite, torch.inf, float(step))
         self._first_bad_step = torch.minimum(self._first_bad_step, bad)
 
     def read(self) -> Totals:
@@ -131,6 +140,7 @@ def non_finite_message(step: int, epoch: int, loader, output: str) -> str:
     if distributed.is_main():
         write_text(listing, "".join(f"{one_line(path)}\n" for path in paths))
     return (
-        f"the loss is not finite in epoch {epoch + 1}, step {step + 1}, on a batch of {len(paths)} photos "
-        f"({', '.join(paths[:3])}; all of them in {listing}); try a lower --lr or --amp off, or look at the photos"
+        f"the loss or its gradient is not finite in epoch {epoch + 1}, step {step + 1}, on a batch of {len(paths)} "
+        f"photos ({', '.join(paths[:3])}; all of them in {listing}); try a lower --lr or --amp off, or look at the "
+        "photos"
     )

@@ -54,7 +54,8 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
         args.lr_final = config.LR_FINAL if args.lr_final is None else args.lr_final
     args.parallel = launch.parallel
     with distributed.failing_together():
-        args.amp = resolve_amp(args.amp, launch.device)
+        kept = found["config"]["amp"] if found and args.amp == "auto" else args.amp
+        args.amp = resolve_amp(kept, launch.device)
     return args
 
 

@@ -52,7 +52,7 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
     train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
     _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
     base = prepare_batchnorm(
-        SmallNet(), launch, freeze=batchnorm != "sync", synchronise=batchnorm == "sync", rows=2, image_size=64
+        SmallNet(), freeze=batchnorm != "sync", synchronise=batchnorm == "sync", rows=2, image_size=64
     )
     model = FoodClassifier(base, len(train_set.classes))
     if batchnorm == "frozen backbone":
@@ -93,7 +93,7 @@ def resumed(data, output, launch):
         train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
         base = nn.Sequential(*(nn.Sequential(nn.Conv2d(c, 24, 3, bias=False), nn.BatchNorm2d(24), nn.ReLU())
                                for c in (3, 24, 24)), nn.Flatten(), nn.Linear(24 * 26 * 26, 7))  # fmt: skip
-        base = prepare_batchnorm(base, launch, freeze=True, synchronise=False, rows=2, image_size=32)
+        base = prepare_batchnorm(base, freeze=True, synchronise=False, rows=2, image_size=32)
         model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch, (3, 32, 32))
         return loader, make_run(model, loader, output, launch=launch, optimizer=torch.optim.Adam(model.parameters()))
 

@@ -1,15 +1,15 @@
 """BatchNorm is frozen, synchronised, or refused where a batch is too small for it."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
-from helpers.runs import ONE
 from torch import nn
 
-from pyimagesearch.models.batchnorm import FrozenBatchNorm2d, prepare_batchnorm
+from pyimagesearch.models.batchnorm import FrozenBatchNorm2d, SyncBatchNorm, prepare_batchnorm
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
-
-CPU = torch.device("cpu")
 
 
 def convolution() -> nn.Module:
@@ -19,39 +19,121 @@ def convolution() -> nn.Module:
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_batchnorm_is_frozen_when_asked_and_else_as_it_is(freeze):
-    model = prepare_batchnorm(convolution(), ONE, freeze=freeze, synchronise=False, rows=2, image_size=32)
+    model = prepare_batchnorm(convolution(), freeze=freeze, synchronise=False, rows=2, image_size=32)
     assert isinstance(model[1], FrozenBatchNorm2d) is freeze
 
 
 def test_frozen_and_synchronised_at_once_is_refused():
     with pytest.raises(UserError, match="--sync-bn has no effect"):
-        prepare_batchnorm(convolution(), ONE, freeze=True, synchronise=True, rows=2, image_size=32)
-
-
-def test_synchronising_over_the_threads_of_dataparallel_is_refused():
-    two_gpus = distributed.Launch("dp", CPU, 2, 2)
-    with pytest.raises(UserError, match="torchrun"):
-        prepare_batchnorm(convolution(), two_gpus, freeze=False, synchronise=True, rows=2, image_size=32)
+        prepare_batchnorm(convolution(), freeze=True, synchronise=True, rows=2, image_size=32)
 
 
 @pytest.mark.parametrize("rows, image_size, right", [(1, 32, False), (0, 224, False), (2, 32, True), (1, 64, True)])
 def test_a_batch_too_small_for_statistics_is_refused_before_training(rows, image_size, right):
     settings = {"synchronise": False, "rows": rows, "image_size": image_size}
-    prepare_batchnorm(convolution(), ONE, freeze=True, **settings)
+    prepare_batchnorm(convolution(), freeze=True, **settings)
     if right:
-        prepare_batchnorm(convolution(), ONE, freeze=False, **settings)
+        prepare_batchnorm(convolution(), freeze=False, **settings)
         return
     with pytest.raises(UserError, match="the last batch of an epoch leaves"):
-        prepare_batchnorm(convolution(), ONE, freeze=False, **settings)
+        prepare_batchnorm(convolution(), freeze=False, **settings)
 
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_a_network_without_batchnorm_is_left_as_it_is(freeze):
     model = nn.Sequential(nn.Conv2d(3, 4, 32, stride=32), nn.Linear(1, 1))
-    assert prepare_batchnorm(model, ONE, freeze=freeze, synchronise=True, rows=0, image_size=32) is model
+    assert prepare_batchnorm(model, freeze=freeze, synchronise=True, rows=0, image_size=32) is model
     assert len(model) == 2 and all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_images_too_small_for_the_network_are_refused_before_training():
     with pytest.raises(UserError, match="16 x 16 pixels are too small for Sequential"):
-        prepare_batchnorm(convolution(), ONE, freeze=True, synchronise=False, rows=2, image_size=16)
+        prepare_batchnorm(convolution(), freeze=True, synchronise=False, rows=2, image_size=16)
+
+
+# --- synchronised over ranks -----------------------------------------------------------------------------------------
+
+
+class Ranks:
+    """Ranks as threads of this process: each calls the same function, and their tensors are summed."""
+
+    def __init__(self, monkeypatch, count: int):
+        self.count, self.local, self.barrier = count, threading.local(), threading.Barrier(count, timeout=60)
+        self.sent: dict[int, list[torch.Tensor]] = {rank: [] for rank in range(count)}
+        monkeypatch.setattr(distributed, "world_size", lambda: count)
+        monkeypatch.setattr(distributed, "rank", lambda: self.local.rank)
+        monkeypatch.setattr(distributed, "all_reduce_sum", self.all_reduce_sum)
+
+    def all_reduce_sum(self, values: torch.Tensor) -> torch.Tensor:
+        self.sent[self.local.rank].append(values)
+        self.barrier.wait()  # until all have sent
+        total = torch.stack([sent[-1] for sent in self.sent.values()]).sum(0)
+        self.barrier.wait()  # until all have read
+        return total
+
+    def run(self, function):
+        """function(rank) on each rank; their results."""
+
+        def of_rank(rank):
+            self.local.rank = rank
+            return function(rank)
+
+        with ThreadPoolExecutor(self.count) as pool:
+            return list(pool.map(of_rank, range(self.count)))
+
+
+def noise(rows: int, dtype=torch.float32, mean: float = 3.0, sd: float = 2.0) -> torch.Tensor:
+    images = torch.randn(rows, 5, 4, 3, generator=torch.Generator().manual_seed(rows)) * sd + mean
+    return images.to(dtype).to(memory_format=torch.channels_last)
+
+
+def new(kind) -> nn.BatchNorm2d:
+    norm = kind(5)
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2, 5)), norm.bias.copy_(torch.linspace(-1, 1, 5))
+    return norm.train()
+
+
+def passed(norm, images, gradient):
+    """The output for `images`, and the gradients by them and by the parameters."""
+    images = images.clone().requires_grad_()
+    output = norm(images)
+    output.backward(gradient)
+    return output.detach(), images.grad, norm.weight.grad, norm.bias.grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shares", [(6,), (3, 3, 0), (0, 1, 5), (2, 0, 4)])
+def test_ranks_normalise_their_shares_as_one_process_the_whole_batch(monkeypatch, shares, dtype):
+    images, gradient = noise(6, dtype), noise(7, dtype)[:6]
+    whole = new(nn.BatchNorm2d)
+    expected = passed(whole, images.float(), gradient.float())
+    ranks, norms = Ranks(monkeypatch, len(shares)), [new(SyncBatchNorm) for _ in shares]
+    mine = list(zip(images.split(shares), gradient.split(shares), strict=True))
+    found = list(zip(*ranks.run(lambda rank: passed(norms[rank], *mine[rank])), strict=True))
+    near = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-2, "atol": 2e-2}
+    for kind, parts in enumerate(found):
+        together = torch.cat(parts) if kind < 2 else sum(parts)
+        torch.testing.assert_close(together.float(), expected[kind], **near)
+    assert {part.dtype for part in (*found[0], *found[1])} == {dtype}
+    assert all(part.is_contiguous(memory_format=torch.channels_last) for part in (*found[0], *found[1]))
+    for norm in norms:
+        for name, value in whole.named_buffers():
+            torch.testing.assert_close(norm.get_buffer(name), value)
+    assert {sent.dtype for sends in ranks.sent.values() for sent in sends} == {torch.float32}
+    assert len({tuple(sent.shape for sent in sends) for sends in ranks.sent.values()}) == 1
+
+
+def test_a_small_variance_around_a_large_mean_is_not_lost_in_the_sums(monkeypatch):
+    images = noise(6, mean=1000.0, sd=0.01)
+    norms = [new(SyncBatchNorm) for _ in range(3)]
+    for norm in norms:
+        norm.momentum = 1.0  # the running statistics are the batch's
+    Ranks(monkeypatch, 3).run(lambda rank: norms[rank](images[2 * rank : 2 * rank + 2]))
+    torch.testing.assert_close(norms[0].running_var, images.double().var(dim=(0, 2, 3)).float(), rtol=0.01, atol=0)
+
+
+def test_a_single_value_leaves_finite_statistics(monkeypatch):
+    norms = [new(SyncBatchNorm) for _ in range(2)]
+    outputs = Ranks(monkeypatch, 2).run(lambda rank: norms[rank](noise(1)[:rank, :, :1, :1]))
+    assert all(tensor.isfinite().all() for tensor in (*outputs, *norms[0].buffers(), *norms[1].buffers()))

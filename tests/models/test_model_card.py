@@ -4,10 +4,9 @@ import json
 import os
 
 import pytest
-import torch
 
 from pyimagesearch import config
-from pyimagesearch.models.model_card import amp_of_training, card_path, model_path, read_model_card
+from pyimagesearch.models.model_card import card_path, model_path, read_model_card
 from pyimagesearch.runtime.errors import UserError
 
 
@@ -51,11 +50,3 @@ def test_a_card_of_an_earlier_version_has_todays_names(tmp_path):
     card = read_model_card(os.fspath(tmp_path))
     expected = {"global_batch_size": 32, "batch_size": 16, "lr": 0.1, "amp": "off", "cache": "disk", "fold": 2}
     assert card["training"] == expected
-
-
-@pytest.mark.parametrize(
-    "trained_in, device, choice",
-    [("bf16", "cuda", "bf16"), ("bf16", "cpu", "auto"), ("off", "cuda", "off"), ("fp16", "cuda", "auto")],
-)
-def test_inference_computes_as_training_did_where_the_device_can(trained_in, device, choice):
-    assert amp_of_training({"training": {"amp": trained_in}}, torch.device(device)) == choice

@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers.runs import SIZE, Net, NoHooks, as_the_model_sees, make_run
 from helpers.runs import train_one_epoch as train
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision.transforms import functional as TF
 
 from pyimagesearch import config
@@ -15,7 +18,8 @@ from pyimagesearch.data import transforms
 from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.evaluation import evaluate
 from pyimagesearch.evaluation.evaluate import Totals
-from pyimagesearch.models.objectives import CrossEntropy, balanced_weights
+from pyimagesearch.models import objectives
+from pyimagesearch.models.objectives import BinaryCrossEntropy, CrossEntropy, balanced_weights
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.training import loop
@@ -268,6 +272,45 @@ def test_the_first_step_with_a_loss_that_is_no_number_is_named(photos, tmp_path,
     assert len((tmp_path / "non_finite_batch.txt").read_text().splitlines()) == 2
 
 
+class InfiniteIn(Net):
+    """Its logits overflow in the forward passes `passes`, counted from 0."""
+
+    def __init__(self, *passes: int):
+        super().__init__()
+        self.bad, self.passes = passes, 0
+
+    def forward(self, images):
+        self.passes += 1
+        return super().forward(images) * (math.inf if self.passes - 1 in self.bad else 1)
+
+
+@pytest.mark.parametrize("clip", [[], ["--clip-norm", "100"]])
+def test_a_step_that_overflows_in_float16_is_skipped_and_left_out_of_the_means(photos, clip):
+    data, loader = get_dataloader(photos({"a": 4, "b": 4}), eval_transform(SIZE), 2, workers=0)
+    model, reference, weights = InfiniteIn(1, 2), Net(), []
+    run = make_run(
+        model, loader, flags=clip, scaler=torch.amp.GradScaler("cpu", init_scale=8.0), optimizer=sgd(model, 0.1)
+    )
+    totals = loop.train_epoch(run, loader, NoHooks(lambda *_: weights.append(model.weight.detach().clone())))
+    assert torch.equal(weights[0], weights[1]) and torch.equal(weights[1], weights[2])
+    assert not torch.equal(weights[2], weights[3])
+    assert run.scaler.get_scale() == 2
+    losses = []
+    for step, weight in ((0, Net().weight), (3, weights[2])):
+        images, labels = as_the_model_sees(data, loader.batch_sampler.batch(0, step))
+        reference.weight.data.copy_(weight)
+        losses += F.cross_entropy(reference(images), labels, reduction="none").tolist()
+    assert totals.count == 4 and totals.mean_loss == pytest.approx(sum(losses) / 4, rel=1e-6)
+
+
+def test_overflows_that_a_smaller_scale_does_not_end_end_the_run(photos, tmp_path):
+    _, loader = get_dataloader(photos({"a": 4, "b": 4}), eval_transform(SIZE), 2, workers=0)
+    model = InfiniteIn(1, 2, 3)
+    run = make_run(model, loader, tmp_path, scaler=torch.amp.GradScaler("cpu", init_scale=4.0))
+    with pytest.raises(UserError, match="gradient is not finite in epoch 1, step 4, on a batch of 2 photos"):
+        loop.train_epoch(run, loader, NoHooks())
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_sums_tell_the_first_bad_step_when_they_are_read(value):
     running = RunningTotals(CPU)
@@ -285,6 +328,36 @@ def test_the_photos_of_the_bad_batch_are_listed(photos, tmp_path):
     assert (tmp_path / "non_finite_batch.txt").read_text().splitlines() == expected
     assert all(part in text for part in ("epoch 4, step 2", "3 photos", *expected, "--lr", "--amp off"))
     assert len(text.splitlines()) == 1
+
+
+# --- a device without float64 ----------------------------------------------------------------------------------------
+
+
+class NoFloat64(TorchDispatchMode):
+    """As Apple's GPUs: no operation returns float64."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        if any(isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64 for tensor in tree_leaves(output)):
+            raise TypeError(f"{function} made float64")
+        return output
+
+
+@pytest.mark.parametrize("objective", [CrossEntropy(), BinaryCrossEntropy()])
+def test_training_and_evaluation_need_no_float64_on_the_device(photos, monkeypatch, objective):
+    monkeypatch.setattr(objectives, "WITHOUT_FLOAT64", ("cpu",))
+    root = photos({"a": 4, "b": 3})
+    (data, loader), (_, in_order) = (
+        get_dataloader(root, eval_transform(SIZE), 3, workers=0, shuffle=shuffle) for shuffle in (True, False)
+    )
+    if isinstance(objective, BinaryCrossEntropy):
+        data.labels = in_order.dataset.labels = np.eye(2, dtype=np.float32)[data.labels]
+    transforms.normalize(torch.zeros(3, SIZE, SIZE, dtype=torch.uint8))  # its constants come from the host
+    run = make_run(Net(), loader, objective=objective, flags=["--clip-norm", "1"])
+    with NoFloat64():
+        totals = loop.train_epoch(run, loader, NoHooks())
+        _, losses = evaluate.predict_split(run.model, in_order, objective)
+    assert totals.count == 7 and losses.dtype == np.float64
 
 
 # --- sums ------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def main() -> None:
                 get_dataloader(f"{data}/{split}", eval_transform(32), 5, shuffle=False, **shared)
                 for split in ("validation", "evaluation")
             )
-            base = prepare_batchnorm(SmallNet(), launch, freeze=False, synchronise=True, rows=2, image_size=64)
+            base = prepare_batchnorm(SmallNet(), freeze=False, synchronise=True, rows=2, image_size=64)
             model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch)
             optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
             epochs = []

@@ -91,16 +91,16 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
     baseModel = distributed.main_first(  # rank 0 downloads, the others find the file
         lambda: build_backbone(args.model, weights, image_size=args.image_size, channels=args.channels)
     )
+    rows = trainLoader.batch_sampler.fewest_rows(args.accumulate, replicas(launch))
     with distributed.failing_together():
         if args.sync_bn:
             refuse_threads("--sync-bn", launch)
         if args.compile:
             refuse_threads("--compile", launch)
-            check_compiler(launch.device)
+            check_compiler(launch.device, rows)
         baseModel = prepare_batchnorm(
-            baseModel, freeze=args.freeze_bn, synchronise=args.sync_bn, image_size=args.image_size,
-            rows=trainLoader.batch_sampler.fewest_rows(args.accumulate, replicas(launch)),
-        )  # fmt: skip
+            baseModel, freeze=args.freeze_bn, synchronise=args.sync_bn, image_size=args.image_size, rows=rows
+        )
     model = FoodClassifier(baseModel, len(trainLoader.dataset.classes))
     set_precision(model, args.amp)
     torch.backends.cudnn.benchmark = True  # training repeats few shapes, so a search for the fastest kernels pays
@@ -165,8 +165,16 @@ def set_precision(model: FoodClassifier, amp: str) -> None:
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
 
 
-def check_compiler(device: torch.device) -> None:
-    """Raise UserError unless torch.compile works on `device`: it needs a C++ compiler, and Triton on GPUs."""
+def check_compiler(device: torch.device, rows: int) -> None:
+    """Raise UserError unless torch.compile works on `device` and batches of at least `rows`.
+
+    It needs a C++ compiler, and Triton on GPUs. Its convolutions fail on batches without rows (torch 2.14).
+    """
+    if rows == 0:
+        raise UserError(
+            "--compile needs a photo for each process in each batch, and the last batch of an epoch has too few; "
+            "choose another batch size, or leave --compile out"
+        )
     try:
         torch.compile(lambda x: x + 1)(torch.zeros(1, device=device))
     except Exception as error:  # of torch._dynamo, torch._inductor, the compiler or Triton

@@ -196,6 +196,12 @@ def test_a_gpu_that_would_get_too_few_photos_for_batchnorm_is_found_before_train
 # --- compilation -----------------------------------------------------------------------------------------------------
 
 
+def test_compile_is_refused_where_a_process_would_get_an_empty_batch(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    with pytest.raises(UserError, match="--compile needs a photo for each process in each batch"):
+        food_classifier.check_compiler(CPU, GlobalBatchSampler(8, 6).fewest_rows(1))
+
+
 def test_without_a_compiler_compile_is_refused_before_training(monkeypatch):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nowhere/g++"))
     with pytest.raises(UserError, match=r"torch.compile fails .*No working C\+\+ compiler.* leave --compile out"):

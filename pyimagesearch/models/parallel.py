@@ -22,6 +22,7 @@ def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Mod
     if launch.parallel == "dp":
         if launch.gpus > 1:
             info("using nn.DataParallel; torchrun --standalone --nproc-per-node=gpu would be faster...")
+        # copied weights lose channels_last (torch flattens them), but cuDNN follows the images, which keep it
         return nn.DataParallel(model)
     if launch.parallel == "ddp":
         ids = [launch.device] if launch.device.type == "cuda" else None

@@ -69,6 +69,6 @@ def add_quiet(group, left: str) -> None:
 def add_amp(group) -> None:
     group.add_argument(
         "--amp", choices=("auto", "bf16", "fp16", "tf32", "off"), default="auto",
-        help="precision. bf16, fp16: mixed with float32; off: float32; tf32: float32 rounded to 10 bits in GPU "
-        "products; auto: bf16 where the hardware has it, else fp16 on GPUs, off on CPUs (default %(default)s)",
+        help="bf16, fp16: mixed precision; off: float32; tf32: float32 that the GPU multiplies as TF32; auto: bf16 "
+        "where the hardware has it, else fp16 on NVIDIA and AMD GPUs, else off (default %(default)s)",
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Cross-validation: the same on any number of processes, and the summary of the folds."""
 
+import argparse
 import csv
 import json
 import os
@@ -68,6 +69,16 @@ def test_the_folds_do_learn_and_differ(trained):
     assert min(aucs) > 0.7
     assert len(set(aucs)) == 3
     assert trained[2][0]["epochs"][0][0] > trained[2][0]["epochs"][-1][0]
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_what_is_compiled_for_a_fold_does_not_count_for_the_next(monkeypatch, compiles):
+    calls = []
+    monkeypatch.setattr(folds, "wanted_folds", lambda data, fold: [1, 2])
+    monkeypatch.setattr("torch.compiler.reset", lambda: calls.append("reset"))
+    args = argparse.Namespace(data="", fold=1, output="", compile=compiles)
+    folds.run_folds(args, None, lambda args, launch: calls.append(args.fold))
+    assert calls == ([1, "reset", 2, "reset"] if compiles else [1, 2])
 
 
 # --- which folds -----------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class StepHooks:
     def __call__(self, done: int, running: RunningTotals) -> None:
         """`done` steps of the epoch are done, with `running` sums."""
         run, every = self.run, self.run.args.checkpoint_every
+        terminal.doing = f"epoch {run.epoch + 1}/{run.args.epochs}, step {done + 1}"
         read_due = distributed.is_main() and time.monotonic() - self.read_at > READ_EVERY_S
         signal, read = distributed.all_reduce_max(self.stop.received, read_due)
         save = every and done % every == 0 and done < self.sampler.steps

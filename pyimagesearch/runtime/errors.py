@@ -57,7 +57,8 @@ def report(error: BaseException, where: str = "") -> int:
 
 def _unexpected(error: BaseException) -> str:
     """What happened and what to try; the traceback of a bug is printed. torch's errors are known by name and text."""
-    kind, text = type(error).__name__, textwrap.shorten(str(error), 160, placeholder=" ...")
+    kind = type(error).__name__
+    text = textwrap.shorten(str(error), 160, placeholder=" ...") or kind
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or any(words in str(error) for words in MEMORY):
         return (
             f"out of memory ({text}); in training try a smaller --batch-size with a larger --accumulate, --amp, or a "

@@ -56,7 +56,8 @@ def _status(exitcodes: dict[int, int]) -> int:
             advice = out_of_memory if -code == signal.SIGKILL else ""
             print(f"error: rank {rank} was killed by {signal.Signals(-code).name}{advice}", file=sys.stderr)
             return 128 - code
-    return max(code if code > 0 else 128 - code for code in exitcodes.values())
+    code = max(exitcodes.values())
+    return code if code > 0 else 128 - code
 
 
 def launched() -> bool:

@@ -18,7 +18,7 @@ def main() -> int | None:
     from pyimagesearch.training.folds import run_folds
 
     terminal.quiet = args.quiet
-    if args.nproc and not launcher.started_by_nproc():
+    if args.nproc and not launcher.run_id().startswith(launcher.NPROC):
         return launcher.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
     with distributed.started(args.parallel) as launch:
         run_folds(args, launch, train)

@@ -65,10 +65,6 @@ def launched() -> bool:
     return "WORLD_SIZE" in os.environ and "RANK" in os.environ
 
 
-def started_by_nproc() -> bool:
-    return run_id().startswith(NPROC)
-
-
 def run_id() -> str:
     """torchrun's name of the job, which restarts keep; empty without torchrun."""
     return os.environ.get("TORCHELASTIC_RUN_ID", "")
@@ -83,8 +79,8 @@ def check_environment() -> None:
     """Raise UserError unless the variables of a launcher are complete and fit each other."""
     if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
         raise UserError(
-            f"RANK and WORLD_SIZE are set, but not {' and '.join(missing)}; set MASTER_ADDR and MASTER_PORT to the "
-            "host of rank 0 and a free port there, start with torchrun, or unset RANK and WORLD_SIZE"
+            f"RANK and WORLD_SIZE are set, but not {' and '.join(missing)}; set them to the host of rank 0 and a free "
+            "port there, start with torchrun, or unset RANK and WORLD_SIZE"
         )
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
     given = {name: os.environ[name] for name in names if name in os.environ}

@@ -12,12 +12,13 @@ import os
 
 from pyimagesearch import config
 from pyimagesearch.evaluation.options import inference_options
-from pyimagesearch.runtime import errors, terminal
+from pyimagesearch.runtime import errors, launcher, terminal
 
 
 def main() -> None:
     args = inference_options()  # before the imports that take seconds
     terminal.quiet = args.quiet
+    launcher.end_with_launcher()
     from pyimagesearch.evaluation.predict import check_top_k, load_trained
     from pyimagesearch.runtime import distributed
     from pyimagesearch.runtime.files import refuse_unwritable

@@ -7,17 +7,18 @@ torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:
 
 import sys
 
-from pyimagesearch.runtime import errors
+from pyimagesearch.runtime import errors, launcher
 from pyimagesearch.training.options import training_options
 
 
 def main() -> int | None:
     args = training_options()  # before the imports that take seconds
-    from pyimagesearch.runtime import distributed, launcher, terminal
+    launcher.end_with_launcher()
+    from pyimagesearch.runtime import distributed, terminal
     from pyimagesearch.training.folds import run_folds
 
     terminal.quiet = args.quiet
-    if args.nproc and not distributed.launched():
+    if args.nproc and not launcher.run_id().startswith(launcher.NPROC):
         return launcher.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
     with distributed.started(args.parallel) as launch:
         run_folds(args, launch, train)

@@ -8,6 +8,7 @@ its share of each; and photo i's augmentation draws from a generator keyed by (s
 import atexit
 import gc
 import math
+import multiprocessing
 import os
 import signal
 import weakref
@@ -22,7 +23,7 @@ from pyimagesearch import config
 from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
 from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, check_same_classes, open_split
 from pyimagesearch.data.transforms import eval_transform, train_transform
-from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime import distributed, launcher, signals
 from pyimagesearch.runtime.errors import UserError
 
 
@@ -217,7 +218,8 @@ Loader = PhotoLoader | DeviceLoader
 
 def begin_worker(worker: int) -> None:
     """Prepare a loader's process. It ignores signals: Ctrl-C reaches it too, and its rank still needs the batch."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+    launcher.end_after(multiprocessing.parent_process().join)  # type: ignore[union-attr]
+    for name in signals.NAMES:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     gc.freeze()  # the garbage collector writes to what it looks at, and so would copy the parent's pages

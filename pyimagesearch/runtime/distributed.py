@@ -4,13 +4,18 @@ Without a process group every function works as for a world of one: a rank's sli
 input. No other file asks whether there is a process group.
 """
 
+import json
 import os
+import signal
+import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,12 +24,15 @@ from torch.utils._pytree import tree_map_only
 
 from pyimagesearch import config
 from pyimagesearch.runtime import terminal
-from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.runtime.errors import UserError, report
+from pyimagesearch.runtime.launcher import GRACE_S, check_environment, launched, restart_count, run_id
 from pyimagesearch.runtime.threads import available_cores
 
 Item = TypeVar("Item")
 # how long a rank waits for the others: longer than rank 0 takes to download weights, shorter than a night
 TIMEOUT = timedelta(minutes=30)
+JOIN_TIMEOUT = timedelta(minutes=10)  # how long it waits for them at the start
+_store: dist.Store  # of the job: what ranks say to each other outside of collectives
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,8 @@ class Launch:
 def started(parallel: str = "auto") -> Iterator[Launch]:
     """Join the process group for the duration of the block; see start.
 
-    The group is left at the end, and after an error that ends all ranks together. After any other error the remaining
-    ranks may still be waiting in a collective, and leaving the group could wait for them.
+    After an error that ends all ranks together the group is left. After any other one the remaining ranks may be in a
+    collective, and to leave the group, or to end as Python does, could wait for them: the process ends at once.
     """
     launch = start(parallel)
     try:
@@ -50,7 +58,28 @@ def started(parallel: str = "auto") -> Iterator[Launch]:
     except (UserError, SystemExit):
         stop()
         raise
+    except BaseException as error:
+        if world_size() > 1:
+            _end_alone(error, launch)
+        raise
     stop()
+
+
+def _end_alone(error: BaseException, launch: Launch) -> NoReturn:
+    """End this process after an error of its own. The first rank to do so prints it; its end is the others' error."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, which comes when one rank has failed
+    try:
+        first = _store.add(f"failed {restart_count()}", 1) == 1
+    except RuntimeError:  # the process that held the store has ended
+        first = True
+    place = f"rank {rank()} of {world_size()} on {socket.gethostname()} ({launch.device}), "
+    status = report(error, place) if first else 1
+    for thread in threading.enumerate():  # a checkpoint that is being written
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join(GRACE_S)
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(status)
 
 
 def start(parallel: str = "auto") -> Launch:
@@ -59,6 +88,8 @@ def start(parallel: str = "auto") -> Launch:
     parallel : "ddp", "dp" or "none"; "auto" is DistributedDataParallel under torchrun, nn.DataParallel for several GPUs
         in one process, and neither otherwise
     """
+    if launched():
+        check_environment()
     processes = int(os.environ["WORLD_SIZE"]) if launched() else 1
     if parallel in ("dp", "none") and processes > 1:
         raise UserError(
@@ -69,8 +100,7 @@ def start(parallel: str = "auto") -> Launch:
     if parallel == "auto":
         parallel = "ddp" if launched() else "dp" if gpus > 1 else "none"
     if parallel == "ddp":
-        device = _own_device(gpus)
-        _join(device)
+        device = _join(gpus)
         launch = Launch("ddp", device, world_size() if device.type == "cuda" else 0, world_size())
     else:
         gpus = gpus if parallel == "dp" else min(gpus, 1)
@@ -81,48 +111,84 @@ def start(parallel: str = "auto") -> Launch:
     return launch
 
 
-def _own_device(gpus: int) -> torch.device:
-    """One GPU per process if this host has GPUs, else the CPU."""
-    if gpus == 0:
-        return torch.device("cpu")
-    if local_world_size() > gpus:
-        raise UserError(
-            f"{local_world_size()} processes were started on this host, which has {gpus} GPUs; start one per GPU, or "
-            'hide the GPUs with CUDA_VISIBLE_DEVICES=""'
-        )
-    device = torch.device("cuda", local_rank())
-    torch.cuda.set_device(device)
-    return device
+def _join(gpus: int) -> torch.device:
+    """Join the process group: nccl for tensors on GPUs, gloo for tensors on CPUs and for objects.
 
-
-def _join(device: torch.device) -> None:
-    """Join the process group: nccl for tensors on GPUs, gloo for tensors on CPUs and for objects."""
+    Returns this rank's device: a GPU of its own if the hosts have GPUs, else the CPU.
+    """
     # Adam imports torch._dynamo. Imported within a group, parts of it keep the group as a default argument, so it would
     # outlive stop(), and its threads abort a process that ends while they run.
-    import torch._dynamo  # noqa: F401
+    import torch._dynamo
 
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if launched():
-        dist.init_process_group(backend, timeout=TIMEOUT)
-    else:  # `--parallel ddp` without a launcher: a world of one
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    global _store
+    try:
+        if launched():
+            _store, number, processes = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))
+        else:  # `--parallel ddp` without a launcher: a world of one
+            _store, number, processes = dist.HashStore(), 0, 1
+        _check_places(number, processes, gpus)
+        device = torch.device("cuda", local_rank()) if gpus else torch.device("cpu")
+        if gpus:
+            torch.cuda.set_device(device)
+        _store.set_timeout(TIMEOUT)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if gpus else "gloo", store=dist.PrefixStore("group", _store), rank=number,
+            world_size=processes, timeout=TIMEOUT, device_id=device if gpus else None,
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:  # torch's DistError, gloo's, or a port out of range
+        raise UserError(
+            f"cannot join the other ranks at {os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')} "
+            f"({str(error).splitlines()[0]}); start all of them within {JOIN_TIMEOUT.seconds // 60} minutes, with a "
+            "MASTER_PORT that is free on MASTER_ADDR and open between the hosts"
+        ) from None
     if _elastic() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and is_main():
         # https://github.com/pytorch/pytorch/issues/135712: a restart may use the addresses of the processes before it
         terminal.info("set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 for torchrun, or its restarts may fail...")
     if not is_main():  # only rank 0 prints; errors go to stderr from any rank
         terminal.quiet = True
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    return device
+
+
+def _check_places(number: int, processes: int, gpus: int) -> None:
+    """Raise UserError on rank 0, and SystemExit on the others, where the ranks do not fit the GPUs of their hosts."""
+    _store.set(f"place {number}", json.dumps([socket.gethostname(), gpus, os.environ.get("LOCAL_RANK")]))
+    fault = misplaced([json.loads(_store.get(f"place {other}")) for other in range(processes)])
+    if fault is None:
+        return
+    _store.set(f"read {number}", "")
+    if number > 0:
+        raise SystemExit(2)
+    _store.wait([f"read {other}" for other in range(processes)])  # the store may end with this rank
+    raise UserError(fault)
+
+
+def misplaced(places: Sequence) -> str | None:
+    """What is wrong with the ranks' places, each [host, number of its GPUs, LOCAL_RANK or None]; None: nothing."""
+    ranks_on = Counter(host for host, _, _ in places)
+    for number, (host, gpus, local) in enumerate(places):
+        if local is None and ranks_on[host] > 1:
+            return (
+                f"{ranks_on[host]} ranks run on {host}, and rank {number} has no LOCAL_RANK; set it to 0, 1, ... on "
+                "each host (to SLURM_LOCALID or OMPI_COMM_WORLD_LOCAL_RANK), or start with torchrun"
+            )
+        if (gpus > 0) != (places[0][1] > 0):
+            return (
+                f"rank 0 on {places[0][0]} has {places[0][1]} GPUs and rank {number} on {host} has {gpus}; leave out "
+                'the hosts without any, or hide them all with CUDA_VISIBLE_DEVICES=""'
+            )
+        if int(local or 0) >= gpus > 0:
+            return (
+                f"{host} has {gpus} GPUs, and rank {number} there has LOCAL_RANK {local}; start one process per GPU, "
+                'or hide the GPUs with CUDA_VISIBLE_DEVICES=""'
+            )
+    return None
 
 
 def stop() -> None:
     """Leave the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def launched() -> bool:
-    """Whether torchrun, or another launcher with its environment variables, started this process."""
-    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
 
 
 def rank() -> int:
@@ -150,11 +216,6 @@ def is_main() -> bool:
 def cores_of_rank() -> int:
     """This rank's even share of the host's available cores, at least 1."""
     return max(1, available_cores() // local_world_size())
-
-
-def run_id() -> str:
-    """torchrun's name of the job, which restarts keep; empty without torchrun."""
-    return os.environ.get("TORCHELASTIC_RUN_ID", "")
 
 
 def restarted(first_run_id: str) -> bool:
@@ -223,11 +284,12 @@ def broadcast_object(item: Item) -> Item:
 
 
 @contextmanager
-def failing_together(*numbers: int) -> Iterator[list[int]]:
+def failing_together(ask: Callable[[], Iterable[int]] = tuple) -> Iterator[list[int]]:
     """A block that every rank enters, and that ends on every rank when it raises UserError on any.
 
     The first rank with an error raises it. The others raise SystemExit(2), so the error is printed once and no rank
-    waits for one that has left. After the block, the list that it got holds the maximum of each number over the ranks.
+    waits for one that has left. After the block, the list that it yielded holds the maximum over the ranks of each
+    number that `ask()` returned.
     """
     failure: UserError | None = None
     agreed: list[int] = []
@@ -235,7 +297,7 @@ def failing_together(*numbers: int) -> Iterator[list[int]]:
         yield agreed
     except UserError as error:
         failure = error
-    code, *agreed[:] = all_reduce_max(0 if failure is None else world_size() - rank(), *numbers)
+    code, *agreed[:] = all_reduce_max(0 if failure is None else world_size() - rank(), *ask())
     if code:
         raise failure if failure is not None and code == world_size() - rank() else SystemExit(2)
 
@@ -243,11 +305,11 @@ def failing_together(*numbers: int) -> Iterator[list[int]]:
 def in_step(batches: Iterable[Item], ask: Callable[[], Iterable[int]]) -> Iterator[tuple[Item, list[int]]]:
     """The items of `batches`, equally many on every rank. Each is yielded when all ranks have theirs.
 
-    With each comes the maximum over the ranks of each number that `ask()` returned: one reduction serves both.
+    With each come the numbers on which the ranks agree, see failing_together: one reduction serves both.
     """
     iterator, end = iter(batches), object()
     while True:
-        with failing_together(*ask()) as agreed:
+        with failing_together(ask) as agreed:
             batch: Any = next(iterator, end)
         if batch is end:
             return

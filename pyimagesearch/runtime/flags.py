@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from functools import partial
 from typing import NoReturn
@@ -15,10 +16,14 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings):
         super().__init__(allow_abbrev=False, formatter_class=partial(argparse.HelpFormatter, width=100), **settings)
+        self.add_argument("--local-rank", "--local_rank", type=number(int, 0), help=argparse.SUPPRESS)
 
     def parse_args(self, *arguments) -> argparse.Namespace:  # type: ignore[override]
         """As argparse; an empty value, which is what a shell makes of an unset variable, is an error."""
         args = super().parse_args(*arguments)
+        local_rank = vars(args).pop("local_rank")  # of torch.distributed.launch, for what torchrun's LOCAL_RANK says
+        if local_rank is not None:
+            os.environ.setdefault("LOCAL_RANK", str(local_rank))
         for action in self._actions:
             value = getattr(args, action.dest, None)
             if value == "" or (isinstance(value, list) and "" in value):

@@ -1,9 +1,18 @@
-"""Records SIGINT, SIGTERM and SIGUSR1. Training stops at the next step, after a checkpoint."""
+"""Records SIGHUP, SIGINT, SIGTERM and SIGUSR1. Training stops at the next step, after a checkpoint."""
 
 import os
 import signal
 
-NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C; a scheduler's end; SLURM's warning before it, not on Windows
+from pyimagesearch.runtime import terminal
+
+# a closed terminal; Ctrl-C; a scheduler's end; SLURM's warning before it. Windows has SIGINT and SIGTERM
+NAMES = ("SIGHUP", "SIGINT", "SIGTERM", "SIGUSR1")
+
+
+def names_here() -> list[str]:
+    """The NAMES that stop a run on this system; not SIGHUP where nohup ignores it."""
+    ignored = "SIGHUP" if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else ""
+    return [name for name in NAMES if hasattr(signal, name) and name != ignored]
 
 
 class StopSignals:
@@ -15,7 +24,7 @@ class StopSignals:
     received = 0
 
     def __enter__(self) -> "StopSignals":
-        numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+        numbers = [getattr(signal, name) for name in names_here()]
         self._handlers_before = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
@@ -27,3 +36,4 @@ class StopSignals:
         if self.received and number == signal.SIGINT:
             os._exit(128 + number)
         self.received = self.received or number
+        terminal.drop_closed_output()  # printing must not keep the run from saving

@@ -1,6 +1,7 @@
 """What a person sees while a script works: [INFO] lines, progress bars and tables."""
 
 import os
+import select
 import sys
 import time
 import unicodedata
@@ -8,6 +9,7 @@ from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 
 LOG_EVERY_S = 30  # where stderr is not a terminal
+doing = "starting"  # what the last bar is about: an error's line says it
 quiet = False  # no bars and no [INFO] lines: set by --quiet, and on every rank but 0 (see distributed)
 
 
@@ -25,12 +27,23 @@ def make_bar(title: str, total: int, *, first: int = 0):
     """
     from tqdm import tqdm  # late, because --help does not need it
 
+    global doing
+    doing = title
     if quiet:
         return tqdm(total=total, initial=first, disable=True)
     if not sys.stderr.isatty():
         return LogLines(title, total, first)
     sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # 0 if a program made the terminal
     return tqdm(total=total, initial=first, desc=title, unit=" images", leave=False, dynamic_ncols=sized)
+
+
+def drop_closed_output() -> None:
+    """Discard from now on what is written to a terminal that was closed, or to a pipe that nobody reads any more."""
+    for stream in (1, 2) if hasattr(select, "poll") else ():
+        poll = select.poll()
+        poll.register(stream, 0)  # errors and hang-ups alone
+        if poll.poll(0):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 class LogLines(AbstractContextManager):

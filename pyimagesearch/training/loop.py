@@ -20,8 +20,8 @@ def train_epoch(run, loader, hooks) -> Totals:
     """Train on what is left of the epoch at which `run` stands; returns the sums of the whole epoch.
 
     run : a training.run.Run
-    hooks : a step_hooks.StepHooks; called after each step with the epoch's steps so far, its running totals, and what
-        the ranks agreed on before the step
+    hooks : a step_hooks.StepHooks; called before each step with the epoch's steps so far, its running totals, and what
+        the ranks agreed on, and after the last
     """
     sampler = loader.batch_sampler
     sampler.set_position(run.epoch, run.step)
@@ -29,8 +29,9 @@ def train_epoch(run, loader, hooks) -> Totals:
     run.model.train()
     try:
         with hooks:
-            batches = distributed.in_step(loader, hooks.ask)
-            for step, ((images, labels), agreed) in enumerate(batches, start=run.step):
+            step = run.step
+            for (images, labels), agreed in distributed.in_step(loader, hooks.ask):
+                hooks(step, running, *agreed)
                 # dropout draws anew in each step, and the same in a resumed run
                 seed_step(run.model, key_of(sampler.seed, run.epoch, step, distributed.rank()))
                 images, labels = to_device(images, labels, run.device)
@@ -40,7 +41,8 @@ def train_epoch(run, loader, hooks) -> Totals:
                     parts=sampler.parts(step, run.args.accumulate), clip_norm=run.args.clip_norm,
                 )  # fmt: skip
                 running.add(step, loss_sum, correct, len(labels))
-                hooks(step + 1, running, *agreed)
+                step += 1
+            hooks(step, running)
             return running.read()
     except NonFiniteLoss as error:
         with distributed.failing_together():

@@ -141,9 +141,9 @@ class Run:
         with distributed.failing_together():
             if distributed.is_main():
                 self._write_epoch()
+        self.save()  # before printing, which fails where the terminal is gone
         print(f"[INFO] EPOCH: {self.epoch}/{self.args.epochs}")
         print(trained.summary("Train"), validated.summary("Val"), sep="\n", flush=True)
-        self.save()
 
     def _write_epoch(self) -> None:
         try:

@@ -11,7 +11,7 @@ READ_EVERY_S = 0.5  # seconds between two readings of the sums for the bar: each
 
 
 class StepHooks:
-    """Called after each step of an epoch; every rank does the same at the same step. As a block, it times the epoch."""
+    """Called before each step of an epoch and after its last, on every rank alike. As a block, it times the epoch."""
 
     def __init__(self, run: Run, stop: StopSignals):
         self.run, self.stop, self.sampler = run, stop, run.sampler
@@ -32,12 +32,14 @@ class StepHooks:
         """This rank's signal, and whether the bar is due; the ranks agree on both before each step."""
         return self.stop.received, distributed.is_main() and time.monotonic() - self.read_at > READ_EVERY_S
 
-    def __call__(self, done: int, running: RunningTotals, signal: int, read: int) -> None:
+    def __call__(self, done: int, running: RunningTotals, signal: int = 0, read: int = 0) -> None:
         """`done` steps of the epoch are done, with `running` sums; the ranks agreed on `signal` and `read`."""
         run, every = self.run, self.run.args.checkpoint_every
-        save = every and done % every == 0 and done < self.sampler.steps
+        terminal.doing = f"epoch {run.epoch + 1}/{run.args.epochs}, step {done + 1}"
         self.bar.update(min(done * self.sampler.global_batch, self.sampler.size) - self.bar.n)
-        log = run.log.due(done)
+        begun = done > run.step
+        save = begun and every and done % every == 0 and done < self.sampler.steps
+        log = begun and run.log.due(done)
         if not (signal or read or save or log):
             return
         totals = running.read()

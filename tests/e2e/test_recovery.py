@@ -19,6 +19,7 @@ FLAGS = ["--weights", "none", "--image-size", "32", "--batch-size", "8", "--work
 # float32, and BatchNorm that is the same in each process: runs on other numbers of processes are equal up to rounding
 EQUAL = ["--weights", "none", "--image-size", "32", "--global-batch-size", "8", "--amp", "off", "--freeze-bn"]
 SCRIPT = str(REPOSITORY / "train_distributed.py")
+FAILING = str(REPOSITORY / "tests" / "helpers" / "failing_training.py")
 LOGGED = str(REPOSITORY / "tests" / "helpers" / "logged_training.py")
 
 
@@ -116,7 +117,7 @@ def test_under_torchrun_all_ranks_stop_at_the_same_step_and_one_prints(data, tmp
     assert out.count("SIGTERM: saved in") == 1
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_the_scripts_own_launcher_forwards_signals(name, data, tmp_path):
     process = launch(data, tmp_path, *EQUAL, "--epochs", "50", "--checkpoint-every", "2", "--nproc", "2")
     wait_for(lambda: steps_done(tmp_path) > (0, 0), process)
@@ -124,6 +125,46 @@ def test_the_scripts_own_launcher_forwards_signals(name, data, tmp_path):
     out, err = finish(process, 128 + getattr(signal, name))
     assert out.count(f"{name}: saved in") == 1
     assert "Traceback" not in err
+
+
+def test_a_killed_torchrun_leaves_a_checkpoint_and_no_process(data, tmp_path):
+    process = launch(data, tmp_path, *EQUAL, "--workers", "1", "--epochs", "50", "--checkpoint-every", "2", processes=2)
+    try:
+        wait_for(lambda: steps_done(tmp_path) > (0, 0), process)
+        assert len(job(tmp_path)) >= 5  # torchrun, two ranks and their workers
+        process.kill()
+        killed_at = time.monotonic()
+        while job(tmp_path) and time.monotonic() - killed_at < 12:
+            time.sleep(0.1)
+            process.poll()
+        assert job(tmp_path) == []
+    finally:
+        subprocess.run(["pkill", "-KILL", "-f", str(tmp_path)], check=False)
+    assert "SIGTERM: saved in" in process.communicate()[0]
+    epochs = str(steps_done(tmp_path)[0] + 1)
+    out, _ = finish(launch(data, tmp_path, *EQUAL, "--workers", "1", "--epochs", epochs, "--resume"))
+    assert "resuming after" in out
+
+
+def job(output: Path) -> list[str]:
+    """The processes that have `output` in their command line."""
+    return subprocess.run(["pgrep", "-f", str(output)], capture_output=True, text=True).stdout.split()
+
+
+def test_out_of_memory_on_one_rank_ends_all_ranks_soon_with_one_line(data, tmp_path):
+    met = tmp_path / "met"
+    fault = f"open({str(met)!r}, 'w'); raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')"
+    process = launch(
+        data, tmp_path / "output", *EQUAL, "--epochs", "2", "--checkpoint-every", "1", processes=2, script=FAILING,
+        environment={"FAULT": fault},
+    )  # fmt: skip
+    wait_for(met.exists, process)
+    _, err = process.communicate(timeout=15)  # torchrun would kill a rank that hangs after 30 s
+    assert process.returncode == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: rank 1 of 2 on ") and "epoch 1/2, step 3: out of memory" in line
+    assert 'train_distributed.py", line' not in err  # no rank has a traceback
+    assert steps_done(tmp_path / "output") == (0, 2)
 
 
 def test_an_unfinished_run_is_refused_and_then_resumed_or_begun_again(data, tmp_path):

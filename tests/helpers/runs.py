@@ -40,12 +40,13 @@ def as_the_model_sees(data, indices) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class NoHooks:
-    """In place of StepHooks: calls `after_step` and nothing else."""
+    """In place of StepHooks: calls `after_step` after each step and nothing else."""
 
     def __init__(self, after_step=lambda done, running: None):
         self.after_step = after_step
 
     def __enter__(self):
+        self.begun = False
         return self
 
     def __exit__(self, *_):
@@ -55,7 +56,9 @@ class NoHooks:
         return ()
 
     def __call__(self, done, running):
-        self.after_step(done, running)
+        if self.begun:  # not before the first step
+            self.after_step(done, running)
+        self.begun = True
 
 
 def make_run(model, loader, output=os.devnull, *, flags=(), launch=ONE, **parts) -> Run:

@@ -7,7 +7,7 @@ import sys
 import pytest
 from helpers.photos import REPOSITORY
 
-from pyimagesearch.runtime import errors
+from pyimagesearch.runtime import errors, terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 
 
@@ -44,9 +44,41 @@ def test_an_error_of_the_system_is_one_line_and_status_2(capsys, tmp_path):
     assert capsys.readouterr().err == f"error: No such file or directory: {tmp_path / 'none'}\n"
 
 
-def test_a_bug_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        errors.run(lambda: 1 / 0)
+def test_a_bug_is_its_traceback_and_then_one_line_that_says_what_was_going_on(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "doing", "epoch 2/3, step 5")
+    assert exit_of(lambda: 1 / 0) == 1
+    *traceback, last = capsys.readouterr().err.splitlines()
+    assert traceback[0].startswith("Traceback") and traceback[-1] == "ZeroDivisionError: division by zero"
+    assert last.startswith("error: epoch 2/3, step 5: ZeroDivisionError: division by zero; ") and "report it" in last
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's: known by its name, because preparing a dataset does not import torch."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"),
+    ],
+    ids=str,
+)
+def test_out_of_memory_is_one_line_with_what_to_try(capsys, error):
+    assert errors.report(error, "rank 1 of 2 on host (cuda:1), ") == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: rank 1 of 2 on host (cuda:1), ") and "out of memory" in err
+    assert "--batch-size" in err and "--accumulate" in err
+
+
+def test_the_end_of_another_rank_is_one_line(capsys):
+    error = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:9")
+    assert errors.report(error, "rank 0 of 2 on host (cpu), ") == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and "connection to another rank is lost" in err
 
 
 def test_a_closed_pipe_is_not_an_error():

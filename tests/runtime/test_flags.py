@@ -1,5 +1,7 @@
 """The defaults of the flags are the tutorial's, and an invalid value is one line."""
 
+import os
+
 import pytest
 
 from pyimagesearch import config
@@ -130,6 +132,17 @@ def test_frozen_batchnorm_can_be_turned_on_and_off(flags, freeze):
 )
 def test_the_bounds_themselves_are_allowed(arguments, name, value):
     assert getattr(training_options(arguments), name) == value
+
+
+@pytest.mark.parametrize("flag", [["--local-rank=3"], ["--local_rank", "3"]])
+@pytest.mark.parametrize("given, used", [(None, "3"), ("1", "1")])
+def test_the_flag_of_torch_distributed_launch_replaces_a_missing_local_rank(monkeypatch, flag, given, used):
+    monkeypatch.setenv("LOCAL_RANK", given or "")
+    if given is None:
+        del os.environ["LOCAL_RANK"]
+    for options in SCRIPTS.values():
+        assert "local_rank" not in vars(options(flag))  # ranks with the same flags have equal args
+        assert os.environ["LOCAL_RANK"] == used
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -70,8 +70,8 @@ def run_on(photos):
             for epoch in range(run.epoch, EPOCHS):
 
                 class Hooks(StepHooks):
-                    def __call__(self, done, running, signal, read, epoch=epoch):
-                        super().__call__(done, running, signal, read)
+                    def __call__(self, done, running, *agreed, epoch=epoch):
+                        super().__call__(done, running, *agreed)
                         if (epoch, done) == killed_at:
                             run.log.flush()  # the worst: all that was logged after the checkpoint reached the disk
                             run.checkpoints.wait()

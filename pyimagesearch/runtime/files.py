@@ -1,5 +1,6 @@
 """Files are written whole or not at all."""
 
+import errno
 import json
 import os
 import secrets
@@ -10,6 +11,8 @@ from typing import IO, Any
 from pyimagesearch.runtime.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp"
+# a network share that cannot flush a folder (https://github.com/libgit2/libgit2/issues/5356); EIO and ENOSPC are errors
+NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES}
 
 
 @contextmanager
@@ -37,14 +40,18 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
 
 
 def _sync_folder(folder: str) -> None:
-    """Make the names in `folder` survive a power cut. Windows cannot open a folder and does this by itself."""
+    """Make the names in `folder` survive a power cut, where the system can. Windows does this by itself."""
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
 
 
 def refuse_unwritable(path: str | os.PathLike) -> None:

@@ -5,8 +5,10 @@ input. No other file asks whether there is a process group.
 """
 
 import os
+import platform
+import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pyimagesearch import config
+from pyimagesearch import __version__, config
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.threads import available_cores
@@ -24,6 +26,8 @@ from pyimagesearch.runtime.threads import available_cores
 Item = TypeVar("Item")
 # how long a rank waits for the others: longer than rank 0 takes to download weights, shorter than a night
 TIMEOUT = timedelta(minutes=30)
+# flags that may differ between ranks: paths, which each host has its own of, and what changes no batch
+MAY_DIFFER = {"cache_dir", "data", "images", "local_rank", "nproc", "output", "quiet", "workers"}
 
 
 @dataclass(frozen=True)
@@ -254,3 +258,28 @@ def main_first(function: Callable[[], Item], *, per_host: bool = False) -> Item:
             if first is turn:
                 result = function()
     return result
+
+
+def check_same_start(args) -> None:
+    """Raise UserError unless all ranks have the same flags and versions. Comes before any collective of a flag."""
+    import numpy
+    import torchvision
+
+    flags = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items() if name not in MAY_DIFFER}
+    versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, numpy)}
+    check_same({**flags, **versions, "python": platform.python_version(), "pyimagesearch": __version__})
+
+
+def check_same(facts: Mapping[str, object]) -> None:
+    """Raise UserError, naming rank, host and what differs, unless `facts` are rank 0's. Every rank calls this."""
+    main, expected = broadcast_object((rank_and_host(), dict(facts)))
+    differing = [name for name in {**expected, **facts} if facts.get(name) != expected.get(name)]
+    with failing_together():
+        if differing:
+            values = (f"{name} is {facts.get(name)} here and {expected.get(name)} there" for name in differing)
+            raise UserError(f"{rank_and_host()} differs from {main}: {'; '.join(values)}; start all ranks alike")
+
+
+def rank_and_host() -> str:
+    """This rank, for messages."""
+    return f"rank {rank()} on {socket.gethostname()}"

@@ -1,18 +1,28 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and a folder by one run at a time."""
 
 import errno
 import json
 import os
 import secrets
+import socket
+import sys
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.runtime import terminal
+from pyimagesearch.runtime.errors import UserError, system_message
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 TEMPORARY_SUFFIX = ".tmp"
 # a network share that cannot flush a folder (https://github.com/libgit2/libgit2/issues/5356); EIO and ENOSPC are errors
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # such as NFS without its lock daemon
 
 
 @contextmanager
@@ -52,6 +62,59 @@ def _sync_folder(folder: str) -> None:
     except OSError as error:
         if error.errno not in NO_FOLDER_SYNC:
             raise
+
+
+@contextmanager
+def locked(path: str, folder: str, flag: str) -> Iterator[None]:
+    """Hold the lock file `path` during the block, and remove it. The system frees the lock when this process dies.
+
+    Raises UserError, naming the owner, where another process holds it; OSError where the file cannot be made.
+
+    folder, flag : what is locked, and the flag that names it, for messages
+    """
+    file = _lock_file(path, folder, flag)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file
+            os.unlink(path)  # before the lock is given up: nobody else can have it
+        file.close()
+
+
+def _lock_file(path: str, folder: str, flag: str) -> IO[str]:
+    """The file `path`, locked, with the owner's name in it; the lock ends when it is closed."""
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    while True:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+        try:
+            _lock(file)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                owner = file.read() or "another run"
+                raise UserError(
+                    f"{folder} is in use by {owner}; wait until it ends, stop it, or name another {flag}"
+                ) from None
+            if error.errno not in NO_LOCKS:
+                raise
+            terminal.info(f"{folder} cannot be locked ({system_message(error)}): let no other run use it...")
+        if os.fstat(file.fileno()).st_nlink:
+            break
+        file.close()  # an owner that ended has removed the file since it was opened
+    file.truncate(0)
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
+    file.flush()
+    return file
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock `file` for this process, or raise OSError at once."""
+    if sys.platform == "win32":
+        file.seek(2**30)  # nobody may read what is locked, so not the text
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:  # not flock, which forked DataLoader workers would hold after this process was killed
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def refuse_unwritable(path: str | os.PathLike) -> None:

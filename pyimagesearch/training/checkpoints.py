@@ -20,7 +20,7 @@ KEEP = 2
 # flags that may differ between a run and its resumption: they do not change the training stream
 MAY_CHANGE = {
     "accumulate", "cache_dir", "checkpoint_every", "compile", "data", "epochs", "limit", "nproc", "output", "parallel",
-    "quiet", "restart", "resume", "run_id", "tensorboard", "workers",
+    "partial_weights", "quiet", "restart", "resume", "run_id", "tensorboard", "workers",
 }  # fmt: skip
 
 

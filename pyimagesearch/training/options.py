@@ -98,8 +98,11 @@ def _add_model(group) -> None:
     group.add_argument(
         "--weights", default="imagenet", metavar="imagenet|none|PATH",
         help="what the network starts from: ImageNet weights, which torchvision downloads once; none, to train from "
-        "scratch; or a file, .safetensors too, from which all that fits is loaded but the classifier (default "
-        "%(default)s)",
+        "scratch; or a file, .safetensors too, from which all but the classifier is loaded (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--partial-weights", action="store_true",
+        help="begin even if the file of --weights lacks part of the network, which then is random",
     )  # fmt: skip
     group.add_argument(
         "--channels", type=int, choices=(1, 3), default=3,

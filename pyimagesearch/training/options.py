@@ -41,21 +41,35 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
     from pyimagesearch.runtime import distributed
 
     args = argparse.Namespace(**vars(args))
-    given = args.global_batch_size
     args.batch_size = args.batch_size or config.LOCAL_BATCH_SIZE
-    args.global_batch_size = given or args.batch_size * launch.devices * args.accumulate
-    if found and given is None:
-        args.global_batch_size = found["config"]["global_batch_size"]
+    args.lr_batch_size = args.batch_size
     args.cache_size = None if args.cache == "none" else args.cache_size
     args.workers = distributed.cores_of_rank() if args.workers is None else args.workers
     # pretrained BatchNorm has the statistics of other batches, and better ones
     args.freeze_bn = args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
+    if found:
+        _keep_batch(args, launch, found["config"])
+    args.global_batch_size = args.global_batch_size or args.batch_size * launch.devices * args.accumulate
     if args.scheduler == "cosine":
         args.lr_final = config.LR_FINAL if args.lr_final is None else args.lr_final
     args.parallel = launch.parallel
     with distributed.failing_together():
         args.amp = resolve_amp(args.amp, launch.device)
     return args
+
+
+def _keep_batch(args: argparse.Namespace, launch, before: dict) -> None:
+    """Keep the global batch of the resumed run `before`, and what its --lr is for. Another --batch-size means parts."""
+    from pyimagesearch.runtime.terminal import info
+
+    args.lr_batch_size = before.get("lr_batch_size", before["batch_size"])
+    if args.global_batch_size is None:
+        args.global_batch_size = before["global_batch_size"]
+        if args.batch_size != args.lr_batch_size:
+            args.accumulate = max(args.accumulate, -(-args.global_batch_size // (args.batch_size * launch.devices)))
+    if args.accumulate != before.get("accumulate", 1):
+        statistics = "" if args.freeze_bn else ", each with its own statistics of BatchNorm"
+        info(f"computing each batch of {args.global_batch_size} in {args.accumulate} parts{statistics}...")
 
 
 def _add_data(group) -> None:

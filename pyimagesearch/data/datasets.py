@@ -2,9 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +18,10 @@ from pyimagesearch.data.decoding import EXTENSIONS, Reduction, Size, photos_belo
 from pyimagesearch.data.keyed_randomness import keyed_numbers, keyed_randomness
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, read_label_table
 from pyimagesearch.data.transforms import SquareTransform
-from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, system_message
 
 SEPARATOR, NO_LABEL = "; ", "no label"  # how several labels are shown, and none
-SAMPLE = 1000  # photos of a split of which check_same_photos reads a part
+SAMPLE = 1000  # photos of a split of which photo_facts reads 4 KB
 
 
 class Key(NamedTuple):
@@ -250,51 +248,21 @@ def check_same_classes(training: PhotoDataset, *others: PhotoDataset) -> None:
                 )
 
 
-def check_same_photos(dataset: PhotoDataset) -> None:
-    """Raise UserError, naming the first difference, unless all ranks have the same photos. Every rank calls this.
-
-    Compared are classes, names, labels and sizes, and the content of at most SAMPLE photos, evenly chosen.
-    """
-    if distributed.world_size() == 1:
-        return
-    digest = hashlib.blake2b(repr(dataset.classes).encode())
-    with distributed.failing_together():
-        for facts in _photo_facts(dataset):
-            digest.update(repr(facts).encode())
-    if len(set(distributed.gather_objects(digest.digest()))) == 1:
-        return
-    photos, here = list(_photo_facts(dataset)), distributed.rank_and_host()
-    there, classes, others = distributed.broadcast_object((here, dataset.classes, photos))
-    with distributed.failing_together():
-        if dataset.classes != classes or photos != others:
-            raise UserError(
-                f"{dataset.title} on {here} differs from that on {there}: {len(photos)} photos of "
-                f"{len(dataset.classes)} classes here, {len(others)} of {len(classes)} there; "
-                f"{_first_difference(dataset.classes, classes, photos, others)}; give all ranks the same photos"
-            )
-
-
-def _photo_facts(dataset: PhotoDataset) -> Iterator[tuple[str, Any, int, bytes]]:
-    """The name, label and size in bytes of each photo, and of a sample the digest of 4 KB from the middle."""
-    step = -(-len(dataset) // SAMPLE)
+def photo_facts(dataset: PhotoDataset) -> dict[str, object]:
+    """What distributed.check_same compares of a split's photos: also the content of at most SAMPLE, evenly chosen."""
+    facts: dict[str, object] = {"the number of photos": len(dataset), "the classes": dataset.classes}
+    facts["the fingerprint of names and labels"] = dataset.fingerprint()
+    step, sizes = -(-len(dataset) // SAMPLE), hashlib.blake2b(digest_size=8)
     for index in range(len(dataset)):
         try:
-            size, content = os.path.getsize(dataset.path(index)), b""
+            size = os.path.getsize(dataset.path(index))
             if index % step == 0:
                 with open(dataset.path(index), "rb") as file:
-                    file.seek(size // 2)
-                    content = hashlib.blake2b(file.read(4096), digest_size=8).digest()
+                    file.seek(size // 2)  # behind the headers, which may be alike
+                    content = hashlib.blake2b(file.read(4096), digest_size=4).hexdigest()
+                facts[f"the content of {dataset.name(index)}"] = f"{size:,} bytes ({content}...)"
         except OSError as error:
             raise UserError(f"cannot read a photo: {system_message(error)}") from None
-        yield dataset.name(index), dataset.labels[index].tolist(), size, content
-
-
-def _first_difference(classes: list[str], other_classes: list[str], photos: list, others: list) -> str:
-    if classes != other_classes:
-        pairs = zip_longest(classes, other_classes, fillvalue="no class")
-        return "class {} here is {} there".format(*next(pair for pair in pairs if pair[0] != pair[1]))
-    rows: Any = zip_longest(photos, others, fillvalue=("no photo", None))
-    (name, label, *_), (other, other_label, *_) = next(pair for pair in rows if pair[0] != pair[1])
-    if name != other:
-        return f"{name} here is {other} there"
-    return f"{name} has another {'label' if label != other_label else 'content'}"
+        sizes.update(b"%d," % size)
+    facts["the fingerprint of sizes"] = sizes.hexdigest()
+    return {f"{name} in {dataset.title}": fact for name, fact in facts.items()}

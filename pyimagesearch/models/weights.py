@@ -34,25 +34,23 @@ LEGACY_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 FOREIGN_OBJECT = re.compile(r"GLOBAL ([\w.]+)")
 # what published training scripts keep beside the weights: flags, paths, times, metrics. Making one runs no code of the
 # file's. numpy's functions had another module before numpy 2; object arrays are left out
-_paths = ((pathlib.PurePosixPath, "PosixPath"), (pathlib.PureWindowsPath, "WindowsPath"))  # of any system
-_arrays = ((np.float64(0).__reduce__()[0], "scalar"), (np.zeros(0).__reduce__()[0], "_reconstruct"))
 HARMLESS: list[Any] = [
-    argparse.Namespace, types.SimpleNamespace, torch.torch_version.TorchVersion,
-    list, dict, int, float, frozenset, range, slice,
+    argparse.Namespace, types.SimpleNamespace, torch.torch_version.TorchVersion, list, dict, int, float, frozenset,
+    range, slice, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
     (lambda *_: {}, "collections.defaultdict"), (lambda *_: [], "collections.deque"),  # torch fills no others
-    datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
-    pathlib.PurePosixPath, pathlib.PureWindowsPath,
-    *((kind, f"{module}.{name}") for kind, name in _paths for module in ("pathlib", "pathlib._local")),
     np.ndarray, np.dtype, *{type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"},
-    *((make, f"numpy.{core}.multiarray.{name}") for make, name in _arrays for core in ("core", "_core")),
 ]  # fmt: skip
+for _module in ("core", "_core"):
+    HARMLESS.append((np.float64(0).__reduce__()[0], f"numpy.{_module}.multiarray.scalar"))
+    HARMLESS.append((np.zeros(0).__reduce__()[0], f"numpy.{_module}.multiarray._reconstruct"))
+for _module in ("pathlib", "pathlib._local"):  # the second in Python 3.13
+    for _name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"):  # of any system
+        HARMLESS.append((pathlib.PurePath, f"{_module}.{_name}"))
 # what is saved under the name of weights by mistake, by its first bytes
 NO_WEIGHTS = {
     rb"version https://git-lfs": "a Git LFS pointer and not the file it stands for; fetch that with: git lfs pull",
     rb"\s*<": "a web page and not the file behind it; download that again, by its direct link",
     rb"\x08[\x01-\x20][\x12\x1a\x3a\x42]": "an ONNX model; save the state_dict of the model that was exported",
-    rb"\x89HDF": "an HDF5 file, as Keras writes; load it there, and save its tensors under torchvision's names",
-    rb"\x1f\x8b": "a gzip archive; unpack it and name the file in it",
 }
 
 
@@ -98,11 +96,11 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     """
     try:
         with open(path, "rb") as file:
-            beginning = file.read(100)
+            beginning = file.read(2**20)  # a pickle stands at the beginning, in both of torch's formats
         if what := next((what for start, what in NO_WEIGHTS.items() if re.match(start, beginning)), None):
             raise UserError(f"{path} is {what}")
         is_safetensors = path.endswith(".safetensors") or beginning[8:10] == b'{"'  # after the header's length
-        state = _tensors_in(_read_safetensors(path) if is_safetensors else _read_torch(path))
+        state = _tensors_in(_read_safetensors(path) if is_safetensors else _read_torch(path, beginning))
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
     if not state:
@@ -119,7 +117,7 @@ def _tensors_in(value: object) -> dict[str, Tensor]:
     return {name: item for name, item in value.items() if isinstance(name, str) and isinstance(item, Tensor)}
 
 
-def _read_torch(path: str) -> object:
+def _read_torch(path: str, beginning: bytes) -> object:
     if zipfile.is_zipfile(path) and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
         raise UserError(
             f"{path} is a TorchScript archive; save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
@@ -132,7 +130,7 @@ def _read_torch(path: str) -> object:
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
         # torch's own message advises to trust the file and execute its content, so it is not shown
         found = FOREIGN_OBJECT.search(str(error))
-        if found and _holds_modules(path):
+        if found and b"torch.nn.modules." in beginning:
             raise UserError(
                 f"{path} holds a whole pickled model ({found[1]}), and nothing in a file is executed; if you trust "
                 "it, save its weights where its code is installed: torch.save(model.state_dict(), NEW)"
@@ -141,12 +139,6 @@ def _read_torch(path: str) -> object:
         raise UserError(
             f"{path} is not a whole file of weights{foreign}; expected a state_dict written by torch.save"
         ) from None
-
-
-def _holds_modules(path: str) -> bool:
-    """Whether layers of torch.nn are pickled in the file, whose pickle stands at its beginning."""
-    with open(path, "rb") as file:
-        return b"torch.nn.modules." in file.read(2**20)
 
 
 def _read_safetensors(path: str) -> dict[str, Tensor]:
@@ -193,10 +185,9 @@ def load_backbone(
             "architecture"
         )
     if not partial and (missing := [key for key in _without_counters(own) if key not in fitting]):
-        found = (f"{key}, which is {_shape(own[key])} and {_shape(inside.get(key))} there" for key in missing)
         raise UserError(
-            f"{len(missing)} of the {len(_without_counters(own))} tensors of {name} have none that fits in {source}: "
-            f"{_first(list(found), 2)}; give weights of {name}, or leave them random with --partial-weights"
+            f"{len(missing)} of the {len(_without_counters(own))} tensors of {name} have none of their name and shape "
+            f"in {source}: {_first(missing, 3)}; give weights of {name}, or leave those random with --partial-weights"
         )
     backbone.load_state_dict(with_versions(backbone, fitting), strict=False)
     loaded, total = len(_without_counters(fitting)), len(_without_counters(own))
@@ -210,10 +201,6 @@ def load_backbone(
         shapes = [f"{key}: {tuple(inside[key].shape)} for {tuple(own[key].shape)}" for key in reshaped]
         summary.append(f"skipped {len(reshaped)} of another shape ({_first(shapes, 1)})")
     terminal.info(f"{one_line('; '.join(summary))}...")
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return "not" if tensor is None else str(tuple(tensor.shape))
 
 
 def _without_counters(names: Iterable[str]) -> list[str]:

@@ -272,14 +272,11 @@ def check_same_start(args) -> None:
 
 def check_same(facts: Mapping[str, object]) -> None:
     """Raise UserError, naming rank, host and what differs, unless `facts` are rank 0's. Every rank calls this."""
-    main, expected = broadcast_object((rank_and_host(), dict(facts)))
-    differing = [name for name in {**expected, **facts} if facts.get(name) != expected.get(name)]
+    here = f"rank {rank()} on {socket.gethostname()}"
+    there, expected = broadcast_object((here, dict(facts)))
+    names = [name for name in {**expected, **facts} if facts.get(name, "missing") != expected.get(name, "missing")]
     with failing_together():
-        if differing:
-            values = (f"{name} is {facts.get(name)} here and {expected.get(name)} there" for name in differing)
-            raise UserError(f"{rank_and_host()} differs from {main}: {'; '.join(values)}; start all ranks alike")
-
-
-def rank_and_host() -> str:
-    """This rank, for messages."""
-    return f"rank {rank()} on {socket.gethostname()}"
+        if names:
+            values = [f"{name} is {facts.get(name, 'missing')} and {expected.get(name, 'missing')}" for name in names]
+            more = f" (and {len(names) - 4} more)" if len(names) > 4 else ""
+            raise UserError(f"{here} and {there} differ: {'; '.join(values[:4])}{more}; start all ranks alike")

@@ -66,24 +66,25 @@ def _sync_folder(folder: str) -> None:
 
 @contextmanager
 def locked(path: str, folder: str, flag: str) -> Iterator[None]:
-    """Hold the lock file `path` during the block, and remove it. The system frees the lock when this process dies.
+    """Hold the lock file `path` of `folder`, which `flag` names, during the block. It is free when this process dies.
 
-    Raises UserError, naming the owner, where another process holds it; OSError where the file cannot be made.
-
-    folder, flag : what is locked, and the flag that names it, for messages
+    Raises UserError where the file cannot be made, or, naming the owner, where another process holds it.
     """
-    file = _lock_file(path, folder, flag)
+    try:
+        file = _lock_file(path, folder, flag)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {system_message(error)}; name another {flag}") from None
     try:
         yield
     finally:
         with suppress(OSError):  # Windows removes no open file
-            os.unlink(path)  # before the lock is given up: nobody else can have it
+            os.unlink(path)  # while it is locked: nobody else has it then
         file.close()
 
 
 def _lock_file(path: str, folder: str, flag: str) -> IO[str]:
-    """The file `path`, locked, with the owner's name in it; the lock ends when it is closed."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    """The file `path`, locked, with the owner's name in it; closing it ends the lock."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     while True:
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
         try:
@@ -98,20 +99,17 @@ def _lock_file(path: str, folder: str, flag: str) -> IO[str]:
             if error.errno not in NO_LOCKS:
                 raise
             terminal.info(f"{folder} cannot be locked ({system_message(error)}): let no other run use it...")
-        if os.fstat(file.fileno()).st_nlink:
+        if os.fstat(file.fileno()).st_nlink:  # else its owner removed it after it was opened here
             break
-        file.close()  # an owner that ended has removed the file since it was opened
     file.truncate(0)
-    now = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
+    file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
     file.flush()
     return file
 
 
 def _lock(file: IO[str]) -> None:
-    """Lock `file` for this process, or raise OSError at once."""
     if sys.platform == "win32":
-        file.seek(2**30)  # nobody may read what is locked, so not the text
+        file.seek(2**30)  # not the text, since nobody could read it
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:  # not flock, which forked DataLoader workers would hold after this process was killed
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pyimagesearch.data.labels_csv import LABELS_CSV, read_label_table
 from pyimagesearch.evaluation.metrics import KINDS, REPORT_JSON
 from pyimagesearch.runtime import distributed, launcher, terminal
-from pyimagesearch.runtime.errors import UserError, system_message
+from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.files import atomic_write, locked
 from pyimagesearch.training.checkpoints import Checkpoints, checkpoint_folder
 
@@ -41,12 +41,7 @@ def _locked_by_main(folders: Sequence[str]) -> Iterator[None]:
     with ExitStack() as locks:
         with distributed.failing_together():
             for folder in folders if distributed.is_main() else ():
-                try:
-                    locks.enter_context(locked(os.path.join(folder, LOCK), folder, "--output"))
-                except OSError as error:
-                    raise UserError(
-                        f"cannot write to {folder}: {system_message(error)}; name another --output"
-                    ) from None
+                locks.enter_context(locked(os.path.join(folder, LOCK), folder, "--output"))
         yield
 
 

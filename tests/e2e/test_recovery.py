@@ -130,6 +130,8 @@ def test_the_scripts_own_launcher_forwards_signals(name, data, tmp_path):
 def test_an_unfinished_run_is_refused_and_then_resumed_or_begun_again(data, tmp_path):
     process = launch(data, tmp_path, *FLAGS, "--epochs", "50", "--checkpoint-every", "1")
     wait_for(lambda: steps_done(tmp_path) > (0, 0), process)
+    out, err = finish(launch(data, tmp_path, *FLAGS, "--epochs", "50", "--restart"), 2)
+    assert f"{tmp_path} is in use by process {process.pid} on " in err and len(err.splitlines()) == 1
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     _, err = finish(launch(data, tmp_path, *FLAGS, "--epochs", "50"), 2)

@@ -213,9 +213,10 @@ def test_what_does_not_fit_is_refused_or_where_that_is_allowed_skipped_and_liste
     with pytest.raises(UserError) as caught:
         build_backbone("shufflenet_v2_x0_5", path)
     for part in (
-        "2 of the 280 tensors of shufflenet_v2_x0_5 have none that fits in", "--partial-weights",
-        "conv5.0.weight, which is (1024, 192, 1, 1) and not there, conv5.1.weight, which is (1024,) and (7,) there",
-    ):  # fmt: skip
+        "2 of the 280 tensors of shufflenet_v2_x0_5 have none of their name and shape in",
+        ": conv5.0.weight, conv5.1.weight;",
+        "--partial-weights",
+    ):
         assert part in str(caught.value)
     backbone = build_backbone("shufflenet_v2_x0_5", path, partial=True)
     out = capsys.readouterr().out
@@ -336,8 +337,6 @@ def test_a_torchscript_archive_is_named_with_the_way_to_its_weights(tmp_path):
         (b"<!DOCTYPE html>\n<html>", "a web page"),
         (b"\n<html>404</html>", "a web page"),
         (b"\x08\x07\x12\x07pytorch\x1a\x05", "an ONNX model"),
-        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-        (b"\x1f\x8b\x08\x00", "a gzip archive"),
     ],
 )
 def test_a_file_that_is_no_file_of_weights_at_all_is_named_by_its_kind(tmp_path, content, kind):
@@ -388,7 +387,9 @@ def test_a_missing_file_of_weights_is_named(tmp_path, place, reason):
 
 def test_weights_of_a_deeper_relative_are_refused(tmp_path):
     path = saved(tmp_path / "resnet50.pth", make_backbone("resnet50").state_dict())
-    with pytest.raises(UserError, match=r"23 of the 100 tensors of resnet18 have none that fits in .*resnet50\.pth"):
+    with pytest.raises(
+        UserError, match=r"23 of the 100 tensors of resnet18 have none of their name and shape in .*resnet50\.pth"
+    ):
         build_backbone("resnet18", path)
 
 

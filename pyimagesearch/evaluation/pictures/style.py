@@ -19,19 +19,15 @@ DPI = 150
 
 
 def import_matplotlib() -> None:
-    """Import matplotlib whatever MPLBACKEND says. Its own import raises ValueError for a backend that is not installed.
+    """Import matplotlib, which raises ValueError where MPLBACKEND names a notebook's backend that is not installed."""
+    if "matplotlib" not in sys.modules:
+        backend = os.environ.pop("MPLBACKEND", "")
+        import matplotlib
 
-    Scripts started from a notebook inherit the notebook's backend. Only a window needs one: files are drawn by Agg.
-    """
-    if "matplotlib" in sys.modules:
-        return
-    backend = os.environ.pop("MPLBACKEND", None)
-    import matplotlib
-
-    if backend is not None:
-        os.environ["MPLBACKEND"] = backend
-        with suppress(ValueError):
-            matplotlib.rcParams["backend"] = backend
+        if backend:  # files are drawn by Agg whatever it is; a window is drawn by it
+            os.environ["MPLBACKEND"] = backend
+            with suppress(ValueError):
+                matplotlib.rcParams["backend"] = backend
 
 
 def new_figure(width: float = 1, height: float = 1, **settings) -> "Figure":

@@ -230,7 +230,7 @@ def test_photos_left_by_an_unverified_run_are_decoded(run, source, tmp_path):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder in which nobody can write")
 def test_an_unwritable_place_is_one_clear_line(run):
-    assert "cannot make /proc/self/dataset" in run("--dest", "/proc/self/dataset", status=2).err
+    assert "cannot write to /proc/self/dataset" in run("--dest", "/proc/self/dataset", status=2).err
 
 
 def test_a_disk_that_fills_up_leaves_the_old_dataset(run, source, tmp_path):

@@ -24,6 +24,7 @@ def main() -> None:
     from pyimagesearch.runtime.files import refuse_unwritable
 
     with distributed.started() as launch:
+        distributed.check_same_start(args)
         if args.export is not None:
             return export_trained(args)
         terminal.info(f"number of GPUs found: {launch.gpus}...")
@@ -62,6 +63,7 @@ def predict_images(args, trained, workers: int) -> None:
         paths = list_photos(args.images)
         if args.pages and distributed.is_main():
             refuse_unwritable(prediction_output.page_path(args.output))
+    distributed.check_same({"the number of photos": len(paths)})
     with terminal.make_bar("photos", len(paths)) as bar:
         predictions = predict_photos(trained, paths, top_k=args.top_k, workers=workers, bar=bar)
     if not distributed.is_main():

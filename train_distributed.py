@@ -21,6 +21,7 @@ def main() -> int | None:
     if args.nproc and not launcher.run_id().startswith(launcher.NPROC):
         return launcher.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
     with distributed.started(args.parallel) as launch:
+        distributed.check_same_start(args)
         run_folds(args, launch, train)
     return None
 

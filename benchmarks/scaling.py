@@ -51,14 +51,13 @@ def efficiencies(summary: dict, counts: list[int], gpus: int) -> dict[str, dict[
 
 def draw(path: str, summary: dict, counts: list[int], gpus: int) -> None:
     """Plot seconds per epoch against the number of processes, with the spread of the rounds and the ideal."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FixedLocator, NullLocator
-
-    from pyimagesearch.runtime.files import atomic_write
+    from pyimagesearch.evaluation.pictures.style import new_figure, save
 
     colours = {"ddp": "#0072B2", "ddp-sync-bn": "#D55E00", "dp": "#222222"}
     markers = {"ddp": "o", "ddp-sync-bn": "s", "dp": "^"}
-    figure = Figure(figsize=(7, 4.2), dpi=150, facecolor="white", layout="constrained")
+    figure = new_figure(7, 4.2, layout="constrained")
+    from matplotlib.ticker import FixedLocator, NullLocator
+
     axes = figure.subplots()
     for name in NAMES:
         if f"{name} x {counts[0]}" not in summary:
@@ -80,8 +79,7 @@ def draw(path: str, summary: dict, counts: list[int], gpus: int) -> None:
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", metadata={"Software": None})
+    save(figure, path)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from pyimagesearch import config
 from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
-from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, check_same_classes, open_split
+from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, check_same_classes, open_split, photo_facts
 from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.runtime import distributed, launcher, signals
 from pyimagesearch.runtime.errors import UserError
@@ -82,6 +82,8 @@ def get_dataloader(
     """
     with distributed.failing_together():
         dataset = open_split(rootDir, transforms, fold=fold, seed=seed, limit=limit)
+        facts = photo_facts(dataset) if distributed.world_size() > 1 else {}
+    distributed.check_same(facts)
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)

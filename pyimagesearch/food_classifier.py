@@ -89,7 +89,9 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
     torch.manual_seed(args.seed)
     weights = args.weights if pretrained else "none"
     baseModel = distributed.main_first(  # rank 0 downloads, the others find the file
-        lambda: build_backbone(args.model, weights, image_size=args.image_size, channels=args.channels)
+        lambda: build_backbone(
+            args.model, weights, image_size=args.image_size, channels=args.channels, partial=args.partial_weights
+        )
     )
     rows = trainLoader.batch_sampler.fewest_rows(args.accumulate, replicas(launch))
     with distributed.failing_together():

@@ -53,6 +53,7 @@ def as_rank(monkeypatch):
         monkeypatch.setattr(distributed, "rank", lambda: rank)
         monkeypatch.setattr(distributed, "world_size", lambda: world)
         monkeypatch.setattr(distributed, "all_reduce_max", lambda *numbers: list(numbers))
+        monkeypatch.setattr(distributed, "broadcast_object", lambda item: item)
 
     return become
 

@@ -1,15 +1,20 @@
 """Loads pretrained weights into a backbone, from torchvision or from a file: all tensors that fit."""
 
+import argparse
+import datetime
 import os
+import pathlib
 import pickle
 import re
 import socket
+import types
 import urllib.error
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision import models
@@ -27,17 +32,41 @@ CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "module", "weigh
 LEGACY_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 # an object in the error of torch's unpickler that is neither a tensor nor a plain value
 FOREIGN_OBJECT = re.compile(r"GLOBAL ([\w.]+)")
+# what published training scripts keep beside the weights: flags, paths, times, metrics. Making one runs no code of the
+# file's. numpy's functions had another module before numpy 2; object arrays are left out
+HARMLESS: list[Any] = [
+    argparse.Namespace, types.SimpleNamespace, torch.torch_version.TorchVersion, list, dict, int, float, frozenset,
+    range, slice, datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
+    (lambda *_: {}, "collections.defaultdict"), (lambda *_: [], "collections.deque"),  # torch fills no others
+    np.ndarray, np.dtype, *{type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"},
+]  # fmt: skip
+for _module in ("core", "_core"):
+    HARMLESS.append((np.float64(0).__reduce__()[0], f"numpy.{_module}.multiarray.scalar"))
+    HARMLESS.append((np.zeros(0).__reduce__()[0], f"numpy.{_module}.multiarray._reconstruct"))
+for _module in ("pathlib", "pathlib._local"):  # the second in Python 3.13
+    for _name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"):  # of any system
+        HARMLESS.append((pathlib.PurePath, f"{_module}.{_name}"))
+# what is saved under the name of weights by mistake, by its first bytes
+NO_WEIGHTS = {
+    rb"version https://git-lfs": "a Git LFS pointer and not the file it stands for; fetch that with: git lfs pull",
+    rb"\s*<": "a web page and not the file behind it; download that again, by its direct link",
+    rb"\x08[\x01-\x20][\x12\x1a\x3a\x42]": "an ONNX model; save the state_dict of the model that was exported",
+}
 
 
 def build_backbone(
-    name: str = config.MODEL, weights: str = "imagenet", *, image_size: int = config.IMAGE_SIZE, channels: int = 3
-) -> nn.Module:
-    """Torchvision's network `name` with `weights`: "imagenet", "none" (random), or the path of a file."""
+    name: str = config.MODEL, weights: str = "imagenet", *, image_size: int = config.IMAGE_SIZE, channels: int = 3,
+    partial: bool = False,
+) -> nn.Module:  # fmt: skip
+    """Torchvision's network `name` with `weights`: "imagenet", "none" (random), or the path of a file.
+
+    partial : leave random what the file has nothing for
+    """
     backbone = make_backbone(name, image_size, channels)
     if weights == "imagenet":
         load_backbone(backbone, name, imagenet_weights(name), "torchvision's ImageNet weights")
     elif weights != "none":
-        load_backbone(backbone, name, read_state_dict(weights), weights)
+        load_backbone(backbone, name, read_state_dict(weights), weights, partial=partial)
     return backbone
 
 
@@ -66,7 +95,12 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     Nothing in the file is executed. The prefix of torch.compile is removed from the names.
     """
     try:
-        state = _tensors_in(_read_safetensors(path) if path.endswith(".safetensors") else _read_torch(path))
+        with open(path, "rb") as file:
+            beginning = file.read(2**20)  # a pickle stands at the beginning, in both of torch's formats
+        if what := next((what for start, what in NO_WEIGHTS.items() if re.match(start, beginning)), None):
+            raise UserError(f"{path} is {what}")
+        is_safetensors = path.endswith(".safetensors") or beginning[8:10] == b'{"'  # after the header's length
+        state = _tensors_in(_read_safetensors(path) if is_safetensors else _read_torch(path, beginning))
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
     if not state:
@@ -83,14 +117,24 @@ def _tensors_in(value: object) -> dict[str, Tensor]:
     return {name: item for name, item in value.items() if isinstance(name, str) and isinstance(item, Tensor)}
 
 
-def _read_torch(path: str) -> object:
+def _read_torch(path: str, beginning: bytes) -> object:
+    if zipfile.is_zipfile(path) and any(name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()):
+        raise UserError(
+            f"{path} is a TorchScript archive; save its weights: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+        )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # a damaged file makes the unpickler raise nearly anything
         # torch's own message advises to trust the file and execute its content, so it is not shown
         found = FOREIGN_OBJECT.search(str(error))
+        if found and b"torch.nn.modules." in beginning:
+            raise UserError(
+                f"{path} holds a whole pickled model ({found[1]}), and nothing in a file is executed; if you trust "
+                "it, save its weights where its code is installed: torch.save(model.state_dict(), NEW)"
+            ) from None
         foreign = f": it asks for {found[1]}, and nothing in a file is executed" if found else ""
         raise UserError(
             f"{path} is not a whole file of weights{foreign}; expected a state_dict written by torch.save"
@@ -116,9 +160,12 @@ def with_versions(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Te
     return versioned
 
 
-def load_backbone(backbone: nn.Module, name: str, state: dict[str, Tensor], source: str) -> None:
+def load_backbone(
+    backbone: nn.Module, name: str, state: dict[str, Tensor], source: str, *, partial: bool = False
+) -> None:
     """Load the tensors of `state` that fit `backbone` by name and shape; print a summary of those that did not.
 
+    Raises UserError if a tensor of the backbone finds none that fits, and with `partial` if all of them do.
     The head is skipped, because FoodClassifier replaces it. Names may have any common prefix, such as "module." of
     DataParallel or "baseModel." of FoodClassifier. The first convolution is converted between 3 channels and 1, the
     position embedding of a vision transformer to the image size.
@@ -136,6 +183,11 @@ def load_backbone(backbone: nn.Module, name: str, state: dict[str, Tensor], sour
         raise UserError(
             f"none of the {len(state)} tensors in {source} fits {name} by name and shape; expected weights of that "
             "architecture"
+        )
+    if not partial and (missing := [key for key in _without_counters(own) if key not in fitting]):
+        raise UserError(
+            f"{len(missing)} of the {len(_without_counters(own))} tensors of {name} have none of their name and shape "
+            f"in {source}: {_first(missing, 3)}; give weights of {name}, or leave those random with --partial-weights"
         )
     backbone.load_state_dict(with_versions(backbone, fitting), strict=False)
     loaded, total = len(_without_counters(fitting)), len(_without_counters(own))

@@ -26,13 +26,14 @@ from pyimagesearch.preparation.source import (
     plan_flags,
 )
 from pyimagesearch.runtime.errors import UserError, one_line
-from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, read_json, write_json, write_text
+from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, locked, read_json, write_json, write_text
 
 # marks a folder as made here, and records: the source and its kind, the classes, how missing splits were drawn
 # ("drawing"), whether each photo was decoded
 MARKER = "prepared.json"
 REJECTED_LIST = "rejected.csv"
 PARTIAL_SUFFIX = ".partial"
+LOCK_SUFFIX = ".lock"  # beside the dataset, which is replaced as a whole
 REPLACED = ".replaced"
 OURS = {MARKER, REJECTED_LIST, CLASS_LIST, labels_csv.LABELS_CSV}
 OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
@@ -45,28 +46,29 @@ def staged(dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: 
 
     Ctrl-C and a full disk keep it in `<dest>.partial`, where the next run finds it. OSErrors become UserErrors.
     """
-    staging = None
+    left = ""
     try:
         staging = Staging(dest, source, verify=verify, overwrite=overwrite)
-        yield staging
-    except UserError:
-        if staging:
-            with suppress(OSError):
-                staging.discard()
-        raise
+        with locked(staging.dest + LOCK_SUFFIX, staging.named, "--dest"):
+            staging.begin()
+            left = f"; finished photos are kept in {staging.partial} for the next run"
+            try:
+                yield staging
+            except UserError:
+                with suppress(OSError):
+                    staging.discard()
+                raise
     except BrokenPipeError:  # the reader of our output has gone, see errors.run
         raise
     except OSError as error:
         where = f" ({path})" if (path := error.filename2 or error.filename) else ""
-        left = f"; finished photos are kept in {staging.partial} for the next run" if staging else ""
         raise UserError(f"cannot make {os.fspath(dest)}: {error.strerror or error}{where}{left}") from error
 
 
 class Staging:
     """The dataset that is at `dest` now, if any, and the one that will replace it.
 
-    Making one raises UserError if the place is unsuitable, holds files that this script did not make, or was made from
-    another source, without `overwrite`.
+    Making one raises UserError if the place is unsuitable, and changes nothing.
     """
 
     def __init__(self, dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: bool):
@@ -84,11 +86,18 @@ class Staging:
         }
         self.offered = self._planned()  # before any photo is decoded
         self._check_place()
+
+    def begin(self) -> None:
+        """Read the present dataset and make the partial folder, or reuse that of an interrupted run.
+
+        Raises UserError if, without `overwrite`, the dataset holds files that this script did not make, or was made
+        from another source.
+        """
         self._recover()
         self.old = read_marker(self.dest)
-        if overwrite and self.old and self.old["classes"] != source.classes:
+        if self.overwrite and self.old and self.old["classes"] != self.source.classes:
             self.old = None
-        if not overwrite and os.path.isdir(self.dest):
+        if not self.overwrite and os.path.isdir(self.dest):
             self._check_old()
         self._check_nothing_lost()
         self._open()

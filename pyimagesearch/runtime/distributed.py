@@ -6,12 +6,13 @@ input. No other file asks whether there is a process group.
 
 import json
 import os
+import platform
 import signal
 import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from pyimagesearch import config
+from pyimagesearch import __version__, config
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, report
 from pyimagesearch.runtime.launcher import GRACE_S, check_environment, launched, restart_count, run_id
@@ -32,6 +33,8 @@ Item = TypeVar("Item")
 # how long a rank waits for the others: longer than rank 0 takes to download weights, shorter than a night
 TIMEOUT = timedelta(minutes=30)
 JOIN_TIMEOUT = timedelta(minutes=10)  # how long it waits for them at the start
+# flags that may differ between ranks: paths, which each host has its own of, and what changes no batch
+MAY_DIFFER = {"cache_dir", "data", "images", "nproc", "output", "quiet", "workers"}
 _store: dist.Store  # of the job: what ranks say to each other outside of collectives
 
 
@@ -327,3 +330,25 @@ def main_first(function: Callable[[], Item], *, per_host: bool = False) -> Item:
             if first is turn:
                 result = function()
     return result
+
+
+def check_same_start(args) -> None:
+    """Raise UserError unless all ranks have the same flags and versions. Comes before any collective of a flag."""
+    import numpy
+    import torchvision
+
+    flags = {f"--{name.replace('_', '-')}": value for name, value in vars(args).items() if name not in MAY_DIFFER}
+    versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, numpy)}
+    check_same({**flags, **versions, "python": platform.python_version(), "pyimagesearch": __version__})
+
+
+def check_same(facts: Mapping[str, object]) -> None:
+    """Raise UserError, naming rank, host and what differs, unless `facts` are rank 0's. Every rank calls this."""
+    here = f"rank {rank()} on {socket.gethostname()}"
+    there, expected = broadcast_object((here, dict(facts)))
+    names = [name for name in {**expected, **facts} if facts.get(name, "missing") != expected.get(name, "missing")]
+    with failing_together():
+        if names:
+            values = [f"{name} is {facts.get(name, 'missing')} and {expected.get(name, 'missing')}" for name in names]
+            more = f" (and {len(names) - 4} more)" if len(names) > 4 else ""
+            raise UserError(f"{here} and {there} differ: {'; '.join(values[:4])}{more}; start all ranks alike")

@@ -6,7 +6,8 @@ import gc
 import json
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -14,19 +15,39 @@ from pyimagesearch.data.labels_csv import LABELS_CSV, read_label_table
 from pyimagesearch.evaluation.metrics import KINDS, REPORT_JSON
 from pyimagesearch.runtime import distributed, launcher, terminal
 from pyimagesearch.runtime.errors import UserError
-from pyimagesearch.runtime.files import atomic_write
+from pyimagesearch.runtime.files import atomic_write, locked
 from pyimagesearch.training.checkpoints import Checkpoints, checkpoint_folder
 
 SUMMARY = "folds.csv"
+LOCK = ".lock"
 
 
 def run_folds(args: argparse.Namespace, launch: distributed.Launch, train: Callable) -> None:
-    """Call `train(args, launch)` once without --fold, for one fold, or for each fold in turn."""
-    if args.fold is None:
-        train(args, launch)
-        return
+    """Call `train(args, launch)` once without --fold, for one fold, or for each fold in turn.
+
+    The outputs are locked meanwhile. Single folds of one --output may train side by side.
+    """
     with distributed.failing_together():
-        folds = wanted_folds(args.data, args.fold)
+        folds = [] if args.fold is None else wanted_folds(args.data, args.fold)
+    outputs = [args.output] if args.fold in (None, "all") else []
+    with _locked_by_main([*outputs, *(fold_folder(args.output, fold) for fold in folds)]):
+        if args.fold is None:
+            train(args, launch)
+        else:
+            _train_folds(args, launch, train, folds)
+
+
+@contextmanager
+def _locked_by_main(folders: Sequence[str]) -> Iterator[None]:
+    """Let no other run use the folders during the block. Rank 0 holds the locks, as it alone writes."""
+    with ExitStack() as locks:
+        with distributed.failing_together():
+            for folder in folders if distributed.is_main() else ():
+                locks.enter_context(locked(os.path.join(folder, LOCK), folder, "--output"))
+        yield
+
+
+def _train_folds(args: argparse.Namespace, launch: distributed.Launch, train: Callable, folds: Sequence[int]) -> None:
     if args.fold == "all":
         _check_start(args, folds)
     for fold in folds:

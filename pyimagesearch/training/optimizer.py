@@ -9,8 +9,8 @@ from pyimagesearch import config
 
 
 def scaled_lr(args) -> float:
-    """The learning rate of the global batch: --lr is for one device's batch and grows in proportion."""
-    return args.lr * args.global_batch_size / args.batch_size
+    """The learning rate of the global batch: --lr is for one device's batch, the run's first, and grows with it."""
+    return args.lr * args.global_batch_size / args.lr_batch_size
 
 
 def build_optimizer(

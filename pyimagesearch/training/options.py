@@ -41,15 +41,15 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
     from pyimagesearch.runtime import distributed
 
     args = argparse.Namespace(**vars(args))
-    given = args.global_batch_size
     args.batch_size = args.batch_size or config.LOCAL_BATCH_SIZE
-    args.global_batch_size = given or args.batch_size * launch.devices * args.accumulate
-    if found and given is None:
-        args.global_batch_size = found["config"]["global_batch_size"]
+    args.lr_batch_size = args.batch_size
     args.cache_size = None if args.cache == "none" else args.cache_size
     args.workers = distributed.cores_of_rank() if args.workers is None else args.workers
     # pretrained BatchNorm has the statistics of other batches, and better ones
     args.freeze_bn = args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
+    if found:
+        _keep_batch(args, launch, found["config"])
+    args.global_batch_size = args.global_batch_size or args.batch_size * launch.devices * args.accumulate
     if args.scheduler == "cosine":
         args.lr_final = config.LR_FINAL if args.lr_final is None else args.lr_final
     args.parallel = launch.parallel
@@ -57,6 +57,20 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
         kept = found["config"]["amp"] if found and args.amp == "auto" else args.amp
         args.amp = resolve_amp(kept, launch.device)
     return args
+
+
+def _keep_batch(args: argparse.Namespace, launch, before: dict) -> None:
+    """Keep the global batch of the resumed run `before`, and what its --lr is for. Another --batch-size means parts."""
+    from pyimagesearch.runtime.terminal import info
+
+    args.lr_batch_size = before.get("lr_batch_size", before["batch_size"])
+    if args.global_batch_size is None:
+        args.global_batch_size = before["global_batch_size"]
+        if args.batch_size != args.lr_batch_size:
+            args.accumulate = max(args.accumulate, -(-args.global_batch_size // (args.batch_size * launch.devices)))
+    if args.accumulate != before.get("accumulate", 1):
+        statistics = "" if args.freeze_bn else ", each with its own statistics of BatchNorm"
+        info(f"computing each batch of {args.global_batch_size} in {args.accumulate} parts{statistics}...")
 
 
 def _add_data(group) -> None:
@@ -99,8 +113,11 @@ def _add_model(group) -> None:
     group.add_argument(
         "--weights", default="imagenet", metavar="imagenet|none|PATH",
         help="what the network starts from: ImageNet weights, which torchvision downloads once; none, to train from "
-        "scratch; or a file, .safetensors too, from which all that fits is loaded but the classifier (default "
-        "%(default)s)",
+        "scratch; or a file, .safetensors too, from which all but the classifier is loaded (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--partial-weights", action="store_true",
+        help="begin even if the file of --weights lacks part of the network, which then is random",
     )  # fmt: skip
     group.add_argument(
         "--channels", type=int, choices=(1, 3), default=3,

@@ -170,6 +170,8 @@ def test_out_of_memory_on_one_rank_ends_all_ranks_soon_with_one_line(data, tmp_p
 def test_an_unfinished_run_is_refused_and_then_resumed_or_begun_again(data, tmp_path):
     process = launch(data, tmp_path, *FLAGS, "--epochs", "50", "--checkpoint-every", "1")
     wait_for(lambda: steps_done(tmp_path) > (0, 0), process)
+    out, err = finish(launch(data, tmp_path, *FLAGS, "--epochs", "50", "--restart"), 2)
+    assert f"{tmp_path} is in use by process {process.pid} on " in err and len(err.splitlines()) == 1
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     _, err = finish(launch(data, tmp_path, *FLAGS, "--epochs", "50"), 2)

@@ -98,6 +98,15 @@ def test_a_mistake_under_the_scripts_own_launcher_is_printed_once_and_exits_with
     assert "Traceback" not in err
 
 
+def test_ranks_that_were_started_with_other_flags_end_with_one_line(data, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", "sh"]
+    script = f"exec {sys.executable} {REPOSITORY / 'train_distributed.py'} --data {data} --epochs $((RANK + 1))"
+    done = subprocess.run([*command, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "--epochs is 2 and 1; start all ranks alike" in errors[0]
+    assert os.listdir(tmp_path) == []
+
+
 def test_torchrun_forwards_sigusr1_when_asked_to(data, tmp_path):
     """What deploy/slurm.sbatch relies on."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -3,7 +3,9 @@
 Each case trains or evaluates a small network with the package's own functions and writes what the test compares.
 """
 
+import argparse
 import json
+import os
 import sys
 
 import numpy as np
@@ -159,6 +161,28 @@ def not_finite(data, output, launch):
             raise UserError(loop.non_finite_message(error.step, 0, loader, output)) from None
 
 
+def compared(data, output, launch):
+    """Write what comparing the ranks says where rank 1 differs: {case: the error, "" if this rank had none}."""
+    number, said = distributed.rank(), {}
+
+    def note(case: str, compare, *arguments) -> None:
+        try:
+            compare(*arguments)
+        except (UserError, SystemExit) as error:
+            said[case] = str(error)
+
+    own = argparse.Namespace(data=number, output=number, workers=number, quiet=not number, cache_dir=number, lr=0.1)
+    note("places", distributed.check_same_start, own)
+    note("flags", distributed.check_same_start, argparse.Namespace(lr=0.1 + number, seed=number, weight_decay=0.0))
+    distributed.__version__ = f"1.{number}"
+    note("version", distributed.check_same_start, own)
+    for case in sorted(os.listdir(data)):
+        folder = f"{data}/{case}/{number}/training"
+        note(case, lambda folder=folder: get_dataloader(folder, eval_transform(32), 4, workers=0))
+    with open(f"{output}/rank{number}.json", "w") as file:
+        json.dump(said, file)
+
+
 def main() -> None:
     data, output, *cases = sys.argv[1:]
     torch.set_num_threads(1)
@@ -167,7 +191,9 @@ def main() -> None:
             CASES[case](data, output, launch)
 
 
-CASES = {f.__name__: f for f in (frozen_and_synchronised, accumulated, samples, resumed, unreadable, not_finite)}
+CASES = {
+    f.__name__: f for f in (frozen_and_synchronised, accumulated, samples, resumed, unreadable, not_finite, compared)
+}
 
 if __name__ == "__main__":
     run(main)

@@ -1,11 +1,15 @@
 """Weights from torchvision and from files of many kinds: what fits is loaded and summarised."""
 
+import argparse
+import datetime
 import os
+import pathlib
 import pickle
 import re
 import urllib.error
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -183,6 +187,7 @@ def test_safetensors_load_too(tmp_path, shufflenet, capsys):
 
 
 def test_without_safetensors_the_error_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.safetensors").write_bytes(b"any")
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
     with pytest.raises(UserError, match="pip install safetensors"):
         read_state_dict(os.fspath(tmp_path / "a.safetensors"))
@@ -200,11 +205,20 @@ def test_the_backbone_of_a_classifier_with_other_classes_loads(tmp_path, shuffle
     assert "skipped 2 that are not in it (classifier.weight, classifier.bias)..." in capsys.readouterr().out
 
 
-def test_what_does_not_fit_is_skipped_and_listed_by_kind(tmp_path, shufflenet, capsys):
+def test_what_does_not_fit_is_refused_or_where_that_is_allowed_skipped_and_listed_by_kind(tmp_path, shufflenet, capsys):
     changed = {"projection.weight": torch.ones(3), "conv5.1.weight": torch.ones(7), "conv1.0.bias": torch.ones(24)}
     state = {**shufflenet, **changed}
     del state["conv5.0.weight"]
-    backbone = build_backbone("shufflenet_v2_x0_5", saved(tmp_path / "a.pth", state))
+    path = saved(tmp_path / "a.pth", state)
+    with pytest.raises(UserError) as caught:
+        build_backbone("shufflenet_v2_x0_5", path)
+    for part in (
+        "2 of the 280 tensors of shufflenet_v2_x0_5 have none of their name and shape in",
+        ": conv5.0.weight, conv5.1.weight;",
+        "--partial-weights",
+    ):
+        assert part in str(caught.value)
+    backbone = build_backbone("shufflenet_v2_x0_5", path, partial=True)
     out = capsys.readouterr().out
     assert "loaded 278 of the backbone's 280 tensors" in out
     assert "skipped 4 that are not in it (fc.weight, fc.bias, ...)" in out
@@ -267,6 +281,77 @@ def test_an_object_that_would_have_to_be_executed_is_named(tmp_path):
         read_state_dict(path)
 
 
+BESIDE = {
+    "flags": argparse.Namespace(lr=0.1, arch="resnet50", out=pathlib.PurePosixPath("out")),
+    "numbers": {"acc1": np.float64(76.1), "epoch": np.int64(90), "name": np.str_("best"), "same": np.bool_(True)},
+    "arrays": [np.arange(3), np.ones((2, 2), np.float32), np.array(["a", "bc"])],
+    "random states": [np.random.get_state(), torch.get_rng_state()],
+    "paths": [pathlib.Path("a/b"), pathlib.PureWindowsPath("a/b")],
+    "collections": [defaultdict(list, {1: [2]}), deque([1, 2], maxlen=3), Counter("ab"), frozenset([1]), {1}, range(3)],
+    "times": [datetime.datetime(2020, 1, 2), datetime.timedelta(3)],
+    "version": torch.__version__,
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kind", BESIDE)
+def test_what_published_scripts_keep_beside_the_weights_is_read(tmp_path, kind, zipped):
+    value = {"state_dict": {"a": torch.ones(2)}, kind: BESIDE[kind]}
+    torch.save(value, tmp_path / "a.pth.tar", _use_new_zipfile_serialization=zipped)
+    assert list(read_state_dict(os.fspath(tmp_path / "a.pth.tar"))) == ["a"]
+
+
+@pytest.mark.parametrize("core", ["core", "_core"])
+def test_a_number_of_an_old_or_a_new_numpy_is_read(tmp_path, core):
+    value, path = {"state_dict": {"a": torch.ones(2)}, "acc1": np.float64(3)}, tmp_path / "a.pth"
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(re.sub(rb"numpy\._?core\.", b"numpy.%s." % core.encode(), path.read_bytes()))
+    assert list(read_state_dict(os.fspath(path))) == ["a"]
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_whole_pickled_model_is_named_with_the_way_to_its_weights(tmp_path, zipped):
+    model = models.squeezenet1_1(weights=None)
+    for value in (model, {"model": model, "epoch": 3}):
+        torch.save(value, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(
+            UserError, match=r"whole pickled model \(torchvision.models.squeezenet.SqueezeNet\).*state_dict"
+        ):
+            read_state_dict(os.fspath(tmp_path / "a.pth"))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_torchscript_archive_is_named_with_the_way_to_its_weights(tmp_path):
+    torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth is a TorchScript archive; .*torch\.jit\.load"):
+        read_state_dict(os.fspath(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize(
+    "content, kind",
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+            "a Git LFS pointer .*git lfs pull",
+        ),
+        (b"<!DOCTYPE html>\n<html>", "a web page"),
+        (b"\n<html>404</html>", "a web page"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x05", "an ONNX model"),
+    ],
+)
+def test_a_file_that_is_no_file_of_weights_at_all_is_named_by_its_kind(tmp_path, content, kind):
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(UserError, match=rf"weights\.pth is {kind}") as caught:
+        read_state_dict(os.fspath(tmp_path / "weights.pth"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_safetensors_under_another_name_load(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file({"a": torch.ones(2)}, tmp_path / "a.pth")
+    assert list(read_state_dict(os.fspath(tmp_path / "a.pth"))) == ["a"]
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_truncated_file_of_weights_is_named(tmp_path, zipped):
     path = tmp_path / "weights.pth"
@@ -278,7 +363,7 @@ def test_a_truncated_file_of_weights_is_named(tmp_path, zipped):
             read_state_dict(os.fspath(path))
 
 
-@pytest.mark.parametrize("content", [b".", b"\x80\x02.", b"<html>404</html>", b"version https://git-lfs", b"\x00" * 99])
+@pytest.mark.parametrize("content", [b".", b"\x80\x02.", b"\x00" * 99])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_file_that_is_something_else_is_named(tmp_path, content):
     (tmp_path / "weights.pth").write_bytes(content)
@@ -298,6 +383,14 @@ def test_a_file_without_a_state_dict_is_named(tmp_path, value):
 def test_a_missing_file_of_weights_is_named(tmp_path, place, reason):
     with pytest.raises(UserError, match=f"cannot read the weights .*{reason}"):
         build_backbone(weights=os.fspath(tmp_path / place))
+
+
+def test_weights_of_a_deeper_relative_are_refused(tmp_path):
+    path = saved(tmp_path / "resnet50.pth", make_backbone("resnet50").state_dict())
+    with pytest.raises(
+        UserError, match=r"23 of the 100 tensors of resnet18 have none of their name and shape in .*resnet50\.pth"
+    ):
+        build_backbone("resnet18", path)
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path):

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from helpers.photos import REPOSITORY
 from helpers.sources import SCRIPT, photo, photos, rejected, tree
 
 from pyimagesearch.preparation.readers import detect
@@ -230,7 +231,7 @@ def test_photos_left_by_an_unverified_run_are_decoded(run, source, tmp_path):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder in which nobody can write")
 def test_an_unwritable_place_is_one_clear_line(run):
-    assert "cannot make /proc/self/dataset" in run("--dest", "/proc/self/dataset", status=2).err
+    assert "cannot write to /proc/self/dataset" in run("--dest", "/proc/self/dataset", status=2).err
 
 
 def test_a_disk_that_fills_up_leaves_the_old_dataset(run, source, tmp_path):
@@ -251,3 +252,21 @@ def test_a_disk_that_fills_up_leaves_the_old_dataset(run, source, tmp_path):
     assert tree(tmp_path / "dataset") == before
     run()
     assert len(photos(tmp_path / "dataset")) == 13
+
+
+def test_a_dataset_that_another_process_prepares_is_refused_and_nothing_is_touched(run, tmp_path):
+    run()
+    before = tree(tmp_path)
+    assert "dataset.lock" not in before  # removed when its owner had finished
+    code = (
+        "import sys; from pyimagesearch.runtime.files import locked\n"
+        "with locked(sys.argv[1], 'dataset', '--dest'): print('locked', flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "dataset.lock")], cwd=REPOSITORY, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert owner.stdout.readline() == "locked\n"
+    assert f"in use by process {owner.pid} on " in run("--overwrite", status=2).err
+    owner.communicate("")
+    assert tree(tmp_path) == before

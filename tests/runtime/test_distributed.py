@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,50 @@ def test_a_loss_that_is_not_finite_on_one_rank_is_reported_once_with_its_step_an
     done = torchrun(2, data, tmp_path, "not_finite")
     assert len(errors_of(done)) == 1 and "epoch 1, step 3" in errors_of(done)[0]
     assert len((tmp_path / "non_finite_batch.txt").read_text().splitlines()) == GLOBAL_BATCH
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """What the comparison of two ranks says, {case: (rank 0's exception, rank 1's)}; see helpers/ranks.py."""
+    data, output = tmp_path_factory.mktemp("compared"), tmp_path_factory.mktemp("said")
+    for case in ("same", "fewer", "renamed", "classes", "content"):
+        for number in (0, 1):
+            draw(data / case / str(number) / "training", {"a": 3, "b": 4})
+    (data / "fewer" / "1" / "training" / "b" / "3.png").unlink()
+    (data / "renamed" / "1" / "training" / "b" / "2.png").rename(data / "renamed" / "1" / "training" / "b" / "9.png")
+    (data / "classes" / "1" / "training" / "b").rename(data / "classes" / "1" / "training" / "c")
+    photo = data / "content" / "1" / "training" / "a" / "1.png"
+    content = bytearray(photo.read_bytes())
+    content[len(content) // 2] ^= 1
+    photo.write_bytes(content)
+    done = torchrun(2, data, output, "compared")
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((output / f"rank{number}.json").read_text()) for number in (0, 1)]
+    return {case: (ranks[0].get(case, ""), ranks[1].get(case, "")) for case in ranks[0] | ranks[1]}
+
+
+@pytest.mark.parametrize(
+    "case, parts",
+    [
+        ("flags", ["--lr is 1.1 and 0.1; --seed is 1 and 0"]),
+        ("version", ["pyimagesearch is 1.1 and 1.0"]),
+        (
+            "fewer",
+            ["the number of photos in training is 6 and 7", "the content of b/3.png in training is missing and "],
+        ),
+        ("renamed", ["fingerprint of names", "the content of b/2.png in training is missing and "]),
+        ("classes", ["the classes in training is ['a', 'c'] and ['a', 'b']"]),
+        ("content", ["the content of a/1.png in training is "]),
+    ],
+)
+def test_ranks_that_differ_end_together_with_one_line_that_names_what_differs(compared, case, parts):
+    host = socket.gethostname()
+    main, other = compared[case]
+    assert main == "2"  # the exit status: rank 1 prints
+    assert other.startswith(f"rank 1 on {host} and rank 0 on {host} differ: ")
+    assert all(part in other for part in parts), other
+    assert len(other) < 600 and len(other.splitlines()) == 1
+
+
+def test_ranks_with_the_same_photos_in_other_places_may_train(compared):
+    assert not {"same", "places"} & set(compared)

@@ -1,7 +1,11 @@
 """Files are written whole or not at all."""
 
+import errno
 import json
 import os
+import signal
+import socket
+import stat
 import subprocess
 import sys
 
@@ -105,3 +109,105 @@ def test_an_unwritable_path_is_refused_before_the_work(tmp_path, name):
     with pytest.raises(UserError, match="cannot write to"):
         refuse_unwritable(f"{tmp_path}/{name}" if name else "")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder", "pipe"]
+
+
+@pytest.mark.parametrize("number", ["EINVAL", "ENOTSUP", "EBADF", "EACCES"])
+def test_a_share_that_cannot_flush_a_folder_is_no_error(tmp_path, monkeypatch, number):
+    fail_for_folders(monkeypatch, getattr(errno, number))
+    write_text(tmp_path / "file.txt", "text")
+    assert (tmp_path / "file.txt").read_text() == "text"
+
+
+def test_a_disk_error_of_a_folder_is_an_error(tmp_path, monkeypatch):
+    fail_for_folders(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match="failed"):
+        write_text(tmp_path / "file.txt", "text")
+
+
+def fail_for_folders(monkeypatch, number: int) -> None:
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "failed")
+        real(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+
+
+HOLD = """
+import os, sys, time
+from pyimagesearch.runtime.errors import run
+from pyimagesearch.runtime.files import locked
+def main():
+    with locked(sys.argv[1], "runs/x", "--output"):
+        child = os.fork() if "fork" in sys.argv else 1
+        if child:
+            print("locked", child, flush=True)
+        if "hold" in sys.argv:
+            time.sleep(60)
+run(main)
+"""
+
+
+def hold(path, *words) -> subprocess.Popen:
+    command = [sys.executable, "-c", HOLD, str(path), *words]
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_second_process_is_refused_with_the_owner_and_touches_nothing(tmp_path):
+    path = tmp_path / "new" / ".lock"
+    owner = hold(path, "hold")
+    assert owner.stdout.readline().startswith("locked")
+    before = path.read_text(), path.stat().st_mtime_ns, os.listdir(tmp_path / "new")
+    second = hold(path)
+    out, err = second.communicate(timeout=60)
+    assert (second.returncode, out) == (2, "")
+    assert f"runs/x is in use by process {owner.pid} on {socket.gethostname()} since 20" in err
+    assert "name another --output" in err and len(err.splitlines()) == 1
+    assert (path.read_text(), path.stat().st_mtime_ns, os.listdir(tmp_path / "new")) == before
+    owner.kill()
+    owner.communicate()
+
+
+def test_a_killed_owner_frees_the_lock_at_once_though_its_forked_child_lives(tmp_path):
+    """As a DataLoader's workers do for a while."""
+    owner = hold(tmp_path / ".lock", "hold", "fork")
+    child = int(owner.stdout.readline().split()[1])
+    owner.kill()
+    owner.wait()
+    second = hold(tmp_path / ".lock")
+    assert second.wait(60) == 0
+    os.kill(child, signal.SIGKILL)
+    owner.communicate()
+    second.communicate()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_that_was_removed_while_it_was_awaited_is_made_again(tmp_path, monkeypatch):
+    """The owner ends between the open and the lock of the next one, who then holds a file without a name."""
+    path, opened = tmp_path / ".lock", []
+    real = files._lock
+
+    def lock(file):
+        if not opened:
+            path.unlink()
+        opened.append(file.name)
+        real(file)
+
+    monkeypatch.setattr(files, "_lock", lock)
+    with files.locked(str(path), "x", "--output"):
+        assert path.read_text() and len(opened) == 2
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("number", ["ENOLCK", "ENOTSUP", "ENOSYS"])
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys, number):
+    def lock(file):
+        raise OSError(getattr(errno, number), "no locks available")
+
+    monkeypatch.setattr(files, "_lock", lock)
+    with files.locked(str(tmp_path / ".lock"), "runs/x", "--output"):
+        pass
+    out = capsys.readouterr().out
+    assert out == "[INFO] runs/x cannot be locked (no locks available): let no other run use it...\n"

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from helpers.photos import REPOSITORY
+from helpers.runs import ONE
 from helpers.shapes import draw_shapes
 
 from pyimagesearch.preparation import splitting, staging
@@ -94,6 +95,21 @@ def test_a_missing_fold_is_refused(data, photos):
         folds.wanted_folds(str(data), 4)
     with pytest.raises(UserError, match="has no folds; leave --fold out"):
         folds.wanted_folds(str(photos({"a": 1}, root="other/training").parent), "all")
+
+
+@pytest.mark.parametrize(
+    "fold, locked", [(None, [".lock"]), (2, ["fold-2/.lock"]), ("all", [".lock", "fold-1/.lock", "fold-2/.lock"])]
+)
+def test_the_folders_that_a_training_writes_are_locked_while_it_lasts(fold, locked, tmp_path, monkeypatch):
+    def train(args, launch):
+        assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob(".lock")) == locked
+
+    monkeypatch.setattr(folds, "wanted_folds", lambda data, fold: [1, 2] if fold == "all" else [fold])
+    monkeypatch.setattr(folds, "summarise", lambda folders: [("", "", "", [1.0])])
+    args = argparse.Namespace(output=str(tmp_path), data="", fold=fold, restart=False, resume=True)
+    for _ in range(2):  # in one process
+        folds.run_folds(args, ONE, train)
+        assert not list(tmp_path.rglob(".lock"))
 
 
 # --- what they give together -----------------------------------------------------------------------------------------

@@ -115,5 +115,5 @@ def test_a_resumed_run_has_the_same_rates_and_weights_bit_for_bit(optimizer, sch
 
 
 def test_the_rate_grows_in_proportion_to_the_global_batch():
-    args = SimpleNamespace(lr=0.1, batch_size=16, global_batch_size=64)
+    args = SimpleNamespace(lr=0.1, lr_batch_size=16, global_batch_size=64)
     assert scaled_lr(args) == 0.1 * 64 / 16

@@ -45,9 +45,9 @@ def expected_calibration_error(bins: Bins) -> float:
 
 def plot_calibration(path: str | os.PathLike, bins: Bins) -> None:
     """Draw the reliability diagram: each bin's accuracy over its confidence with a 95% interval, and its photos."""
+    figure = new_figure(5.6, 5.8, layout="constrained")
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = new_figure(5.6, 5.8, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     above.plot([0, 1], [0, 1], ":", color=GREY, label="confidence and accuracy agree")
     _draw_accuracies(above, bins)

@@ -36,9 +36,6 @@ def plot_confusion_matrix(path: str | os.PathLike, counts: np.ndarray, classes: 
 
     The colour is a cell's share of its row. With up to 40 classes the cells show counts, with up to 15 shares too.
     """
-    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
-    from matplotlib.ticker import PercentFormatter
-
     order = confusion_order(counts)
     counts, classes = counts[np.ix_(order, order)], [classes[index] for index in order]
     photos = counts.sum(axis=1)
@@ -48,6 +45,9 @@ def plot_confusion_matrix(path: str | os.PathLike, counts: np.ndarray, classes: 
     cell = max(0.68, 3.4 / len(classes)) if len(classes) <= 15 else 0.4 if len(classes) <= 40 else 0.165
     side = min(cell * len(classes), 20)
     figure = new_figure(side, side)
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+    from matplotlib.ticker import PercentFormatter
+
     axes = figure.add_axes((0, 0, 1, 1))  # the labels are outside the figure; save widens it to hold them
     shades = LinearSegmentedColormap.from_list("shares", ["white", "#9CCAE6", BLUE, "#00304D"])
     # the square root in the norm keeps confusions, which are a few percent, visible beside the diagonal

@@ -5,7 +5,9 @@ can distinguish, and nothing is shown by colour alone. pyplot, which has global 
 """
 
 import os
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pyimagesearch.runtime.files import atomic_write
@@ -16,8 +18,21 @@ BLUE, ORANGE, VERMILLION, INK, GREY, PALE = "#0072B2", "#E69F00", "#D55E00", "#2
 DPI = 150
 
 
+def import_matplotlib() -> None:
+    """Import matplotlib, which raises ValueError where MPLBACKEND names a notebook's backend that is not installed."""
+    if "matplotlib" not in sys.modules:
+        backend = os.environ.pop("MPLBACKEND", "")
+        import matplotlib
+
+        if backend:  # files are drawn by Agg whatever it is; a window is drawn by it
+            os.environ["MPLBACKEND"] = backend
+            with suppress(ValueError):
+                matplotlib.rcParams["backend"] = backend
+
+
 def new_figure(width: float = 1, height: float = 1, **settings) -> "Figure":
-    """A new white figure of this size in inches, without pyplot."""
+    """A new white figure of this size in inches, without pyplot. Drawing begins here or with Lettering."""
+    import_matplotlib()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white", **settings)
@@ -41,6 +56,7 @@ class Lettering:
     """
 
     def __init__(self, names: Sequence[str]):
+        import_matplotlib()
         from matplotlib import font_manager
 
         self.families, self.missing = ["DejaVu Sans"], {character for name in names for character in name}

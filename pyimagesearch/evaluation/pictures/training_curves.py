@@ -14,14 +14,14 @@ def plot_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]]
 
     history : a row per epoch, at least one, with the columns of history.csv; values that are not finite leave a gap
     """
-    from matplotlib.ticker import FuncFormatter
-
     epochs = [row["epoch"] for row in history]
     rates = [row["lr"] for row in history]
     best = history[epochs.index(best_epoch(history))]
     ranked = "val_auc" in best
     widths = [4.4, 4.4, *[4.4] * ranked, 2] if len(set(rates)) > 1 else [5, 5, *[5] * ranked]  # inches
     figure = new_figure(sum(widths), 4.2, layout="constrained")
+    from matplotlib.ticker import FuncFormatter
+
     loss, accuracy, *rest = figure.subplots(1, len(widths), width_ratios=widths)
     # one point is invisible without a marker, and 300 markers hide the curve
     lines = {"linewidth": 1.8, "markersize": 3.5, "marker": "o" if len(epochs) <= 30 else None}

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from helpers.photos import REPOSITORY
 from helpers.pictures import ODD_NAMES, assert_nothing_is_cut_off, draw_one, history_of, run_python, where
 
 from pyimagesearch.evaluation.pictures import style
@@ -41,6 +42,33 @@ def test_the_import_is_cheap_and_drawing_leaves_pyplot_alone(tmp_path):
         "draw(path, confusion_matrix.np.eye(3), ['a', 'b', 'c'])\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'sklearn' not in sys.modules, 'imported for nothing'\n"
     )
+    assert done.returncode == 0, done.stderr
+
+
+FIRST_DRAWN = """
+import os, numpy
+from evaluation.pictures.test_style import PICTURES
+for name, draw in PICTURES.items():
+    if os.fork() == 0:  # each is the first to import matplotlib
+        draw(os.path.join(os.environ["FOLDER"], name + ".png"), ["a", "b", "c"])
+        import matplotlib
+        assert os.environ["MPLBACKEND"] == "nonsense" and matplotlib.rcParams["backend"] != "nonsense"
+        os._exit(0)
+    assert os.wait()[1] == 0, name
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_files_are_drawn_whatever_backend_a_notebook_left_in_the_environment(tmp_path):
+    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    done = run_python(FIRST_DRAWN, MPLBACKEND="nonsense", FOLDER=str(tmp_path), PYTHONPATH=paths)
+    assert done.returncode == 0, done.stderr
+    assert len(os.listdir(tmp_path)) == len(PICTURES)
+
+
+def test_a_backend_that_can_be_used_stays_the_windows(tmp_path):
+    draw = "from pyimagesearch.evaluation.pictures import style\nstyle.new_figure()\n"
+    done = run_python(f"{draw}from matplotlib import pyplot\nassert pyplot.get_backend() == 'svg'", MPLBACKEND="svg")
     assert done.returncode == 0, done.stderr
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from pyimagesearch.data.crops import NUMBERS, Window, draw_window, resize, warp, warp_batch
+from pyimagesearch.data.crops import NUMBERS, Window, affine_matrices, draw_window, pack, resize, warp, warp_batch
 
 SIZE = 64
 WIDTH, HEIGHT = 400, 300
@@ -38,7 +38,7 @@ def composed(pixels: np.ndarray, window: Window, size: int = SIZE) -> np.ndarray
 
 
 def batched(pixels: np.ndarray, windows: list[Window], size: int = SIZE, taps: int = 1) -> np.ndarray:
-    flat = torch.from_numpy(pixels.reshape(-1, 3))
+    flat = pack(pixels.reshape(-1, 3), torch.device("cpu"))
     sizes = torch.tensor([pixels.shape[1::-1]]).repeat(len(windows), 1)
     images = warp_batch(flat, torch.zeros(len(windows), dtype=torch.int64), sizes, windows, size, taps)
     assert images.dtype == torch.uint8 and images.is_contiguous(memory_format=torch.channels_last)
@@ -101,7 +101,7 @@ def test_a_batch_on_the_device_keeps_as_much_detail_as_one_photo_at_a_time(width
 
 def test_a_batch_takes_each_row_from_its_own_photo(smooth):
     other = np.ascontiguousarray(255 - smooth[:100, :50])
-    flat = torch.from_numpy(np.concatenate([smooth.reshape(-1, 3), other.reshape(-1, 3)]))
+    flat = pack(np.concatenate([smooth.reshape(-1, 3), other.reshape(-1, 3)]), torch.device("cpu"))
     starts, sizes = torch.tensor([0, WIDTH * HEIGHT]), torch.tensor([[WIDTH, HEIGHT], [50, 100]])
     windows = [Window(0, 0, WIDTH, HEIGHT), Window(0, 0, 50, 100)]
     images = warp_batch(flat, starts, sizes, windows, SIZE, 1).permute(0, 2, 3, 1).numpy()

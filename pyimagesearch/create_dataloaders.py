@@ -295,7 +295,8 @@ def _death_of(worker: Any) -> str:
     """The line about a worker that ended by itself or by a signal."""
     status = worker.exitcode
     how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    printed = Path(stderr_file(worker.pid)).read_text(errors="replace").strip().splitlines()
+    file = Path(stderr_file(worker.pid))
+    printed = file.read_text(errors="replace").strip().splitlines() if file.exists() else []
     last = f" after it printed {one_line(printed[-1])!r}" if printed and status != -signal.SIGKILL else ""
     return (
         f"a worker that reads photos (process {worker.pid}) {how}{last}; memory or /dev/shm may be full: use fewer "

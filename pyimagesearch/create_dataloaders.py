@@ -30,18 +30,15 @@ from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, one_line
 
-# torch would raise the death of a worker at whichever line runs at that moment, perhaps between two collectives. The
-# loader finds it too, within 5 s of waiting for a batch.
+# torch would raise the death of a worker at any line, perhaps in a step; the wait for its batch finds it too, in 5 s
 signal_handling._SIGCHLD_handler_set = True
 
 
 def open_splits(args, device: torch.device, found: dict | None = None) -> tuple["Loader", "Loader", "Loader"]:
     """The loaders of training, validation and evaluation; their datasets have the same classes.
 
-    The workers of training begin to read: the first batches are ready when the model is built.
-
     args : resolved, see training.options.resolve
-    found : the checkpoint to go on from, None in a new run
+    found : the checkpoint to go on from, if any; workers read the first batches while the model is built
     """
     evalWorkers = args.workers // 4
     common = {
@@ -237,7 +234,10 @@ class PhotoLoader(DataLoader):
 
     def _start(self) -> Any:
         """Begin a pass; workers begin to read."""
-        multiprocessing.util.get_temp_dir()  # workers take over its name
+        multiprocessing.util.get_temp_dir()  # now, so that new workers have its name
+        for worker in self._workers:
+            with suppress(FileNotFoundError):
+                os.truncate(stderr_file(worker.pid), 0)  # of the pass before
         with self._faults_explained():
             batches: Any = super().__iter__()
         if self.num_workers and self._ending is None:
@@ -246,9 +246,6 @@ class PhotoLoader(DataLoader):
             self._ending = weakref.finalize(self, batches._shutdown_workers)
             atexit.register(self._ending)
         self._workers = getattr(batches, "_workers", ())
-        for worker in self._workers:
-            with suppress(FileNotFoundError):  # a worker that is not that far yet
-                os.truncate(stderr_file(worker.pid), 0)
         return batches
 
     @contextmanager
@@ -257,19 +254,19 @@ class PhotoLoader(DataLoader):
         try:
             yield
         except (RuntimeError, OSError) as error:
-            if "No space left on device" in str(error):
+            if self.num_workers and "No space left on device" in str(error):
                 shared = shutil.disk_usage("/dev/shm")
                 raise UserError(
                     f"too little shared memory for {self.num_workers} workers: /dev/shm has {shared.total / 1e6:,.0f} "
-                    f"MB, and {shared.free / 1e6:,.0f} MB of them free; enlarge it (docker run --shm-size=8g), or use "
-                    "fewer --workers; --workers 0 needs none"
+                    f"MB, of which {shared.free / 1e6:,.0f} MB are free; enlarge it (docker run --shm-size=8g), use "
+                    "fewer --workers, or --workers 0, which needs none"
                 ) from None
-            dead = [worker for worker in self._workers if worker.exitcode]
-            if not dead:
-                raise
             for worker in self._workers:
-                worker.kill()  # it may wait, for ever, for a lock that the dead one held
-            raise UserError(_death_of(dead[0])) from None
+                if worker.exitcode:
+                    for other in self._workers:
+                        other.kill()  # it may wait, for ever, for a lock that the dead one held
+                    raise UserError(_death_of(worker)) from None
+            raise
 
 
 Loader = PhotoLoader | DeviceLoader

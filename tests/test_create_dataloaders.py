@@ -413,7 +413,7 @@ def test_workers_read_from_the_position_of_the_checkpoint_before_there_is_a_mode
     monkeypatch.setattr(create_dataloaders, "train_transform", lambda *_: LeavesATrace(traces))
     flags = ["--data", str(dataset()), "--batch-size", "4", "--workers", "1", "--epochs", "2"]
     args = resolve(training_options(flags), ONE, None)
-    loader, *others = open_splits(args, ONE.device, {"epoch": 1, "step": 5})
+    loader, _, _ = open_splits(args, ONE.device, {"epoch": 1, "step": 5})
     wait_until(lambda: len(list(traces.iterdir())) == 4)  # the last of six steps
     loader.batch_sampler.set_position(1, 5)
     ((images, _),) = loader
@@ -566,8 +566,8 @@ def test_too_little_shared_memory_is_one_line_and_no_workers_need_none(photos, t
     lines = out.stdout.splitlines()
     assert len(lines) == 12 and lines[:6] == ["40"] * 6
     for line in lines[6:]:
-        assert line.startswith("too little shared memory for 2 workers: /dev/shm has 0 MB, and ")
-        assert "--shm-size" in line and line.endswith("--workers 0 needs none")
+        assert line.startswith("too little shared memory for 2 workers: /dev/shm has 0 MB, of which ")
+        assert "--shm-size" in line and line.endswith("--workers 0, which needs none")
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------

@@ -28,9 +28,7 @@ MAGIC = b"photo cache 1   "  # the number changes when a new version would write
 DIGEST = 16  # bytes
 COLUMNS = 4  # of the table, int32: width and height of the copy, width and height of the photo
 SPARE = 0.02  # the share of the disk that stays free
-# the share of a GPU's memory that caches leave to the model, its gradients and, the most, its activations: DenseNet-121
-# takes about 10 GB for 128 photos in half precision
-SPARE_OF_GPU = 0.5
+SPARE_OF_GPU = 0.5  # for the model, its gradients and, the most, the activations of a batch; and for packing a cache
 
 
 class PhotoCache:
@@ -162,16 +160,6 @@ def _check_room(path: str, needed: int, photos: int) -> None:
         )
 
 
-def _check_device(path: str, needed: int, free: int, total: int) -> None:
-    """Raise UserError where a cache of `needed` bytes would leave too little of a GPU's memory to the model."""
-    if needed > (room := max(free - SPARE_OF_GPU * total, 0)):
-        raise UserError(
-            f"the cache {path} needs {needed / 1e9:.1f} GB on the GPU, where {room / 1e9:.1f} GB are left for caches "
-            f"({free / 1e9:.1f} GB free, half of {total / 1e9:.1f} GB kept for the model); choose a smaller "
-            "--cache-size, or --cache disk"
-        )
-
-
 class DeviceLoader:
     """A loader that makes its batches on the device from a cache copied there as a whole.
 
@@ -183,7 +171,13 @@ class DeviceLoader:
         cache = dataset.cache
         flat, starts = cache.gathered()
         if device.type == "cuda":
-            _check_device(cache.path, 4 * len(flat), *torch.cuda.mem_get_info(device))
+            free, total = torch.cuda.mem_get_info(device)
+            if (needed := 4 * len(flat)) > (room := max(free - SPARE_OF_GPU * total, 0)):
+                raise UserError(
+                    f"the cache {cache.path} needs {needed / 1e9:.1f} GB, and {device} has {room / 1e9:.1f} GB for it: "
+                    f"{free / 1e9:.1f} GB are free, and half of {total / 1e9:.1f} GB is kept for the model; choose a "
+                    "smaller --cache-size, or --cache disk"
+                )
         self._pixels = pack(flat, device)
         self._starts, self._sizes = torch.from_numpy(starts).to(device), torch.from_numpy(cache.sizes).to(device)
         self._labels = torch.from_numpy(dataset.labels).to(device)

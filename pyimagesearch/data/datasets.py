@@ -123,11 +123,9 @@ class PhotoDataset(Dataset):
     def collate(self, items: tuple[Tensor, Tensor] | list | Unreadable):
         """(images, labels) of a batch; an empty batch has no rows, and the shape and dtype of the others."""
         batch = self._batch(items)
-        if get_worker_info() is not None:
-            # here and not in the thread that sends: what fails there is lost, and the receiver waits for ever
-            for part in batch:
-                if isinstance(part, Tensor):
-                    part.share_memory_()
+        for part in batch if get_worker_info() else ():
+            if isinstance(part, Tensor):
+                part.share_memory_()  # else the thread that sends it would: what fails there is lost without a word
         return batch
 
     def _batch(self, items: tuple[Tensor, Tensor] | list | Unreadable):

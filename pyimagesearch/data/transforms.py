@@ -118,7 +118,7 @@ def to_device(images: Tensor, labels: Tensor, device: torch.device) -> tuple[Ten
         batch = _copied(images, labels, device)
     computing.wait_stream(copying)
     for tensor in batch:
-        tensor.record_stream(computing)  # its memory is free for the next batch when the step has used it
+        tensor.record_stream(computing)  # its memory is not used again before the step is done
     return batch
 
 

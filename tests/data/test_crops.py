@@ -9,7 +9,6 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from pyimagesearch.data import crops
 from pyimagesearch.data.crops import NUMBERS, Window, affine_matrices, draw_window, pack, resize, warp, warp_batch
 
 SIZE = 64
@@ -113,8 +112,7 @@ def test_the_maps_of_many_windows_are_those_of_each_window_bit_for_bit(size):
         assert np.array_equal(matrix, affine_matrices([window], size)[0])
 
 
-def test_packed_pixels_are_the_pixels(monkeypatch):
-    monkeypatch.setattr(crops, "CHUNK", 7)
+def test_packed_pixels_are_the_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (50, 3), dtype=np.uint8)
     packed = pack(pixels, torch.device("cpu"))
     assert (packed.shape, packed.dtype) == ((50,), torch.int32)

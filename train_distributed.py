@@ -47,7 +47,7 @@ def train(args, launch) -> None:
     found = find_start(args)  # the checkpoint to go on from; None: a new run
     args = resolve(args, launch, found)  # from here on nobody decides a default
     info(f"using a batch size of {args.global_batch_size}...")
-    trainLoader, valLoader, testLoader = open_splits(args, launch.device)
+    trainLoader, valLoader, testLoader = open_splits(args, launch.device, found)
 
     # weights, BatchNorm, the classifier, precision, compilation, DataParallel or DistributedDataParallel
     model = build_model(args, launch, trainLoader, pretrained=found is None)

@@ -8,29 +8,37 @@ its share of each; and photo i's augmentation draws from a generator keyed by (s
 import atexit
 import gc
 import math
-import multiprocessing
+import multiprocessing.util
 import os
+import shutil
 import signal
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
 from pyimagesearch import config
 from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
 from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, check_same_classes, open_split, photo_facts
 from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.runtime import distributed, launcher, signals
-from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.runtime.errors import UserError, one_line
+
+# torch would raise the death of a worker at any line, perhaps in a step; the wait for its batch finds it too, in 5 s
+signal_handling._SIGCHLD_handler_set = True
 
 
-def open_splits(args, device: torch.device) -> tuple["Loader", "Loader", "Loader"]:
+def open_splits(args, device: torch.device, found: dict | None = None) -> tuple["Loader", "Loader", "Loader"]:
     """The loaders of training, validation and evaluation; their datasets have the same classes.
 
     args : resolved, see training.options.resolve
+    found : the checkpoint to go on from, if any; workers read the first batches while the model is built
     """
     evalWorkers = args.workers // 4
     common = {
@@ -50,6 +58,10 @@ def open_splits(args, device: torch.device) -> tuple["Loader", "Loader", "Loader
     )  # fmt: skip
     with distributed.failing_together():
         check_same_classes(trainDS, valDS, testDS)
+        epoch, step = (found["epoch"], found["step"]) if found else (0, 0)
+        if epoch < args.epochs:
+            trainLoader.batch_sampler.set_position(epoch, step)
+            trainLoader.begin()
     return trainLoader, valLoader, testLoader
 
 
@@ -196,23 +208,70 @@ class WholeBatchSampler:
 
 
 class PhotoLoader(DataLoader):
-    """A DataLoader that raises UserError, in this process and on one line, for a photo that cannot be read."""
+    """A DataLoader that raises UserError, in this process, for unreadable photos, full shared memory, dead workers."""
 
     dataset: Any
     batch_sampler: Any
-    _ending = None
+    _workers: Any = ()
+    _ending: Any = None
+    _begun: Any = None  # a pass that the workers have begun, and the sampler's position at which it starts
+
+    def begin(self) -> None:
+        """Let the workers read the first batches of the next pass. The sampler stays where it is."""
+        if self.num_workers:
+            sampler = self.batch_sampler
+            position = sampler.epoch, sampler.step
+            self._begun = self._start(), position
+            sampler.set_position(*position)
 
     def __iter__(self):
-        batches = super().__iter__()
+        sampler, begun, self._begun = self.batch_sampler, self._begun, None
+        if begun and begun[1] == (sampler.epoch, sampler.step):
+            batches = begun[0]
+            sampler.set_position(sampler.epoch + 1)
+        else:
+            batches = self._start()
+        with self._faults_explained():
+            for batch in batches:
+                if isinstance(batch, Unreadable):
+                    raise UserError(batch.message)
+                yield batch
+
+    def _start(self) -> Any:
+        """Begin a pass; workers begin to read."""
+        multiprocessing.util.get_temp_dir()  # now, so that new workers have its name
+        for worker in self._workers:
+            with suppress(FileNotFoundError):
+                os.truncate(stderr_file(worker.pid), 0)  # of the pass before
+        with self._faults_explained():
+            batches: Any = super().__iter__()
         if self.num_workers and self._ending is None:
             # when this loader goes, by the garbage collector or at exit, its workers must be asked to go while their
             # queues are open: the SIGTERM that would follow is one that they ignore, and Python would wait for ever
             self._ending = weakref.finalize(self, batches._shutdown_workers)
             atexit.register(self._ending)
-        for batch in batches:
-            if isinstance(batch, Unreadable):
-                raise UserError(batch.message)
-            yield batch
+        self._workers = getattr(batches, "_workers", ())
+        return batches
+
+    @contextmanager
+    def _faults_explained(self) -> Iterator[None]:
+        """A block in which a lack of shared memory, and the death of a worker, raise UserError."""
+        try:
+            yield
+        except (RuntimeError, OSError) as error:
+            if self.num_workers and "No space left on device" in str(error):
+                shared = shutil.disk_usage("/dev/shm")
+                raise UserError(
+                    f"too little shared memory for {self.num_workers} workers: /dev/shm has {shared.total / 1e6:,.0f} "
+                    f"MB, of which {shared.free / 1e6:,.0f} MB are free; enlarge it (docker run --shm-size=8g), use "
+                    "fewer --workers, or --workers 0, which needs none"
+                ) from None
+            for worker in self._workers:
+                if worker.exitcode:
+                    for other in self._workers:
+                        other.kill()  # it may wait, for ever, for a lock that the dead one held
+                    raise UserError(_death_of(worker)) from None
+            raise
 
 
 Loader = PhotoLoader | DeviceLoader
@@ -225,5 +284,24 @@ def begin_worker(worker: int) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     gc.freeze()  # the garbage collector writes to what it looks at, and so would copy the parent's pages
-    # libjpeg warns of each surplus byte in a photo that it reads well, without its name; errors go another way
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    # what a worker prints tells why it died; alive, it only prints libjpeg's warnings, without names, of surplus bytes
+    # in photos that are read well
+    os.dup2(os.open(stderr_file(os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+
+
+def stderr_file(pid: int | None) -> str:
+    """Where a worker's standard error goes."""
+    return os.path.join(multiprocessing.util.get_temp_dir(), f"worker-{pid}.txt")
+
+
+def _death_of(worker: Any) -> str:
+    """The line about a worker that ended by itself or by a signal."""
+    status = worker.exitcode
+    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    file = Path(stderr_file(worker.pid))
+    printed = file.read_text(errors="replace").strip().splitlines() if file.exists() else []
+    last = f" after it printed {one_line(printed[-1])!r}" if printed and status != -signal.SIGKILL else ""
+    return (
+        f"a worker that reads photos (process {worker.pid}) {how}{last}; memory or /dev/shm may be full: use fewer "
+        "--workers, or --workers 0"
+    )

@@ -1,9 +1,12 @@
 """The training stream is a pure function of (seed, epoch, global batch size); evaluation sees each photo once."""
 
+import faulthandler
 import gc
 import multiprocessing
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers.runs import ONE
+from helpers.runs import ONE, Net, train_one_epoch
 from PIL import Image
 from torchvision import datasets, transforms
 
@@ -36,6 +39,29 @@ class DrawsFrom:
 
     def __call__(self, photo):
         return torch.tensor([float(self.draw()), photo.getpixel((0, 0))[0]], dtype=torch.float64)
+
+
+class Dies:
+    """A transform that ends its process, after it has printed something."""
+
+    def __init__(self, number: int, text: bytes = b""):
+        self.number, self.text = number, text
+
+    def __call__(self, photo):
+        faulthandler.disable()  # pytest's, which would print a page
+        os.write(2, self.text)
+        os.kill(os.getpid(), self.number)
+
+
+class LeavesATrace:
+    """A transform that makes a new file for each photo."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, photo):
+        (self.folder / f"{time.monotonic_ns()}-{os.getpid()}").touch()
+        return torch.tensor(photo.getpixel((0, 0)))
 
 
 class Refuses:
@@ -327,6 +353,8 @@ def test_a_program_that_still_has_a_loader_at_its_end_ends(photos, tmp_path, sta
         "    print([len(images) for images, _ in loader])\n"
         "    left = iter(loader)\n"
         "    print(len(next(left)[0]))\n"
+        "    begun = get_dataloader(sys.argv[1], eval_transform(8), 2, workers=1)[1]\n"
+        "    begun.begin()\n"
     )
     repository = create_dataloaders.__file__.rpartition("pyimagesearch")[0]
     out = subprocess.run(
@@ -349,6 +377,58 @@ def test_workers_end_at_once_when_the_garbage_collector_finds_their_loader(photo
     gc.collect()
     assert len(workers) >= 2 and not workers & set(multiprocessing.active_children())
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_pass_that_begins_before_it_is_asked_for_changes_no_batch(photos, workers):
+    root = photos({"a": 9})
+    whole = stream(get_dataloader(root, train_transform(32), 2, workers=0)[1], epochs=3)
+    _, loader = get_dataloader(root, train_transform(32), 2, workers=workers)
+    sampler, batches = loader.batch_sampler, []
+    for epoch in range(3):
+        loader.begin()
+        assert (sampler.epoch, sampler.step) == (epoch, 0)
+        batches += stream(loader)
+    assert same(batches, whole)
+
+
+def test_a_pass_that_has_begun_elsewhere_is_discarded(photos):
+    root = photos({"a": 9})
+    whole = stream(get_dataloader(root, train_transform(32), 2, workers=0)[1], epochs=2)
+    _, loader = get_dataloader(root, train_transform(32), 2, workers=2)
+    loader.begin()
+    loader.batch_sampler.set_position(0, 2)
+    assert same(stream(loader, epochs=2), whole[2:])
+
+
+def test_an_epoch_lets_workers_read_the_next_ones_first_batches_and_the_last_epoch_does_not(photos, tmp_path):
+    _, loader = get_dataloader(photos({"a": 4, "b": 4}), eval_transform(8), 2, workers=1)
+    for epoch in (0, 1):
+        train_one_epoch(Net(), loader, epoch=epoch, flags=["--epochs", "2"])
+        assert (loader._begun is None) is (epoch == 1)
+
+
+def test_workers_read_from_the_position_of_the_checkpoint_before_there_is_a_model(dataset, monkeypatch, tmp_path):
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    monkeypatch.setattr(create_dataloaders, "train_transform", lambda *_: LeavesATrace(traces))
+    flags = ["--data", str(dataset()), "--batch-size", "4", "--workers", "1", "--epochs", "2"]
+    args = resolve(training_options(flags), ONE, None)
+    loader, _, _ = open_splits(args, ONE.device, {"epoch": 1, "step": 5})
+    wait_until(lambda: len(list(traces.iterdir())) == 4)  # the last of six steps
+    loader.batch_sampler.set_position(1, 5)
+    ((images, _),) = loader
+    assert len(images) == len(list(traces.iterdir())) == 4
+    before = len(multiprocessing.active_children())
+    finished = open_splits(args, ONE.device, {"epoch": 2, "step": 0})
+    assert len(multiprocessing.active_children()) == before and len(finished) == 3
+
+
+def wait_until(found, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 # --- mistakes in the data --------------------------------------------------------------------------------------------
@@ -416,6 +496,81 @@ def test_a_fault_in_a_transform_is_not_taken_for_a_photos(photos):
         stream(get_dataloader(photos({"a": 1}), Refuses(), 1, workers=0)[1])
 
 
+# --- workers that die ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault, text",
+    [
+        (Dies(signal.SIGKILL, b"a warning\n"), r"was killed by SIGKILL; memory or /dev/shm may be full: use fewer --w"),
+        (
+            Dies(signal.SIGABRT, b"first\ndouble free\n"),
+            r"was killed by SIGABRT after it printed 'double free'; memory",
+        ),
+    ],
+    ids=["SIGKILL", "SIGABRT"],
+)
+def test_what_a_worker_dies_of_is_told_on_one_line(photos, fault, text):
+    _, loader = get_dataloader(photos({"a": 4}), fault, 2, workers=2)
+    with pytest.raises(UserError, match=r"^a worker that reads photos \(process \d+\) " + text) as caught:
+        stream(loader)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not any(worker.is_alive() for worker in loader._workers if not worker.join(5))
+
+
+def test_what_libraries_print_in_a_worker_that_lives_is_not_shown(photos, capfd):
+    _, loader = get_dataloader(photos({"a": 4}), Dies(0, b"2 extraneous bytes before marker 0xd9\n"), 2, workers=1)
+    with pytest.raises(TypeError):  # it returns no tensor
+        stream(loader)
+    assert capfd.readouterr().err == ""
+
+
+SMALL_SHARED_MEMORY = """
+import sys
+from torchvision.transforms import Compose, ToTensor
+from pyimagesearch.create_dataloaders import PhotoLoader, WholeBatchSampler, begin_worker, get_dataloader
+from pyimagesearch.data.transforms import eval_transform
+from pyimagesearch.evaluation.predict import PhotoList
+from pyimagesearch.runtime.errors import UserError
+
+def lines(loader):
+    for _ in range(2):
+        try:
+            yield sum(len(images) for images, _ in loader)
+        except UserError as error:
+            yield error
+
+for workers in (0, 2):
+    data, squares = get_dataloader(sys.argv[1], eval_transform(224), 4, workers=workers)
+    _, composed = get_dataloader(sys.argv[1], Compose([ToTensor()]), 40, workers=workers)
+    photos = PhotoList([data.path(index) for index in range(40)], eval_transform(224))
+    predicted = PhotoLoader(photos, batch_sampler=WholeBatchSampler(40, 4), num_workers=workers)
+    for loader in (squares, composed, predicted):
+        print(*lines(loader), sep="\\n")
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="a small /dev/shm of its own needs Linux")
+def test_too_little_shared_memory_is_one_line_and_no_workers_need_none(photos, tmp_path):
+    """torch's own thread would lose the batch, and the parent wait for it for ever."""
+    program = tmp_path / "program.py"
+    program.write_text(SMALL_SHARED_MEMORY)
+    mounted = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=400k none /dev/shm && "$@"']
+    if subprocess.run([*mounted, "sh", "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a tmpfs")
+    repository = create_dataloaders.__file__.rpartition("pyimagesearch")[0]
+    out = subprocess.run(
+        [*mounted, "sh", sys.executable, program, photos({"a": 40})],
+        capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": repository},
+    )  # fmt: skip
+    assert (out.returncode, out.stderr) == (0, "")
+    lines = out.stdout.splitlines()
+    assert len(lines) == 12 and lines[:6] == ["40"] * 6
+    for line in lines[6:]:
+        assert line.startswith("too little shared memory for 2 workers: /dev/shm has 0 MB, of which ")
+        assert "--shm-size" in line and line.endswith("--workers 0, which needs none")
+
+
 # --- workers ---------------------------------------------------------------------------------------------------------
 
 
@@ -435,6 +590,7 @@ def test_workers_stay_for_the_next_epoch(photos, workers, persistent):
 @pytest.mark.parametrize("cores", [1, 2, 3, 4, 7, 8, 64])
 @pytest.mark.parametrize("ranks", [1, 2, 8])
 def test_default_workers_never_outnumber_the_cores(photos, dataset, monkeypatch, cores, ranks):
+    monkeypatch.setattr(create_dataloaders.PhotoLoader, "begin", lambda loader: None)
     monkeypatch.setattr(distributed, "available_cores", lambda: cores)
     monkeypatch.setattr(distributed, "local_world_size", lambda: ranks)
     training, evaluation = workers_of(dataset())
@@ -446,7 +602,8 @@ def test_default_workers_never_outnumber_the_cores(photos, dataset, monkeypatch,
 
 
 @pytest.mark.parametrize("asked", range(10))
-def test_as_many_workers_as_asked_for_are_divided_among_the_loaders(dataset, asked):
+def test_as_many_workers_as_asked_for_are_divided_among_the_loaders(dataset, monkeypatch, asked):
+    monkeypatch.setattr(create_dataloaders.PhotoLoader, "begin", lambda loader: None)
     training, evaluation = workers_of(dataset(), "--workers", str(asked))
     assert training + evaluation == asked
     assert training >= evaluation >= 0

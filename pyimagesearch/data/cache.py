@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyimagesearch.data.crops import copy_to, resize, warp_batch
+from pyimagesearch.data.crops import copy_to, pack, resize, warp_batch
 from pyimagesearch.data.datasets import PhotoDataset
 from pyimagesearch.data.decoding import Size, photo_size, read_checked, read_pixels
 from pyimagesearch.data.transforms import to_grey
@@ -28,6 +28,7 @@ MAGIC = b"photo cache 1   "  # the number changes when a new version would write
 DIGEST = 16  # bytes
 COLUMNS = 4  # of the table, int32: width and height of the copy, width and height of the photo
 SPARE = 0.02  # the share of the disk that stays free
+SPARE_OF_GPU = 0.5  # for the model, its gradients and, the most, the activations of a batch; and for packing a cache
 
 
 class PhotoCache:
@@ -169,12 +170,15 @@ class DeviceLoader:
         self.dataset, self.batch_sampler, self.device = dataset, batch_sampler, device
         cache = dataset.cache
         flat, starts = cache.gathered()
-        if device.type == "cuda" and flat.nbytes > (free := torch.cuda.mem_get_info(device)[0]):
-            raise UserError(
-                f"{device} has {free / 1e9:.1f} GB free, and the cache {cache.path} has {flat.nbytes / 1e9:.1f} "
-                "GB; choose a smaller --cache-size, or --cache disk"
-            )
-        self._pixels = torch.from_numpy(flat).to(device)
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            if (needed := 4 * len(flat)) > (room := max(free - SPARE_OF_GPU * total, 0)):
+                raise UserError(
+                    f"the cache {cache.path} needs {needed / 1e9:.1f} GB, and {device} has {room / 1e9:.1f} GB for it: "
+                    f"{free / 1e9:.1f} GB are free, and half of {total / 1e9:.1f} GB is kept for the model; choose a "
+                    "smaller --cache-size, or --cache disk"
+                )
+        self._pixels = pack(flat, device)
         self._starts, self._sizes = torch.from_numpy(starts).to(device), torch.from_numpy(cache.sizes).to(device)
         self._labels = torch.from_numpy(dataset.labels).to(device)
         # one number for all photos, so that a photo's pixels do not depend on the rest of its batch; a crop is at most
@@ -184,14 +188,15 @@ class DeviceLoader:
     def __len__(self) -> int:
         return len(self.batch_sampler)
 
+    def begin(self) -> None:
+        """As PhotoLoader's; there are no workers here."""
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         dataset, cache, transform = self.dataset, self.dataset.cache, self.dataset.transform
         for keys in self.batch_sampler:
             indices = [key.index for key in keys]
-            windows = [
-                dataset.window(numbers, cache.full_size(index), tuple(cache.sizes[index].tolist()))
-                for numbers, index in zip(dataset.numbers(keys), indices, strict=True)
-            ]
+            sizes_of_keys = cache.full_sizes[indices].tolist(), cache.sizes[indices].tolist()
+            windows = list(map(dataset.window, dataset.numbers(keys), *sizes_of_keys))
             rows = copy_to(torch.tensor(indices, dtype=torch.int64), self.device)
             starts, sizes = self._starts[rows], self._sizes[rows]
             images = warp_batch(self._pixels, starts, sizes, windows, transform.size, self._taps)

@@ -63,18 +63,19 @@ def draw_window(numbers: Sequence[float], width: int, height: int, *, least_area
     return Window(left, top, crop_width, crop_height, flip < 0.5, (2 * turn - 1) * angle)
 
 
-def affine_matrix(window: Window, size: int) -> np.ndarray:
-    """The map M from a square of `size` pixels to the photo: float64 of shape (2, 3).
+def affine_matrices(windows: Sequence[Window], size: int) -> np.ndarray:
+    """The maps M from a square of `size` pixels to the photo, one per window: float64 of shape (windows, 2, 3).
 
     The point (x, y) of the square shows M[:, :2] @ (x, y) + M[:, 2]; the centre of the first pixel is at 0.5.
     """
-    cosine, sine = math.cos(math.radians(window.angle)), math.sin(math.radians(window.angle))
-    rotation = np.array([[cosine, -sine], [sine, cosine]])
-    unflip = -1 if window.flip else 1
-    scale = np.array([unflip * window.width / size, window.height / size])
-    linear = scale[:, None] * rotation
-    centre = np.array([window.left + window.width / 2, window.top + window.height / 2])
-    return np.column_stack([linear, centre - linear @ (size / 2, size / 2)])
+    left, top, width, height, flip, angle = np.array(windows, np.float64).reshape(-1, 6).T
+    turns = [(math.cos(turn), math.sin(turn)) for turn in np.radians(angle).tolist()]  # numpy's differ by processor
+    cosine, sine = np.array(turns).reshape(-1, 2).T
+    across, down = np.where(flip, -width, width) / size, height / size
+    linear = np.array([[across * cosine, across * -sine], [down * sine, down * cosine]]).transpose(2, 0, 1)
+    linear = linear.copy()  # contiguous, so that numpy multiplies each with the same function for one and for many
+    centre = np.stack([left + width / 2, top + height / 2], axis=1)
+    return np.concatenate([linear, (centre - linear @ np.full(2, size / 2))[:, :, None]], axis=2)
 
 
 def warp(pixels: np.ndarray, window: Window, out: np.ndarray) -> None:
@@ -93,7 +94,7 @@ def warp(pixels: np.ndarray, window: Window, out: np.ndarray) -> None:
         return
     window = window._replace(left=window.left - left, top=window.top - top)
     part, window = _without_detail(part, window, size)
-    matrix = affine_matrix(window, size)
+    (matrix,) = affine_matrices([window], size)
     matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5  # for OpenCV the centre of the first pixel is at 0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     # OpenCV warps four channels faster than three
@@ -153,13 +154,14 @@ def warp_batch(
     blur as much as `warp` does: the two differ by interpolation only. A window of n times the square needs n taps, to
     skip no pixel. The result is uint8 of shape (rows, 3, size, size), in the channels_last layout.
 
-    pixels : uint8 of shape (pixels of all photos, 3)
+    pixels : int32 of shape (pixels of all photos,), see pack
     starts : int64 of shape (rows,), the index in `pixels` of the first pixel of each row's photo
     sizes : int64 of shape (rows, 2), the width and height of that photo
     """
     device = pixels.device
-    rows = np.array([[*affine_matrix(window, size).ravel(), *window[:4]] for window in windows], np.float32)
-    parameters = copy_to(torch.from_numpy(rows.reshape(-1, 10)), device)
+    edges = np.array(windows, np.float32).reshape(-1, 6)[:, :4]
+    rows = np.hstack([affine_matrices(windows, size).reshape(-1, 6).astype(np.float32), edges])
+    parameters = copy_to(torch.from_numpy(rows), device)
     linear, offset = parameters[:, :6].reshape(-1, 2, 3).split([2, 1], dim=2)
     corner, extent = parameters[:, None, None, 6:8], parameters[:, None, None, 8:]
     steps = torch.arange(size, device=device) + 0.5
@@ -178,6 +180,11 @@ def warp_batch(
     return total.div_(taps * taps).mul_(inside).round_().to(torch.uint8).permute(0, 3, 1, 2)
 
 
+def pack(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """Copy uint8 pixels of shape (pixels, 3) to `device`, as int32 of shape (pixels,): to gather one is faster."""
+    return F.pad(torch.from_numpy(pixels).to(device), (0, 1)).view(torch.int32)[:, 0]
+
+
 def _bilinear(pixels: Tensor, starts: Tensor, sizes: Tensor, points: Tensor) -> Tensor:
     """Each row's photo at `points`, (rows, size, size, 2), where the centre of the first pixel is at 0."""
     most = (sizes - 1)[:, None, None]
@@ -188,7 +195,8 @@ def _bilinear(pixels: Tensor, starts: Tensor, sizes: Tensor, points: Tensor) -> 
     starts, widths = starts[:, None, None], sizes[:, 0, None, None]
 
     def corner(across: int, down: int) -> Tensor:
-        return pixels[starts + at[down][..., 1] * widths + at[across][..., 0]].float()
+        gathered = pixels[starts + at[down][..., 1] * widths + at[across][..., 0]]
+        return gathered[..., None].view(torch.uint8)[..., :3].float()
 
     upper = torch.lerp(corner(0, 0), corner(1, 0), share[..., :1])
     lower = torch.lerp(corner(0, 1), corner(1, 1), share[..., :1])

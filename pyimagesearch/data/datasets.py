@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from pyimagesearch import config
 from pyimagesearch.data.crops import Window
@@ -126,6 +126,13 @@ class PhotoDataset(Dataset):
 
     def collate(self, items: tuple[Tensor, Tensor] | list | Unreadable):
         """(images, labels) of a batch; an empty batch has no rows, and the shape and dtype of the others."""
+        batch = self._batch(items)
+        for part in batch if get_worker_info() else ():
+            if isinstance(part, Tensor):
+                part.share_memory_()  # else the thread that sends it would: what fails there is lost without a word
+        return batch
+
+    def _batch(self, items: tuple[Tensor, Tensor] | list | Unreadable):
         if isinstance(items, tuple):
             return items
         if items:

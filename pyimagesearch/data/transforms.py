@@ -110,6 +110,24 @@ def denormalize(images: Tensor) -> np.ndarray:
 
 
 def to_device(images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A batch on `device`, see _copied. A GPU copies it while it computes the steps that are queued before it."""
+    if device.type != "cuda" or images.is_cuda:
+        return _copied(images, labels, device)
+    computing, copying = torch.cuda.current_stream(device), _copy_stream(device)
+    with torch.cuda.stream(copying):
+        batch = _copied(images, labels, device)
+    computing.wait_stream(copying)
+    for tensor in batch:
+        tensor.record_stream(computing)  # its memory is not used again before the step is done
+    return batch
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def _copied(images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Copy a batch to `device` without waiting, images in channels_last; uint8 images are normalised there."""
     no_wait = device.type != "mps"  # https://github.com/pytorch/pytorch/issues/189690: it may copy freed memory
     images = images.to(device, non_blocking=no_wait, memory_format=torch.channels_last)

@@ -109,7 +109,7 @@ def start(parallel: str = "auto") -> Launch:
         gpus = gpus if parallel == "dp" else min(gpus, 1)
         launch = Launch(parallel, config.DEVICE, gpus, max(gpus, 1))
     # torchrun gives each process one thread; plain torch takes every core of the host, even in a container of two
-    if launch.device.type == "cpu" and (local_world_size() > 1 or "OMP_NUM_THREADS" not in os.environ):
+    if local_world_size() > 1 or "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(cores_of_rank())
     return launch
 

@@ -43,6 +43,9 @@ def train_epoch(run, loader, hooks) -> Totals:
                 running.add(step, loss_sum, correct, len(labels))
                 step += 1
             hooks(step, running)
+            if run.epoch + 1 < run.args.epochs:
+                with distributed.failing_together():
+                    loader.begin()  # workers read the next epoch's first batches during validation
             return running.read()
     except NonFiniteLoss as error:
         with distributed.failing_together():

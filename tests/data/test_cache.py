@@ -167,6 +167,13 @@ def test_a_folder_that_cannot_be_made_is_reported(folder, tmp_path):
         opened(folder, tmp_path / "file" / "cache")
 
 
+def test_a_cache_that_leaves_too_little_of_a_gpu_to_the_model_is_refused(folder, tmp_path, monkeypatch):
+    data, data.cache = opened(folder, tmp_path / "cache")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**6, 2 * 10**6))
+    with pytest.raises(UserError, match=r"needs .* GB, and cuda has 0\.0 GB for it: .*--cache disk"):
+        cache.DeviceLoader(data, [], torch.device("cuda"))
+
+
 # --- the same stream -------------------------------------------------------------------------------------------------
 
 

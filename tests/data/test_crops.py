@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from pyimagesearch.data.crops import NUMBERS, Window, draw_window, resize, warp, warp_batch
+from pyimagesearch.data.crops import NUMBERS, Window, affine_matrices, draw_window, pack, resize, warp, warp_batch
 
 SIZE = 64
 WIDTH, HEIGHT = 400, 300
@@ -38,7 +38,7 @@ def composed(pixels: np.ndarray, window: Window, size: int = SIZE) -> np.ndarray
 
 
 def batched(pixels: np.ndarray, windows: list[Window], size: int = SIZE, taps: int = 1) -> np.ndarray:
-    flat = torch.from_numpy(pixels.reshape(-1, 3))
+    flat = pack(pixels.reshape(-1, 3), torch.device("cpu"))
     sizes = torch.tensor([pixels.shape[1::-1]]).repeat(len(windows), 1)
     images = warp_batch(flat, torch.zeros(len(windows), dtype=torch.int64), sizes, windows, size, taps)
     assert images.dtype == torch.uint8 and images.is_contiguous(memory_format=torch.channels_last)
@@ -99,9 +99,29 @@ def test_a_batch_on_the_device_keeps_as_much_detail_as_one_photo_at_a_time(width
     assert np.corrcoef(ours[inside].ravel(), theirs[inside].ravel())[0, 1] > 0.8
 
 
+@pytest.mark.parametrize("size", [48, 224])
+def test_the_maps_of_many_windows_are_those_of_each_window_bit_for_bit(size):
+    numbers = np.random.default_rng(0).random((200, NUMBERS)).tolist()
+    windows = [draw_window(row, 403, 301, least_area=0.08, angle=90.0).scaled(0.37, 0.41) for row in numbers] + WINDOWS
+    for window, matrix in zip(windows, affine_matrices(windows, size), strict=True):
+        cosine, sine = math.cos(math.radians(window.angle)), math.sin(math.radians(window.angle))
+        scale = np.array([(-1 if window.flip else 1) * window.width / size, window.height / size])
+        linear = scale[:, None] * np.array([[cosine, -sine], [sine, cosine]])
+        centre = np.array([window.left + window.width / 2, window.top + window.height / 2])
+        assert np.array_equal(matrix, np.column_stack([linear, centre - linear @ (size / 2, size / 2)]))
+        assert np.array_equal(matrix, affine_matrices([window], size)[0])
+
+
+def test_packed_pixels_are_the_pixels():
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 3), dtype=np.uint8)
+    packed = pack(pixels, torch.device("cpu"))
+    assert (packed.shape, packed.dtype) == ((50,), torch.int32)
+    assert np.array_equal(packed[:, None].view(torch.uint8)[:, :3].numpy(), pixels)
+
+
 def test_a_batch_takes_each_row_from_its_own_photo(smooth):
     other = np.ascontiguousarray(255 - smooth[:100, :50])
-    flat = torch.from_numpy(np.concatenate([smooth.reshape(-1, 3), other.reshape(-1, 3)]))
+    flat = pack(np.concatenate([smooth.reshape(-1, 3), other.reshape(-1, 3)]), torch.device("cpu"))
     starts, sizes = torch.tensor([0, WIDTH * HEIGHT]), torch.tensor([[WIDTH, HEIGHT], [50, 100]])
     windows = [Window(0, 0, WIDTH, HEIGHT), Window(0, 0, 50, 100)]
     images = warp_batch(flat, starts, sizes, windows, SIZE, 1).permute(0, 2, 3, 1).numpy()

@@ -1,6 +1,7 @@
 """One epoch of training: means over photos, gradients of means, and no waiting in a step."""
 
 import math
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -170,6 +171,31 @@ def test_images_reach_the_device_in_the_layout_that_convolutions_like():
     images, labels = transforms.to_device(*batch(2), CPU)
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, batch(2)[0]) and torch.equal(labels, batch(2)[1])
+
+
+def test_a_gpu_copies_a_batch_beside_the_steps_that_wait_for_it(monkeypatch):
+    """The order of events, without a GPU."""
+    events = MagicMock()
+    monkeypatch.setattr(transforms, "_copied", events.copied)
+    events.copied.return_value = events.images, events.labels
+    monkeypatch.setattr(transforms, "_copy_stream", lambda device: events.copying)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: events.computing)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: events.on)
+    events.on.__enter__, events.on.__exit__ = events.entered, events.left
+    events.left.return_value = False
+    cpu, gpu = batch(2), torch.device("cuda")
+    assert transforms.to_device(*cpu, gpu) == (events.images, events.labels)
+    names = [name for name, _, _ in events.mock_calls]
+    assert names == [
+        "entered",
+        "copied",
+        "left",
+        "computing.wait_stream",
+        "images.record_stream",
+        "labels.record_stream",
+    ]
+    assert events.images.record_stream.call_args.args == (events.computing,)
+    assert events.computing.wait_stream.call_args.args == (events.copying,)
 
 
 def test_pixels_are_normalised_on_the_device_and_what_is_normalised_already_is_left():

@@ -73,7 +73,7 @@ def test_the_table_is_written_between_its_lines_and_the_rest_of_the_page_stays(k
         assert row in page
     (tmp_path / "page.md").write_text("a page without them")
     with pytest.raises(UserError, match="has no lines"):
-        kit({})
+        kit({}, "--table")
 
 
 def test_results_of_another_machine_are_not_mixed_in(kit, tmp_path):

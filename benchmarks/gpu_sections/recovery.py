@@ -114,9 +114,10 @@ def ranks_ended(kit: Kit) -> Findings:
     process = start(output, *endless, ranks=2)
     wait_for(lambda: has_checkpoint(output), 60, process)
     process.terminate()
-    out, err = process.communicate(timeout=60)
-    saved = out.count("SIGTERM: saved in")
-    found.claim("SIGTERM: all ranks save the same step and end", saved == 1 and not living(output), last_line(err))
+    saved = process.communicate(timeout=60)[0].count("SIGTERM: saved in")
+    wait_for(lambda: not living(output), 12)
+    left = living(output)
+    found.claim("SIGTERM: all ranks save the same step and end", saved == 1 and not left, f"{len(left)} processes left")
 
     output = kit.folder / "orphans"
     process = start(output, *endless, ranks=2)

@@ -119,6 +119,7 @@ def compilation(kit: Kit) -> Findings:
     size, batch, short, steps = (32, 4, 3, 2) if kit.quick else (224, 128, 77, 10)
     names = ["resnet18"] if kit.quick else ["resnet18", "vit_b_16", "resnet50", "efficientnet_b0", "densenet121"]
     for network in kit.as_time_allows(names, found):
+        torch.compiler.reset()  # else the networks before count to the limit of recompilations
         plain = train_step.build_ours(size, "--model", network)
         compiled = train_step.build_ours(size, "--model", network, "--compile")
         seconds = [timed(compiled, batch)]

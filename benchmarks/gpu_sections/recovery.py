@@ -132,7 +132,7 @@ def ranks_ended(kit: Kit) -> Findings:
     output = kit.folder / "memory"
     flags = ["--data", data, *FLAGS, "--batch-size", 64]
     process, began = start(output, *flags, ranks=2, script=OUT_OF_MEMORY, first=(1,)), time.monotonic()
-    out, err = process.communicate(timeout=90)
+    _, err = process.communicate(timeout=90)
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     holds = process.returncode != 0 and len(errors) == 1 and "memory" in errors[0] and not living(output)
     found.claim("rank 1 out of memory: one line, and the other rank ends", holds, last_line(err))

@@ -5,6 +5,7 @@ Other load on the machine then affects all contenders. Ratios are taken within a
 
 import importlib.metadata
 import importlib.util
+import math
 import multiprocessing
 import os
 import platform
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -107,10 +109,17 @@ def _environment(variables: Mapping[str, str]):
         os.environ.update(before)
 
 
-def interleave(measures: Mapping[str, Callable[[], Round]], rounds: int, *, warmups: int = 1) -> dict[str, list[Round]]:
-    """The figures of each contender, per round, without the first `warmups` rounds."""
+def interleave(
+    measures: Mapping[str, Callable[[], Round]], rounds: int, *, warmups: int = 1, until: float = math.inf
+) -> dict[str, list[Round]]:
+    """The figures of each contender, per round, without the first `warmups` rounds.
+
+    until : the time, of time.monotonic, after which no round but the first begins
+    """
     found = {name: [] for name in measures}
     for number in range(-warmups, rounds):
+        if number > 0 and time.monotonic() > until:
+            break
         for name, measure in measures.items():
             figures = measure()
             label = f"round {number + 1}/{rounds}" if number >= 0 else "warm-up"
@@ -163,11 +172,12 @@ def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]], reference: s
     columns = list(dict.fromkeys(key for figures in summary.values() for key in figures))
     cells = [["", *(f"x {reference}" if key == "ratio" else key for key in columns)]]
     for name, figures in summary.items():
-        cells.append([name, *(_cell(figures[key]) if key in figures else "" for key in columns)])
+        cells.append([name, *(cell(figures[key]) if key in figures else "" for key in columns)])
     return terminal.table(cells, left=range(len(columns) + 1))
 
 
-def _cell(spread: Mapping[str, float]) -> str:
+def cell(spread: Mapping[str, float]) -> str:
+    """Median (min..max)."""
     return f"{spread['median']:.4g} ({spread['min']:.4g}..{spread['max']:.4g})"
 
 

@@ -8,11 +8,13 @@ Images and labels are on the device before the measurement, so that only the ste
 
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import measuring
 
 CLASSES = 11
-NAMES = ("tutorial", "ours", "ours-frozen", "ours-compiled", "bare", "timm")
+OURS = {"ours": [], "ours-frozen": ["--freeze-bn"], "ours-compiled": ["--compile"]}  # flags of train_distributed.py
+NAMES = ("tutorial", *OURS, "bare", "timm")
 
 
 def build_tutorial(size: int):
@@ -24,33 +26,36 @@ def build_tutorial(size: int):
     return _measuring(loop.step, size, tutorial.DEVICE, torch.contiguous_format)
 
 
-def build_ours(size: int, freeze: bool = False, compiled: bool = False):
-    """The model and the step of train_distributed.py, optionally with frozen BatchNorm (as with pretrained weights)."""
+def build_ours(size: int, *flags: str, layout=None):
+    """The model and the step of train_distributed.py with these flags, from scratch.
+
+    layout : memory format of the model and the images; None is channels_last, which the script has
+    """
     import torch
 
-    from pyimagesearch.food_classifier import FoodClassifier, resolve_amp, set_precision
-    from pyimagesearch.models.batchnorm import freeze_batchnorm
-    from pyimagesearch.models.weights import build_backbone
+    from pyimagesearch.food_classifier import build_model
     from pyimagesearch.runtime import distributed
     from pyimagesearch.training import loop
-    from pyimagesearch.training.optimizer import build_optimizer
+    from pyimagesearch.training.optimizer import build_optimizer, scaled_lr
+    from pyimagesearch.training.options import resolve, training_options
 
     launch = distributed.start("none")
-    base = build_backbone("densenet121", "none", image_size=size)
-    model = FoodClassifier(freeze_batchnorm(base) if freeze else base, CLASSES)
-    set_precision(model, resolve_amp("auto", launch.device))
-    model = model.to(launch.device, memory_format=torch.channels_last).train()
-    optimizer = build_optimizer("adam", model.parameters(), lr=1e-4, weight_decay=0.0)
-    scaler = torch.amp.GradScaler(launch.device.type, enabled=model.amp_dtype == torch.float16)
-    if compiled:
-        model.compile()
+    args = resolve(training_options(["--weights", "none", "--image-size", str(size), *flags]), launch, None)
+    loader = SimpleNamespace(  # what build_model asks of a loader
+        dataset=SimpleNamespace(classes=range(CLASSES)), batch_sampler=SimpleNamespace(fewest_rows=lambda *_: 2)
+    )
+    model = build_model(args, launch, loader, pretrained=True).train()
+    if layout is not None:
+        model.to(memory_format=layout)
+    optimizer = build_optimizer(args.optimizer, model.parameters(), lr=scaled_lr(args), weight_decay=0.0)
+    scaler = torch.amp.GradScaler(launch.device.type, enabled=args.amp == "fp16")
     running = loop.RunningTotals(launch.device)
 
     def step(images, labels):
         loss, correct = loop.train_step(model, images, labels, len(labels), optimizer, scaler)
         running.add(0, loss, correct, len(labels))
 
-    return _measuring(step, size, launch.device)
+    return _measuring(step, size, launch.device, layout)
 
 
 def build_bare(size: int):
@@ -82,8 +87,8 @@ def build_timm(size: int):
 
 def contender(name: str, size: int) -> measuring.Contender:
     """One of NAMES in its own process, to be called with a batch size and a number of steps."""
-    if name.startswith("ours"):
-        return measuring.Contender(build_ours, size, name == "ours-frozen", name == "ours-compiled")
+    if name in OURS:
+        return measuring.Contender(build_ours, size, *OURS[name])
     return measuring.Contender({"tutorial": build_tutorial, "bare": build_bare, "timm": build_timm}[name], size)
 
 
@@ -105,10 +110,10 @@ def _measuring(step, size: int, device, layout=None):
         return time.perf_counter() - begin
 
     def measure(batch: int, steps: int, profiled: bool = False):
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(batch, 3, size, size, generator=generator).to(device)
+        generator = torch.Generator(device).manual_seed(0)
+        images = torch.randn(batch, 3, size, size, generator=generator, device=device)
         images = images.contiguous(memory_format=layout or torch.channels_last)
-        labels = torch.randint(CLASSES, (batch,), generator=generator).to(device)
+        labels = torch.randint(CLASSES, (batch,), generator=generator, device=device)
         run(2, images, labels)
         if profiled:
             with torch.profiler.profile() as profile:

@@ -219,8 +219,8 @@ def nccl_worlds(kit: Kit) -> Findings:
 def worlds(kit: Kit, backend: str, sizes: list[int]) -> Findings:
     """Losses in worlds of these sizes against one process; the last global batch has a single photo."""
     found = Findings()
-    data = kit.dataset(25, 64)
-    common = ["--model", "resnet18", "--image-size", "64", "--global-batch-size", "8", "--workers", "0"]
+    data = kit.dataset(25, 48)
+    common = ["--model", "resnet18", "--image-size", "40", "--global-batch-size", "8", "--workers", "0"]
     runs = {
         "BatchNorm frozen": ["--freeze-bn", "--amp", "off"],
         "BatchNorm synchronised": ["--sync-bn", "--amp", "off"],

@@ -28,7 +28,8 @@ from pyimagesearch.training.loop import train_epoch
 
 # how far the loss of any of ten steps may be from the CPU's in float32, as a share of it
 TOLERANCES = {"off": 1e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 5e-2}
-EQUAL = 1e-4  # the same for float32 in another order of summation
+# the same for float32 in another order of summation; many of a GPU's kernels have no fixed one
+EQUAL = {"cpu": 1e-4, "cuda": 1e-3}
 BUFFERS = {"with buffers broadcast in each forward pass": True, "without": False}
 
 
@@ -49,7 +50,7 @@ def precision(kit: Kit) -> Findings:
             found.claim(claim, distance <= tolerance, f"{distance:.2e}")
             if amp == "off":
                 error = float32_error(kit.device)
-                found.claim("--amp off multiplies in float32, not in TF32", error < 1e-5, f"error {error:.1e}")
+                found.claim("--amp off multiplies in float32, not in TF32", error < 5e-5, f"error {error:.1e}")
     return found
 
 
@@ -202,7 +203,7 @@ def one_rank(kit: Kit) -> Findings:
             found.facts[f"--parallel {parallel}"] = f"{1000 * (time.monotonic() - began) / steps:.3g} ms a step"
     distance = furthest(trained["ddp"], trained["none"])
     found.claim(f"DistributedDataParallel of one rank has the losses of a plain process, {steps} steps",
-                distance <= EQUAL, f"{distance:.1e}")  # fmt: skip
+                distance <= EQUAL[kit.device], f"{distance:.1e}")  # fmt: skip
     return found
 
 
@@ -219,8 +220,8 @@ def nccl_worlds(kit: Kit) -> Findings:
 def worlds(kit: Kit, backend: str, sizes: list[int]) -> Findings:
     """Losses in worlds of these sizes against one process; the last global batch has a single photo."""
     found = Findings()
-    data = kit.dataset(25, 64)
-    common = ["--model", "resnet18", "--image-size", "64", "--global-batch-size", "8", "--workers", "0"]
+    data = kit.dataset(25, 48)
+    common = ["--model", "resnet18", "--image-size", "40", "--global-batch-size", "8", "--workers", "0"]
     runs = {
         "BatchNorm frozen": ["--freeze-bn", "--amp", "off"],
         "BatchNorm synchronised": ["--sync-bn", "--amp", "off"],
@@ -234,7 +235,7 @@ def worlds(kit: Kit, backend: str, sizes: list[int]) -> Findings:
         results = run_ranks(kit, size, backend, data, runs)
         for name, flags in runs.items():
             distance = furthest(results[name]["losses"], expected[name])
-            tolerance = EQUAL if flags[-1] == "off" else TOLERANCES[flags[-1]]
+            tolerance = EQUAL[kit.device] if flags[-1] == "off" else TOLERANCES[flags[-1]]
             found.claim(f"{size} ranks have the losses of one: {name}", distance <= tolerance, f"{distance:.1e}")
         frozen = results["BatchNorm frozen"]
         found.facts[f"{size} ranks, ms a step"] = ", ".join(f"{frozen['ms'][name]:.3g} {name}" for name in BUFFERS)

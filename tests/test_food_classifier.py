@@ -146,12 +146,12 @@ def test_that_a_cpu_emulates_bfloat16_is_said(hardware, capsys):
 )
 def test_a_resumed_run_keeps_its_precision_unless_another_is_asked_for(hardware, began_in, asked, expected):
     hardware(True)
-    found = {"config": {"amp": began_in, "global_batch_size": 8}}
+    found = {"config": {"amp": began_in, "batch_size": 8, "global_batch_size": 8}}
     assert resolve(training_options(["--amp", asked]), ONE, found).amp == expected
 
 
 def test_a_run_that_began_in_float16_is_not_resumed_on_a_cpu():
-    found = {"config": {"amp": "fp16", "global_batch_size": 8}}
+    found = {"config": {"amp": "fp16", "batch_size": 8, "global_batch_size": 8}}
     with pytest.raises(UserError, match=r"--amp fp16 needs a GPU .* resume this run on a GPU"):
         resolve(training_options([]), ONE, found)
 

@@ -106,7 +106,7 @@ def test_the_folders_that_a_training_writes_are_locked_while_it_lasts(fold, lock
 
     monkeypatch.setattr(folds, "wanted_folds", lambda data, fold: [1, 2] if fold == "all" else [fold])
     monkeypatch.setattr(folds, "summarise", lambda folders: [("", "", "", [1.0])])
-    args = argparse.Namespace(output=str(tmp_path), data="", fold=fold, restart=False, resume=True)
+    args = argparse.Namespace(output=str(tmp_path), data="", fold=fold, restart=False, resume=True, compile=False)
     for _ in range(2):  # in one process
         folds.run_folds(args, ONE, train)
         assert not list(tmp_path.rglob(".lock"))

@@ -20,14 +20,14 @@ from torch.utils.data import DataLoader
 
 from pyimagesearch import config
 from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
-from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, check_same_classes, open_split
+from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, open_split
 from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
 
 
 def open_splits(args, device: torch.device) -> tuple["Loader", "Loader", "Loader"]:
-    """The loaders of training, validation and evaluation; their datasets have the same classes.
+    """The loaders of training, validation and evaluation; the classes are those of training.
 
     args : resolved, see training.options.resolve
     """
@@ -40,15 +40,13 @@ def open_splits(args, device: torch.device) -> tuple["Loader", "Loader", "Loader
         os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels),
         args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers, **common,
     )  # fmt: skip
-    (valDS, valLoader), (testDS, testLoader) = (
+    (_, valLoader), (_, testLoader) = (
         get_dataloader(
             os.path.join(args.data, split), eval_transform(args.image_size, args.channels), args.batch_size,
-            shuffle=False, workers=evalWorkers, **common,
+            shuffle=False, workers=evalWorkers, classes=trainDS.classes, **common,
         )
         for split in ("validation", "evaluation")
     )  # fmt: skip
-    with distributed.failing_together():
-        check_same_classes(trainDS, valDS, testDS)
     return trainLoader, valLoader, testLoader
 
 
@@ -58,6 +56,7 @@ def get_dataloader(
     bs: int,
     shuffle: bool = True,
     *,
+    classes: list[str] | None = None,
     seed: int = 0,
     workers: int | None = None,
     limit: int | None = None,
@@ -73,6 +72,7 @@ def get_dataloader(
     transforms : from train_transform or eval_transform, or any torchvision Compose that works on PIL images
     bs : with `shuffle` the global batch size, of which this rank gets its share; without, the size of a batch
     shuffle : True for training, in the order of (seed, epoch); False for the order of the dataset
+    classes : those of training, if this is another split; None: its own
     workers : processes that read photos; None takes a third of this rank's cores, as a script has three loaders
     limit : keep at most this many photos per class
     fold : of a dataset with folds, the one that is validation, counted from 1
@@ -80,7 +80,7 @@ def get_dataloader(
         "device" keeps those copies on `device`, which then makes the batches itself
     """
     with distributed.failing_together():
-        dataset = open_split(rootDir, transforms, fold=fold, seed=seed, limit=limit)
+        dataset = open_split(rootDir, transforms, classes=classes, fold=fold, seed=seed, limit=limit)
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)

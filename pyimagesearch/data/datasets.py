@@ -194,8 +194,8 @@ def _class_folders(root: str) -> list[str]:
         names = [os.path.basename(path) for path in folders_in(root)]
     except OSError as error:
         raise UserError(
-            f"cannot read the dataset folder {root}: {error.strerror}; make it with prepare_dataset.py or name another "
-            "with --data"
+            f"cannot read the dataset folder {root}: {error.strerror}; make it with prepare_dataset.py, which draws "
+            "missing splits, or name another with --data"
         ) from None
     if not names:
         raise UserError(f"{root} has no class folder; expected one folder per class, as prepare_dataset.py makes them")

@@ -156,7 +156,8 @@ class Source:
         trained = counts["training"]
         for split in self.splits:
             here, rejected = counts[split.name], self._first_rejected(split)
-            if split.name != "training" and split.found and not self._is_drawn(split) and not here.keys() & trained:
+            given = self.kind.walked and split.found and not self._is_drawn(split)
+            if given and split.name != "training" and not here.keys() & trained:
                 raise UserError(
                     f"{split.folder} has no usable photo of a class of training{rejected}; if its photos have no "
                     f"labels, move it away: {split.name} is then drawn from training, and distributed_inference.py "

@@ -105,6 +105,15 @@ def test_a_class_that_no_split_has_is_allowed_and_returned(source):
     assert "no split has a photo of: Soup" in detect.read_folder(source).check_complete()
 
 
+@pytest.mark.parametrize("names", [("test/1.jpg", "test/2.jpg"), ("test/images/1.jpg",), ("test/a/b/c/1.jpg",)])
+def test_unlabelled_photos_of_a_split_can_be_predicted_later(tmp_path, names):
+    source = detect.read_folder(draw(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", *names))
+    with pytest.raises(UserError, match=r"test.* has no usable photo of a class of training") as error:
+        source.check_complete()
+    advice = "move it away: evaluation is then drawn from training, and distributed_inference.py --images predicts them"
+    assert str(error.value).endswith(f"if its photos have no labels, {advice}")
+
+
 @pytest.mark.parametrize(("count", "few"), [(4, True), (5, False)])
 def test_very_small_classes_are_named(tmp_path, count, few):
     for number in range(5):

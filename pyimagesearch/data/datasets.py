@@ -261,7 +261,8 @@ def open_split(
     if fold is not None:
         raise UserError(f"{folder} has class folders and no folds; leave --fold out")
     dataset = PhotoFolder(root, transform, classes=classes, seed=seed, limit=limit)
-    if absent := [name for number, name in enumerate(dataset.classes) if number not in set(dataset.targets)]:
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    if absent := [dataset.classes[number] for number in np.flatnonzero(counts == 0)]:
         shown = ", ".join(map(one_line, absent[:3])) + ", ..." * (len(absent) > 3)
         terminal.info(f"{root} has no photo of {len(absent)} of {len(dataset.classes)} classes: {shown}")
     return dataset

@@ -79,11 +79,12 @@ def _inside_wrappers(named: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_are_classes(folder: str, tops: Sequence[str]) -> None:
-    """Raise UserError if the folders `tops` are named like splits or collections, or all hold the same folders."""
+    """Raise UserError if the folders `tops` are named like splits or collections, or hold each other's copies."""
     names = sorted({os.path.basename(path) for path in tops})
     inner = {path: list(map(os.path.basename, _with_photos([path]))) for path in tops if not _has_photos(path)}
+    splits = [path for path in sorted(set(map(os.path.dirname, tops))) if path != folder and len(find_splits(path)) > 1]
     ways = map(only_way, sorted(inner, key=lambda path: "train" not in path.lower()))
-    likely = next((way for way in ways if len(list(_with_photos([way]))) > 1), None)
+    likely = next((way for way in (*splits, *ways) if len(list(_with_photos([way]))) > 1), None)
     source = f"; if the classes are in {likely}, give --source {shlex.quote(likely)}" if likely else ""
     kinds = {(match[1] or match[0]).lower() for match in map(HARDLY_CLASS.fullmatch, names) if match}
     if len(kinds) > 1:
@@ -94,6 +95,12 @@ def _check_are_classes(folder: str, tops: Sequence[str]) -> None:
         )
     if len(names) == 1 and (hint := source or file_names.suggestion(folder)):
         raise UserError(f"{folder} has one class folder, {names[0]}, where at least two are expected{hint}")
+    for path, below in inner.items():
+        if len(same := sorted({*below} & {*names})) > 1:
+            raise UserError(
+                f"{path} holds folders named as those beside it, {', '.join(first_few(same))}; move it away if it is a "
+                f"copy, or give --source {shlex.quote(path)}"
+            )
     shared = Counter(name for below in inner.values() for name in below)
     if len(tops) > 1 and len(inner) == len(tops) and len(shared) > 1 and min(shared.values()) > len(tops) / 2:
         raise UserError(
@@ -154,10 +161,10 @@ def _read_split(name: str, folder: str, classes: Sequence[str], class_of: Mappin
             split.reject(parent, "a folder without photos")
             continue
         label = class_of[os.path.basename(parent)]
+        number, place = classes.index(label), os.path.join(*label.split("/"))
         for path in listed:
             with split.rejecting(path):
-                target = os.path.join(*label.split("/"), os.path.relpath(path, parent))
-                split.add(look_at(path, target, classes.index(label)))
+                split.add(look_at(path, os.path.join(place, os.path.relpath(path, parent)), number))
     for entry in filter(_is_photo, os.scandir(folder)):
         split.found += 1
         split.reject(entry.path, "not in a class folder")

@@ -40,6 +40,12 @@ def open_splits(args, device: torch.device) -> tuple["Loader", "Loader", "Loader
         os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels),
         args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers, **common,
     )  # fmt: skip
+    with distributed.failing_together():
+        if trainDS.labels.ndim == 1 and len(trainDS.classes) == 1:
+            raise UserError(
+                f"{trainDS.root} has one class folder, {trainDS.classes[0]!r}; expected at least two, as "
+                f"prepare_dataset.py --source {args.data} makes them"
+            )
     (_, valLoader), (_, testLoader) = (
         get_dataloader(
             os.path.join(args.data, split), eval_transform(args.image_size, args.channels), args.batch_size,

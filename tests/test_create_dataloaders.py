@@ -392,6 +392,13 @@ def test_a_class_that_training_lacks_is_refused_by_name(photos, names, text):
         PhotoFolder(photos(dict.fromkeys(names, 1), "evaluation"), None, classes=["Bread", "Egg"])
 
 
+def test_one_class_folder_in_training_is_refused(photos):
+    data = photos({"training_set": 2}, "set/training_set").parent
+    args = resolve(training_options(["--data", str(data)]), ONE, None)
+    with pytest.raises(UserError, match=r"training_set has one class folder, 'training_set'.* --source .*set makes"):
+        open_splits(args, ONE.device)
+
+
 def test_a_split_without_any_photo_is_refused(photos):
     with pytest.raises(UserError, match=r"evaluation has no photo .* of the 2 classes of training"):
         PhotoFolder(photos({"Bread": 0, "Other": 0}, "evaluation"), None, classes=["Bread", "Egg"])

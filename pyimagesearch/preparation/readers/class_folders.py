@@ -90,8 +90,8 @@ def _check_are_classes(folder: str, tops: Sequence[str]) -> None:
     if len(kinds) > 1:
         raise UserError(
             f"{folder} has the folders {', '.join(first_few(names))}, which are named like splits or collections of "
-            f"photos and not like classes{source or file_names.suggestion(folder)}; name splits train, val and test, "
-            "and if these are the classes, give --label-pattern top"
+            f"photos and not like classes{source or file_names.suggestion(folder)}; or name the splits train, val and "
+            "test; or, if these are the classes, give --label-pattern top"
         )
     if len(names) == 1 and (hint := source or file_names.suggestion(folder)):
         raise UserError(f"{folder} has one class folder, {names[0]}, where at least two are expected{hint}")

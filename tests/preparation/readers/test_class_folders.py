@@ -112,7 +112,7 @@ def test_a_walk_ends_where_a_link_leads_back(tmp_path):
         (
             ["seg_train/seg_train/sea/1.jpg", "seg_train/seg_train/ice/1.jpg", "seg_test/seg_test/sea/1.jpg",
              "seg_pred/seg_pred/1.jpg"],
-            "seg_pred, seg_test, seg_train, which are named like splits .* give --source .*/seg_train/seg_train; name",
+            "seg_test, seg_train, which are named like splits .* give --source .*/seg_train/seg_train; or name",
         ),
         (["train/train/cat/1.jpg", "train/train/dog/1.jpg", "train/test/cat/1.jpg", "train/test/dog/1.jpg"],
          "test, train, which are named like splits .* give --source [^ ]*/train;"),

@@ -34,11 +34,11 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
     workers : threads; None starts one per core
     """
     from pyimagesearch.preparation import copying, source
-    from pyimagesearch.preparation.readers import class_names, numbered_files
+    from pyimagesearch.preparation.readers import class_names, file_names
 
     classes = config.CLASSES if classes is None else classes
     class_names.check_class_names(classes, "the list of classes")
-    split = numbered_files.read_split(rootDir, classes)
+    split = file_names.read_split(rootDir, classes)
     holders = [copying.Holder(os.fspath(destiDir), verified=False)]
     copying.copy_split(split, destiDir, holders=holders, verify=verify, link=link, workers=workers)
     source.print_first(split.rejected, sys.stderr)
@@ -78,7 +78,7 @@ def main() -> int:
             )
         if args.strict:
             source.check_none_rejected()
-        unused = source.check_complete()
+        remarks = source.check_complete()
         changed = stage.finish()
 
     if source.rejected:
@@ -86,8 +86,8 @@ def main() -> int:
         print(f"[INFO] left out: {len(source.rejected)}, listed in {where}")
         print_first(source.rejected)
     print(source.table())
-    if unused:
-        print(f"[INFO] no split has a photo of: {', '.join(unused)}")
+    for remark in remarks:
+        print(f"[INFO] {remark}")
     if not changed:
         print(f"[INFO] nothing new: {one_line(args.dest)} is up to date, and nothing was copied")
     data = "" if args.dest == config.BASE_PATH else f" --data {one_line(shlex.quote(args.dest))}"

@@ -11,6 +11,12 @@ TRAIN = os.path.join(BASE_PATH, "training")
 VAL = os.path.join(BASE_PATH, "validation")
 TEST = os.path.join(BASE_PATH, "evaluation")
 SPLITS = ("training", "validation", "evaluation")
+# the usual names of their folders, or of lists such as train.txt, in any case
+SPLIT_NAMES = {
+    "training": ("training", "train", "training_set", "train_set"),
+    "validation": ("validation", "valid", "val", "validation_set", "val_set"),
+    "evaluation": ("evaluation", "eval", "testing", "test", "test_set"),
+}
 # the shares of each class that become validation and evaluation where a source has no such splits
 VAL_RATE = 0.2
 TEST_RATE = 0.1

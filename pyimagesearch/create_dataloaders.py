@@ -25,7 +25,7 @@ from torch.utils.data._utils import signal_handling
 
 from pyimagesearch import config
 from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
-from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, check_same_classes, open_split, photo_facts
+from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, open_split, photo_facts
 from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.runtime import distributed, launcher, signals
 from pyimagesearch.runtime.errors import UserError, one_line
@@ -35,7 +35,7 @@ signal_handling._SIGCHLD_handler_set = True
 
 
 def open_splits(args, device: torch.device, found: dict | None = None) -> tuple["Loader", "Loader", "Loader"]:
-    """The loaders of training, validation and evaluation; their datasets have the same classes.
+    """The loaders of training, validation and evaluation; the classes are those of training.
 
     args : resolved, see training.options.resolve
     found : the checkpoint to go on from, if any; workers read the first batches while the model is built
@@ -49,15 +49,20 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
         os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels),
         args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers, **common,
     )  # fmt: skip
-    (valDS, valLoader), (testDS, testLoader) = (
+    with distributed.failing_together():
+        if trainDS.labels.ndim == 1 and len(trainDS.classes) == 1:
+            raise UserError(
+                f"{trainDS.root} has one class folder, {trainDS.classes[0]!r}; expected at least two, as "
+                f"prepare_dataset.py --source {args.data} makes them"
+            )
+    (_, valLoader), (_, testLoader) = (
         get_dataloader(
             os.path.join(args.data, split), eval_transform(args.image_size, args.channels), args.batch_size,
-            shuffle=False, workers=evalWorkers, **common,
+            shuffle=False, workers=evalWorkers, classes=trainDS.classes, **common,
         )
         for split in ("validation", "evaluation")
     )  # fmt: skip
     with distributed.failing_together():
-        check_same_classes(trainDS, valDS, testDS)
         epoch, step = (found["epoch"], found["step"]) if found else (0, 0)
         if epoch < args.epochs:
             trainLoader.batch_sampler.set_position(epoch, step)
@@ -71,6 +76,7 @@ def get_dataloader(
     bs: int,
     shuffle: bool = True,
     *,
+    classes: list[str] | None = None,
     seed: int = 0,
     workers: int | None = None,
     limit: int | None = None,
@@ -86,6 +92,7 @@ def get_dataloader(
     transforms : from train_transform or eval_transform, or any torchvision Compose that works on PIL images
     bs : with `shuffle` the global batch size, of which this rank gets its share; without, the size of a batch
     shuffle : True for training, in the order of (seed, epoch); False for the order of the dataset
+    classes : those of training, if this is another split; None: its own
     workers : processes that read photos; None takes a third of this rank's cores, as a script has three loaders
     limit : keep at most this many photos per class
     fold : of a dataset with folds, the one that is validation, counted from 1
@@ -93,7 +100,7 @@ def get_dataloader(
         "device" keeps those copies on `device`, which then makes the batches itself
     """
     with distributed.failing_together():
-        dataset = open_split(rootDir, transforms, fold=fold, seed=seed, limit=limit)
+        dataset = open_split(rootDir, transforms, classes=classes, fold=fold, seed=seed, limit=limit)
         facts = photo_facts(dataset) if distributed.world_size() > 1 else {}
     distributed.check_same(facts)
     if cache != "none":

@@ -20,7 +20,7 @@ from torchvision import datasets, transforms
 
 from pyimagesearch import create_dataloaders
 from pyimagesearch.create_dataloaders import GlobalBatchSampler, WholeBatchSampler, get_dataloader, open_splits
-from pyimagesearch.data.datasets import Key, PhotoFolder, check_same_classes
+from pyimagesearch.data.datasets import Key, PhotoFolder, open_split
 from pyimagesearch.data.transforms import eval_transform, train_transform
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
@@ -452,21 +452,44 @@ def test_a_class_without_a_photo_is_named(photos):
         PhotoFolder(root, None)
 
 
+def test_a_split_has_the_classes_of_training_and_may_lack_some(photos, capsys):
+    training = open_split(photos({"Bread": 1, "Egg": 2, "Rice": 1}, "set/train").parent / "training", None)
+    photos({"Bread": 1, "Egg": 0, "Rice": 2}, "set/val")
+    other = open_split(training.root.replace("train", "validation"), None, classes=training.classes)
+    assert other.root.endswith("val")
+    assert (other.classes, other.targets) == (["Bread", "Egg", "Rice"], [0, 2, 2])
+    assert capsys.readouterr().out == f"[INFO] {other.root} has no photo of 1 of 3 classes: Egg\n"
+
+
 @pytest.mark.parametrize(
-    "split, others, text",
+    "names, text",
     [
-        (["Bread", "Egg"], "evaluation has no folder for class 'Rice' ", "training has 3 classes, .*evaluation 2"),
-        (["Egg"], "evaluation has no folder for class 'Bread' and 1 more ", "training has 3 classes, .*evaluation 1"),
-        (["Bread", "Egg", "Rice", "Soup"], "training has no folder for class 'Soup' ", "evaluation has 4 classes"),
-        (["Bread", "Egg", "Ricee"], "evaluation has no folder for class 'Rice' ", "training has 3 .*evaluation 3"),
+        (["Bread", "Soup"], "evaluation has the class 'Soup', which is none of the 2 classes of training"),
+        (["Breaf", "Soup"], "evaluation has the class 'Breaf' and 1 more, which"),
     ],
 )
-def test_splits_with_other_classes_are_refused_by_name(photos, split, others, text):
-    training = PhotoFolder(photos({"Bread": 1, "Egg": 1, "Rice": 1}, "training"), None)
-    other = PhotoFolder(photos(dict.fromkeys(split, 1), "evaluation"), None)
-    check_same_classes(training, training)
-    with pytest.raises(UserError, match=f"{others}.*{text}"):
-        check_same_classes(training, training, other)
+def test_a_class_that_training_lacks_is_refused_by_name(photos, names, text):
+    with pytest.raises(UserError, match=text):
+        PhotoFolder(photos(dict.fromkeys(names, 1), "evaluation"), None, classes=["Bread", "Egg"])
+
+
+def test_one_class_folder_in_training_is_refused(photos):
+    data = photos({"training_set": 2}, "set/training_set").parent
+    args = resolve(training_options(["--data", str(data)]), ONE, None)
+    with pytest.raises(UserError, match=r"training_set has one class folder, 'training_set'.* --source .*set makes"):
+        open_splits(args, ONE.device)
+
+
+def test_a_split_without_any_photo_is_refused(photos):
+    with pytest.raises(UserError, match=r"evaluation has no photo .* of the 2 classes of training"):
+        PhotoFolder(photos({"Bread": 0, "Other": 0}, "evaluation"), None, classes=["Bread", "Egg"])
+
+
+def test_class_names_are_one_in_any_unicode_form(photos):
+    training = PhotoFolder(photos({"Caf\u00e9": 1, "Tea": 1, "Cafe\u0301": 2}, "training"), None)
+    assert (training.classes, sorted(training.targets)) == (["Caf\u00e9", "Tea"], [0, 0, 0, 1])
+    other = PhotoFolder(photos({"Cafe\u0301": 1, "Tea": 1}, "evaluation"), None, classes=training.classes)
+    assert sorted(other.targets) == [0, 1]
 
 
 def truncate(path):

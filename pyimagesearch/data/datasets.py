@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import unicodedata
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,11 +15,21 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from pyimagesearch import config
 from pyimagesearch.data.crops import Window
-from pyimagesearch.data.decoding import EXTENSIONS, Reduction, Size, photos_below, read_checked, read_reduced
+from pyimagesearch.data.decoding import (
+    EXTENSIONS,
+    Reduction,
+    Size,
+    find_splits,
+    folders_in,
+    photos_below,
+    read_checked,
+    read_reduced,
+)
 from pyimagesearch.data.keyed_randomness import keyed_numbers, keyed_randomness
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, read_label_table
 from pyimagesearch.data.transforms import SquareTransform
-from pyimagesearch.runtime.errors import UserError, system_message
+from pyimagesearch.runtime import terminal
+from pyimagesearch.runtime.errors import UserError, one_line, system_message
 
 SEPARATOR, NO_LABEL = "; ", "no label"  # how several labels are shown, and none
 SAMPLE = 1000  # photos of a split of which photo_facts reads 4 KB
@@ -146,18 +157,33 @@ class PhotoDataset(Dataset):
 class PhotoFolder(PhotoDataset):
     """A folder of class folders, read as torchvision.datasets.ImageFolder does: classes and photos sorted by name.
 
-    Photos may lie at any depth below a class folder. `limit` keeps at most this many per class, the first by name.
+    Photos may lie at any depth below a class folder.
+
+    classes : those of training, where this is another split, which may lack some; None: the folders
+    limit : keep at most this many photos per class, the first by name
     """
 
-    def __init__(self, root, transform, *, seed: int = 0, limit: int | None = None):
+    def __init__(self, root, transform, *, classes: list[str] | None = None, seed: int = 0, limit: int | None = None):
         root = os.fspath(root)
-        classes = _class_folders(root)
-        found = [photos_below(os.path.join(root, name))[:limit] for name in classes]
-        for name, paths in zip(classes, found, strict=True):
-            if not paths:
-                folder, kinds = os.path.join(root, name), ", ".join(EXTENSIONS)
-                raise UserError(f"{folder} has no photo ({kinds}); add some, or remove the class from every split")
-        labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
+        folders = _class_folders(root)
+        names_of = [unicodedata.normalize("NFC", name) for name in folders]  # the same on every file system
+        found = [photos_below(os.path.join(root, name))[:limit] for name in folders]
+        if classes is None:
+            classes = sorted(set(names_of))
+            for name, paths in zip(folders, found, strict=True):
+                if not paths:
+                    folder, kinds = os.path.join(root, name), ", ".join(EXTENSIONS)
+                    raise UserError(f"{folder} has no photo ({kinds}); add some, or remove the class from every split")
+        numbers = {unicodedata.normalize("NFC", name): number for number, name in enumerate(classes)}
+        if unknown := [name for name, paths in zip(names_of, found, strict=True) if paths and name not in numbers]:
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            raise UserError(
+                f"{root} has the class {unknown[0]!r}{more}, which is none of the {len(classes)} classes of training; "
+                "add its photos to training, or move its folder away"
+            )
+        if not any(found):
+            raise UserError(f"{root} has no photo ({', '.join(EXTENSIONS)}) of the {len(classes)} classes of training")
+        labels = np.repeat([numbers.get(name, 0) for name in names_of], [len(paths) for paths in found])
         start = len(os.path.join(root, ""))
         names = [path[start:] for paths in found for path in paths]
         super().__init__(root, names, labels, classes, transform, seed=seed)
@@ -176,12 +202,11 @@ class PhotoFolder(PhotoDataset):
 
 def _class_folders(root: str) -> list[str]:
     try:
-        with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        names = [os.path.basename(path) for path in folders_in(root)]
     except OSError as error:
         raise UserError(
-            f"cannot read the dataset folder {root}: {error.strerror}; make it with prepare_dataset.py or name another "
-            "with --data"
+            f"cannot read the dataset folder {root}: {error.strerror}; make it with prepare_dataset.py, which draws "
+            "missing splits, or name another with --data"
         ) from None
     if not names:
         raise UserError(f"{root} has no class folder; expected one folder per class, as prepare_dataset.py makes them")
@@ -225,14 +250,33 @@ def _first_of_each(values: np.ndarray, limit: int) -> list[int]:
     return rows
 
 
-def open_split(root, transform, *, fold: int | None = None, seed: int = 0, limit: int | None = None) -> PhotoDataset:
-    """The split `root`, such as "dataset/training": class folders, or those rows of dataset/labels.csv."""
-    folder, split = os.path.split(os.fspath(root))
-    if split in config.SPLITS and not os.path.isdir(root) and os.path.isfile(os.path.join(folder, LABELS_CSV)):
-        return PhotoTable(folder, split, transform, fold=fold, seed=seed, limit=limit)
+def open_split(
+    root, transform, *, classes: list[str] | None = None, fold: int | None = None, seed: int = 0,
+    limit: int | None = None,
+) -> PhotoDataset:  # fmt: skip
+    """The split `root`, such as "dataset/training": class folders, or those rows of dataset/labels.csv.
+
+    A folder of another usual name, such as dataset/train, is found too. `classes` : see PhotoFolder.
+    """
+    root = os.fspath(root)
+    folder, split = os.path.split(root)
+    if split in config.SPLITS and not os.path.isdir(root):
+        if os.path.isfile(os.path.join(folder, LABELS_CSV)):
+            table = PhotoTable(folder, split, transform, fold=fold, seed=seed, limit=limit)
+            if classes not in (None, table.classes):
+                raise UserError(
+                    f"{folder} has other labels ({', '.join(table.classes)}) than training ({', '.join(classes)})"
+                )
+            return table
+        root = find_splits(folder).get(split, root) if os.path.isdir(folder) else root
     if fold is not None:
         raise UserError(f"{folder} has class folders and no folds; leave --fold out")
-    return PhotoFolder(root, transform, seed=seed, limit=limit)
+    dataset = PhotoFolder(root, transform, classes=classes, seed=seed, limit=limit)
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    if absent := [dataset.classes[number] for number in np.flatnonzero(counts == 0)]:
+        shown = ", ".join(map(one_line, absent[:3])) + ", ..." * (len(absent) > 3)
+        terminal.info(f"{root} has no photo of {len(absent)} of {len(dataset.classes)} classes: {shown}")
+    return dataset
 
 
 def truths_of(labels: np.ndarray, classes: list[str]) -> list[str]:
@@ -240,19 +284,6 @@ def truths_of(labels: np.ndarray, classes: list[str]) -> list[str]:
     if labels.ndim == 1:
         return [classes[label] for label in labels]
     return [SEPARATOR.join(np.array(classes)[has > 0]) or NO_LABEL for has in labels]
-
-
-def check_same_classes(training: PhotoDataset, *others: PhotoDataset) -> None:
-    """Refuse splits with different classes: a missing one would shift the indices of the classes after it."""
-    for other in others:
-        for one, two in ((training, other), (other, training)):
-            if absent := sorted(set(one.classes) - set(two.classes)):
-                more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
-                counts = f"{one.root} has {len(one.classes)} classes, {two.root} {len(two.classes)}"
-                raise UserError(
-                    f"{two.root} has no folder for class {absent[0]!r}{more} ({counts}); add its photos, or remove the "
-                    "class from every split"
-                )
 
 
 def photo_facts(dataset: PhotoDataset) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Which files are photos, and the one place that decodes them: upright, in 8-bit RGB."""
+"""Which folders and files hold photos, and the one place that decodes them: upright, in 8-bit RGB."""
 
 import functools
 import io
@@ -13,9 +13,11 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from pyimagesearch import config
 from pyimagesearch.runtime.errors import UserError, one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 # the formats that such a file may have; Pillow's others make no sense here, or run programs (EPS)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 # Pillow warns of decompression bombs above this; decoding takes 8 bytes per pixel, 0.7 GB in all
@@ -31,6 +33,34 @@ warnings.filterwarnings("ignore", module="PIL")
 # let Pillow keep four blocks of memory, of 16 MB at most, for the next photo: clearing new pages for each photo takes
 # longer than decoding a small one
 Image.core.set_blocks_max(max(4, Image.core.get_blocks_max()))
+
+
+def find_splits(folder: str, suffix: str = "") -> dict[str, str]:
+    """The paths of the splits in `folder`, by their names in config.SPLITS: folders, or files such as VAL.TXT if
+    `suffix` is ".txt"."""
+    found: dict[str, str] = {}
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        name = entry.name.lower()
+        if not name.endswith(suffix) or not (entry.is_file() if suffix else entry.is_dir()):
+            continue
+        for split in config.SPLITS:
+            if name.removesuffix(suffix) in config.SPLIT_NAMES[split]:
+                if split in found:
+                    both = f"{os.path.basename(found[split])} and {entry.name}"
+                    raise UserError(f"{folder} has both {both} for {split}; keep one of them there")
+                found[split] = entry.path
+    return {split: found[split] for split in config.SPLITS if split in found}
+
+
+def folders_in(folder: str) -> list[str]:
+    """The paths of the folders directly in `folder`, sorted, without hidden ones."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.path for entry in entries if entry.is_dir() and not is_hidden(entry.name))
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a folder of this name holds nothing of the user: hidden, or made by a system or an unpacker."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def photos_below(folder: str) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from pyimagesearch.runtime.errors import one_line
 
 REPORT_JSON = "classification_report.json"
+SHARES = ("precision", "recall", "f1-score")  # scikit-learn's names of what a report says of a class
 KINDS = ("roc_auc", "average_precision", "f1")
 AVERAGES = ("accuracy", "macro avg", "weighted avg")  # scikit-learn's names of the rows below the classes
 
@@ -53,6 +54,7 @@ def class_report(targets, predictions, classes: Sequence[str]) -> tuple[str, dic
 
     targets and predictions are positions in `classes`, of shape (N,), N at least 1. The dictionary's keys are names,
     and a class may be called "accuracy", or equal another once its odd bytes are escaped: " (class)" is appended then.
+    A class without photos has None, and the averages leave it out.
     """
     from sklearn import metrics
 
@@ -62,10 +64,28 @@ def class_report(targets, predictions, classes: Sequence[str]) -> tuple[str, dic
             name += " (class)"
         keys.append(name)
     settings = {"labels": range(len(names)), "zero_division": 0}
-    return (
-        metrics.classification_report(targets, predictions, target_names=names, **settings),
-        metrics.classification_report(targets, predictions, target_names=keys, output_dict=True, **settings),
-    )
+    text = metrics.classification_report(targets, predictions, target_names=names, **settings)
+    numbers = metrics.classification_report(targets, predictions, target_names=keys, output_dict=True, **settings)
+    return _without_absent(text, numbers, keys)
+
+
+def _without_absent(text: str, numbers: dict, keys: Sequence[str]) -> tuple[str, dict]:
+    """The report with None or "no photo" for classes without photos, which the macro average leaves out.
+
+    The weighted average counts such a class 0 times as it is.
+    """
+    lines, measured = text.split("\n"), [numbers[key] for key in keys if numbers[key]["support"]]
+    if len(measured) == len(keys):
+        return text, numbers
+    macro = {kind: float(np.mean([row[kind] for row in measured])) for kind in SHARES}
+    numbers["macro avg"] |= macro
+    for number, key in enumerate(keys, 2):  # below the head and a blank line
+        if not numbers[key]["support"]:
+            numbers[key] |= dict.fromkeys(SHARES)
+            lines[number] = f"{lines[number][:-40]}{'no photo':>40}"  # four columns of 10 characters
+    average = len(keys) + 4
+    lines[average] = f"{lines[average][:-40]}{''.join(f'{macro[kind]:10.2f}' for kind in SHARES)}{lines[average][-10:]}"
+    return "\n".join(lines), numbers
 
 
 def confusion_counts(targets, predictions, classes: int) -> np.ndarray:
@@ -83,10 +103,11 @@ def most_frequent_confusions(counts: np.ndarray, most: int = 10) -> list[tuple[i
 
 
 def precision_and_recall(targets, predictions, classes: int) -> dict[str, np.ndarray]:
-    """Of each class; the precision of one that was never predicted and the recall of one without photos are NaN."""
+    """Of each class; the precision of one that was never predicted, and both of one without photos, are NaN."""
     from sklearn.metrics import precision_recall_fscore_support as measure
 
     precision, recall, *_ = measure(targets, predictions, labels=range(classes), zero_division=np.nan)
+    precision = np.where(np.isnan(recall), np.nan, precision)
     return {"precision": precision, "recall": recall}
 
 

@@ -196,32 +196,18 @@ def open_split_of_model(
     settings = card["training"]
     batch = settings.get("batch_size", config.LOCAL_BATCH_SIZE)
     dataset, loader = get_dataloader(
-        folder, transform_of(card), batch, shuffle=False, workers=workers, fold=settings.get("fold")
-    )
-    with distributed.failing_together():
-        check_classes(dataset, card["classes"])
+        folder, transform_of(card), batch, shuffle=False, workers=workers, fold=settings.get("fold"),
+        classes=card["classes"],
+    )  # fmt: skip
     if settings.get("cache", "none") != "none":
         terminal.info(f"evaluating the photos themselves; training evaluated copies (--cache {settings['cache']})...")
     return dataset, loader
 
 
-def check_classes(dataset: PhotoDataset, classes: list[str]) -> None:
-    """Raise UserError unless the dataset has exactly the model's `classes`."""
-    if dataset.classes == classes:
-        return
-    differing = [f"{name!r} is unknown to the model" for name in sorted(set(dataset.classes) - set(classes))]
-    differing += [f"there is no folder for {name!r}" for name in sorted(set(classes) - set(dataset.classes))]
-    raise UserError(
-        f"{dataset.root} has other classes than the model: {differing[0]}"
-        + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
-        + f" ({len(dataset.classes)} classes there, {len(classes)} in the model); name another --data or --output"
-    )
-
-
 def predict_random(trained: Trained, data: str, count: int, seed: int | None) -> tuple[list, list[str], Tensor]:
     """Predictions for `count` random photos of the test split, their true classes, and the photos, normalised."""
-    fold = trained.card["training"].get("fold")
-    testDS = open_split(os.path.join(data, "evaluation"), transform_of(trained.card), fold=fold)
+    card, folder = trained.card, os.path.join(data, "evaluation")
+    testDS = open_split(folder, transform_of(card), classes=card["classes"], fold=card["training"].get("fold"))
     count = min(count, len(testDS))
     terminal.info(f"using a batch size of {count}...")
     chosen = np.random.default_rng(seed).choice(len(testDS), count, replace=False).tolist()

@@ -138,12 +138,13 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
         thumbnails, _, truths, taken_for, confidences = zip(*mistakes, strict=True)
         plot_predictions(os.path.join(output, "mistakes.png"), thumbnails, truths, taken_for, confidences)
 
-    columns = ("precision", "recall", "f1-score", "support")
+    columns = (*metrics.SHARES, "support")
     rows = [[name, *map(row.get, columns)] for name, row in zip(classes, results.numbers.values(), strict=False)]
     foot = [[name, *map(results.numbers[name].get, columns)] for name in metrics.AVERAGES[1:]]
     foot.insert(0, ["accuracy", "", "", results.numbers["accuracy"], foot[0][-1]])
     for row in rows + foot:
-        row[-1] = int(row[-1])
+        row[-1] = int(row[-1]) or "no photo"
+        row[1:-1] = ["-" if share is None else share for share in row[1:-1]]
     return {
         "drawn": ["classes.png", "confusion_matrix.png", "calibration.png", *["mistakes.png"] * bool(mistakes)],
         "right": int(np.trace(counts)),

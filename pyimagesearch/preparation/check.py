@@ -2,17 +2,18 @@
 
 import hashlib
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from pyimagesearch import config
 from pyimagesearch.data import labels_csv
-from pyimagesearch.data.decoding import EXTENSIONS, open_photo, photos_below
+from pyimagesearch.data.decoding import EXTENSIONS, find_splits, folders_in, open_photo, photos_below
 from pyimagesearch.preparation.copying import why_unreadable
-from pyimagesearch.preparation.source import SHOWN, class_table, folders_in, print_first
+from pyimagesearch.preparation.source import SHOWN, class_table, print_first
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.threads import in_threads
@@ -46,7 +47,8 @@ def check(folder: str, *, workers: int | None = None) -> int:
     """Check the dataset in `folder` and print a report; returns the exit status: 1 if there are problems, else 0.
 
     Problems make training stop, or make what it measures wrong: unreadable photos, a photo in two splits or classes, a
-    class that a split lacks. Notes are worth knowing: small or very uneven classes, copies of photos, ignored files.
+    class that training lacks. Notes are worth knowing: classes that another split lacks, small or very uneven classes,
+    copies of photos, ignored files.
     The dataset needs no preparation by this project; it holds class folders, or a labels.csv and its photos.
     """
     table = labels_csv.read_label_table(folder) if os.path.isfile(os.path.join(folder, labels_csv.LABELS_CSV)) else None
@@ -62,9 +64,8 @@ def check(folder: str, *, workers: int | None = None) -> int:
         for line in _sizes_and_kinds(readable):
             terminal.info(line)
 
-    problems = [] if table else [*_missing(folder, folders, photos, classes)]
-    notes = [*_constant_labels(table)] if table else [*_uneven(counts[config.SPLITS[0]], classes)]
-    notes += _ignored(folder, folders)
+    problems, notes = ([], [*_constant_labels(table)]) if table else _missing(folder, folders, photos, classes)
+    notes += [] if table else [*_uneven(counts[config.SPLITS[0]], classes), *_ignored(folder)]
     leaks, contradictions, copies = _duplicates(readable)
     problems += _photos([f"{photo.name}: {photo.fault}" for photo in photos if photo.fault], "cannot be read")
     problems += _photos(leaks, "in more than one split")
@@ -95,23 +96,23 @@ def list_table(folder: str, table: labels_csv.LabelTable) -> list[CheckedPhoto]:
 
 def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[CheckedPhoto]]:
     """The class folders of each split that `folder` has, and all photos."""
-    splits = [name for name in config.SPLITS if os.path.isdir(os.path.join(folder, name))]
+    splits = find_splits(folder) if os.path.isdir(folder) else {}
     if not splits:
         what = "has none of the folders " + ", ".join(config.SPLITS) if os.path.isdir(folder) else "is no folder"
         raise UserError(f"{folder} {what}; name a dataset that prepare_dataset.py made, or one of the same layout")
-    folders = {name: list(map(os.path.basename, folders_in(os.path.join(folder, name)))) for name in splits}
+    folders = {split: list(map(os.path.basename, folders_in(path))) for split, path in splits.items()}
     if not any(folders.values()):
         raise UserError(
             f"{folder} has no class folders in {', '.join(splits)}; if its photos are named K_N.jpg, prepare it first: "
             f"--source {folder}"
         )
     photos = [
-        CheckedPhoto(path, one_line(os.path.relpath(path, folder)), split, label)
-        for split, labels in folders.items()
-        for label in labels
-        for path in photos_below(os.path.join(folder, split, label))
+        CheckedPhoto(path, one_line(os.path.relpath(path, folder)), split, unicodedata.normalize("NFC", name))
+        for split, names in folders.items()
+        for name in names
+        for path in photos_below(os.path.join(splits[split], name))
     ]
-    return folders, photos
+    return {split: [unicodedata.normalize("NFC", name) for name in names] for split, names in folders.items()}, photos
 
 
 def inspect_photo(photo: CheckedPhoto) -> CheckedPhoto:
@@ -138,12 +139,15 @@ def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
 
 def _missing(
     folder: str, folders: dict[str, list[str]], photos: Sequence[CheckedPhoto], classes: Sequence[str]
-) -> Iterator[Finding]:
-    """The splits that are missing, and the classes that a split lacks."""
+) -> tuple[list[Finding], list[Finding]]:
+    """The problems and the notes of splits that are missing, and of classes that a split lacks."""
+    problems, notes = list[Finding](), list[Finding]()
     found = {(photo.split, photo.label) for photo in photos}
+    if len(classes) == 1:
+        problems.append(Finding(f"there is only one class, {classes[0]!r}: nothing to classify"))
     for split in config.SPLITS:
         if split not in folders:
-            yield Finding(f"there is no folder {one_line(os.path.join(folder, split))}")
+            problems.append(Finding(f"there is no folder {one_line(os.path.join(folder, split))}"))
             continue
         missing = []
         for name in (name for name in classes if (split, name) not in found):
@@ -151,7 +155,10 @@ def _missing(
             why = "the folder has no photo" if name in folders[split] else "no folder"
             missing.append(f"{name!r}: {why}" + (f", but there is {alike[0]!r}" if alike else ""))
         if missing:
-            yield Finding(f"{split} lacks {len(missing)} of {len(classes)} classes", missing)
+            wrong = split == "training" or len(missing) == len(classes)
+            findings = problems if wrong else notes
+            findings.append(Finding(f"{split} lacks {len(missing)} of {len(classes)} classes", missing))
+    return problems, notes
 
 
 def _duplicates(readable: Sequence[CheckedPhoto]) -> tuple[list[str], list[str], list[str]]:
@@ -184,8 +191,6 @@ def _constant_labels(table: labels_csv.LabelTable) -> Iterator[Finding]:
 
 def _uneven(training: Counter, classes: Sequence[str]) -> Iterator[Finding]:
     """Small and uneven classes, given the training photos of each."""
-    if len(classes) == 1:
-        yield Finding(f"there is only one class, {classes[0]!r}: nothing to classify")
     if few := [f"{name!r}: {training[name]}" for name in classes if 0 < training[name] < FEW]:
         have = "have" if len(few) > 1 else "has"
         yield Finding(f"{len(few)} of {len(classes)} classes {have} fewer than {FEW} training photos", few)
@@ -197,10 +202,9 @@ def _uneven(training: Counter, classes: Sequence[str]) -> Iterator[Finding]:
         )
 
 
-def _ignored(folder: str, splits: Iterable[str]) -> Iterator[Finding]:
-    """The files in `splits` that training does not read, counted by suffix."""
-    for split in splits:
-        top = os.path.join(folder, split)
+def _ignored(folder: str) -> Iterator[Finding]:
+    """The files in the splits of `folder` that training does not read, counted by suffix."""
+    for split, top in find_splits(folder).items():
         kinds: Counter = Counter()
         for parent, folders, names in os.walk(top):
             folders[:] = [name for name in folders if not name.startswith(".")]

@@ -18,6 +18,12 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     places.add_argument("--val-list", metavar="FILE", help="validation photos, with --train-list")
     places.add_argument("--test-list", metavar="FILE", help="evaluation photos, with --train-list")
     places.add_argument("--root", metavar="DIR", help="folder of the paths in text lists (default: that of each list)")
+    places.add_argument(
+        "--label-pattern", metavar="REGEX",
+        help="the class is the group `label` of this regular expression, which must match a photo's whole path below "
+        "--source, or below its split; or prefix (cat_12.jpg), suffix (12_cat.jpg), parent (the folder of the photo) "
+        "or top (the topmost folder)",
+    )  # fmt: skip
     places.add_argument("--dest", metavar="DIR", default=config.BASE_PATH, help="the dataset (default %(default)s)")
     places.add_argument("--overwrite", action="store_true", help="replace DEST with exactly what the source holds")
     _add_splits(parser.add_argument_group("splits that the source lacks"))
@@ -35,6 +41,8 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
             parser.error(f"--check changes nothing; leave {' and '.join(idle)} out")
     if (args.val_list or args.test_list) and not args.train_list:
         parser.error("--val-list and --test-list go with --train-list")
+    if args.label_pattern and (args.train_list or args.sample or args.source.lower().endswith(".csv")):
+        parser.error("--label-pattern goes with a folder as --source")
     _check_table(parser, args)
     return args
 

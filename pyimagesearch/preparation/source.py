@@ -11,19 +11,15 @@ from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
 from pyimagesearch import config
+from pyimagesearch.data.decoding import is_hidden
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 
-# common names of the three splits, in any case: of folders, or of files with a suffix
-SPLIT_NAMES = {
-    "training": ("training", "train"),
-    "validation": ("validation", "valid", "val"),
-    "evaluation": ("evaluation", "eval", "testing", "test"),
-}
 RATE_FLAGS = {"evaluation": "--test-rate", "validation": "--val-rate"}
 # images that some reader does not take: reported as left out, so that nobody misses them later
 OTHER_IMAGES = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".webp")
 CLASS_LIST = "classes.txt"
+FEW = 5  # training photos of a class; fewer are reported
 SHOWN = 5  # files that are printed before "and N more"
 
 
@@ -70,6 +66,14 @@ class Split:
     found: int = 0
     photos: list[Photo] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    _taken: dict[str, str] = field(default_factory=dict)  # by place in the dataset: the path of its photo
+
+    def add(self, photo: Photo) -> None:
+        """Take `photo`; raises Unusable if another has its place in the dataset."""
+        first = self._taken.setdefault(one_place(photo.target), photo.path)
+        if first != photo.path:
+            raise Unusable(f"{one_line(os.path.relpath(first, self.folder))} has the same name and class")
+        self.photos.append(photo)
 
     def reject(self, path: str, reason: str) -> None:
         self.rejected.append(Rejected(path, reason))
@@ -144,22 +148,61 @@ class Source:
             raise UserError(f"{self.origin} has {count} that cannot be used, which --strict forbids: {first}")
 
     def check_complete(self) -> list[str]:
-        """Return the classes without any photo; raise UserError if a split is empty or lacks a class of another."""
+        """Return what is worth knowing of small and missing classes, as lines.
+
+        Raises UserError if a split is empty or has a class that training lacks, or if there are no two classes.
+        """
         counts = self.class_counts()
-        largest = max(counts, key=lambda name: len(counts[name]))
+        trained = counts["training"]
         for split in self.splits:
-            drawn = self.plan is not None and split.name in {"training", *self.plan.rates}
-            what = f"{f'the {split.name} part of ' * drawn}{split.folder} has no usable photo"
-            if not split.photos:
-                raise UserError(f"{what}{self._first_rejected(split)}; {self.kind.advice}")
-            if missing := [name for name in self.classes if name in counts[largest] and name not in counts[split.name]]:
-                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-                advice = "remove the files that are left out, so that others are drawn" if drawn else self.kind.advice
+            here, rejected = counts[split.name], self._first_rejected(split)
+            given = self.kind.walked and split.found and not self._is_drawn(split)
+            if given and split.name != "training" and not here.keys() & trained:
                 raise UserError(
-                    f"{what} of class {missing[0]!r}{more} ({largest} has {len(counts[largest])} classes, {split.name} "
-                    f"{len(counts[split.name])}){self._first_rejected(split)}; {advice}, or remove the class"
+                    f"{split.folder} has no usable photo of a class of training{rejected}; if its photos have no "
+                    f"labels, move it away: {split.name} is then drawn from training, and distributed_inference.py "
+                    "--images predicts them"
                 )
-        return [name for name in self.classes if name not in counts[largest]]
+            if not here:
+                raise UserError(f"{self._part(split)} has no usable photo{rejected}; {self.kind.advice}")
+            self._check_has(self.splits[0], here, split)
+            if self._is_drawn(split):
+                self._check_has(split, trained, self.splits[0])
+        if len(trained) == 1:
+            raise UserError(f"{self.origin} has photos of one class, {next(iter(trained))!r}; expected at least two")
+        return self._small_classes(counts)
+
+    def _is_drawn(self, split: Split) -> bool:
+        return self.plan is not None and split.name in {"training", *self.plan.rates}
+
+    def _part(self, split: Split) -> str:
+        """The photos of `split`, in a message."""
+        return f"{f'the {split.name} part of ' * self._is_drawn(split)}{split.folder}"
+
+    def _check_has(self, split: Split, classes: Iterable[str], other: Split) -> None:
+        """Raise UserError unless `split` has photos of all `classes`, which `other` has."""
+        here = {self.classes[photo.label] for photo in split.photos}
+        if missing := [name for name in classes if name not in here]:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            others = "remove the files that are left out, so that others are drawn"
+            advice = others if self._is_drawn(split) and split.rejected else self.kind.advice
+            raise UserError(
+                f"{self._part(split)} has no usable photo of class {missing[0]!r}{more}, which {other.name} has"
+                f"{self._first_rejected(split)}; {advice}, or remove the class"
+            )
+
+    def _small_classes(self, counts: Mapping[str, Counter]) -> list[str]:
+        """Lines on the classes that a split lacks, or of which it has few photos."""
+        training, lines = counts["training"], []
+        for split, count in counts.items():
+            if missing := [one_line(name) for name in training if not count[name]]:
+                which = ", ".join(first_few(missing))
+                lines.append(f"{split} has no photo of {len(missing)} of {len(training)} classes: {which}")
+        few = [one_line(name) for name in training if training[name] < FEW or 1 in (c[name] for c in counts.values())]
+        if few:
+            lines.append(f"fewer than {FEW} training photos, or one in another split: {', '.join(first_few(few))}")
+        unused = [one_line(name) for name in self.classes if name not in training]
+        return lines + [f"no split has a photo of: {', '.join(unused)}"] * bool(unused)
 
     def _first_rejected(self, split: Split) -> str:
         if not split.rejected:
@@ -201,28 +244,6 @@ def print_first(items: Sequence[object], file: IO | None = None) -> None:
         print(f"  {line}", file=file)
 
 
-def find_splits(folder: str, suffix: str = "") -> dict[str, str]:
-    """The paths of the splits in `folder`, by their names in config.SPLITS: folders, or files such as VAL.TXT if
-    `suffix` is ".txt"."""
-    found: dict[str, str] = {}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        name = entry.name.lower()
-        if not name.endswith(suffix) or not (entry.is_file() if suffix else entry.is_dir()):
-            continue
-        for split in config.SPLITS:
-            if name.removesuffix(suffix) in SPLIT_NAMES[split]:
-                if split in found:
-                    both = f"{os.path.basename(found[split])} and {entry.name}"
-                    raise UserError(f"{folder} has both {both} for {split}; keep one of them there")
-                found[split] = entry.path
-    return {split: found[split] for split in config.SPLITS if split in found}
-
-
-def folders_in(folder: str) -> list[str]:
-    """The paths of the folders directly in `folder`, sorted, without hidden ones."""
-    return sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
 def walk_photos(folder: str, suffixes: tuple[str, ...], split: Split | None = None) -> Iterator[str]:
     """Yield each file below `folder` that has one of `suffixes` (lower case), in any order; no file is opened.
 
@@ -231,7 +252,7 @@ def walk_photos(folder: str, suffixes: tuple[str, ...], split: Split | None = No
     split = split or Split("", folder)
     errors: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=errors.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_hidden(name)]
         for name in folders:
             path = os.path.join(parent, name)
             if name.lower().endswith((*suffixes, *OTHER_IMAGES)):

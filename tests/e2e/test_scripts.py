@@ -222,9 +222,9 @@ def test_a_mistake_is_one_line_with_exit_status_2(script, flags, found, data, tm
 
 def test_classes_that_differ_between_splits_are_named_before_anything_trains(tmp_path):
     data = draw_dataset(tmp_path / "data", {"training": 2, "validation": 2, "evaluation": 2})
-    (data / "evaluation" / "class1").rename(tmp_path / "elsewhere")
+    (data / "validation" / "class1").rename(data / "validation" / "class9")
     told, err = run("train_distributed.py", "--data", data, "--output", tmp_path / "output", *SMALL, status=2)
-    assert "evaluation has no folder for class 'class1'" in err
+    assert "validation has the class 'class9', which is none of the" in err
     assert "training the network" not in told
 
 

@@ -144,7 +144,7 @@ def test_no_epoch_has_no_best():
 def test_precision_and_recall_are_not_defined_without_a_photo():
     targets, predictions = [0, 0, 0, 0, 2], [0, 0, 1, 1, 1]
     shares = metrics.precision_and_recall(targets, predictions, 3)
-    assert shares["precision"] == pytest.approx([1, 0, np.nan], nan_ok=True)
+    assert shares["precision"] == pytest.approx([1, np.nan, np.nan], nan_ok=True)
     assert shares["recall"] == pytest.approx([0.5, np.nan, 0], nan_ok=True)
 
 
@@ -170,7 +170,22 @@ def test_the_report_is_that_of_scikit_learn():
 def test_a_class_without_a_photo_shifts_no_name():
     _, numbers = metrics.class_report([0, 2, 2], [0, 2, 2], ["a", "b", "c"])
     assert {name: numbers[name]["support"] for name in "abc"} == {"a": 1, "b": 0, "c": 2}
-    assert numbers["b"]["f1-score"] == 0
+    assert numbers["b"]["f1-score"] is None
+
+
+def test_a_class_without_photos_is_no_zero_and_the_averages_leave_it_out_as_scikit_learn_does():
+    targets, predictions = [0, 0, 2, 2, 2, 3], [0, 1, 2, 2, 0, 1]
+    text, numbers = metrics.class_report(targets, predictions, ["a", "b", "c", "d"])
+    plain = classification_report(
+        targets, predictions, labels=[0, 2, 3], target_names=["a", "c", "d"], output_dict=True, zero_division=0
+    )
+    assert all(numbers[name] == pytest.approx(plain[name]) for name in ("a", "c", "d", "macro avg", "weighted avg"))
+    assert numbers["accuracy"] == 0.5
+    rows = [line.split() for line in text.splitlines() if line]
+    assert rows[2] == ["b", "no", "photo"]
+    assert rows[4] == ["d", "0.00", "0.00", "0.00", "1"]
+    assert [f"{plain['macro avg'][kind]:.2f}" for kind in metrics.SHARES] + ["6"] == rows[6][2:]
+    assert len({len(line) for line in text.splitlines() if line}) == 1
 
 
 def test_a_report_of_odd_names_can_be_written():

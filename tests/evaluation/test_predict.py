@@ -12,15 +12,14 @@ from helpers.pictures import run_python
 from PIL import Image
 from torchvision import models
 
-from pyimagesearch.data.datasets import PhotoFolder
 from pyimagesearch.evaluation.predict import (
-    check_classes,
     check_top_k,
     list_photos,
     load_trained,
     open_split_of_model,
     predict,
     predict_photos,
+    predict_random,
     predictions_of,
 )
 from pyimagesearch.food_classifier import FoodClassifier
@@ -189,14 +188,20 @@ def test_a_split_comes_in_the_batches_of_training(dataset, trained):
     assert len(open_split_of_model(trained, str(data), "validation", workers=0)[0]) == 3
 
 
-def test_classes_that_are_not_the_models_are_named(photos):
-    split = PhotoFolder(photos({"Blue": 1, "Green": 1, "Violet": 1, "Yellow": 1}), None)
-    with pytest.raises(
-        UserError, match=r"'Violet' is unknown to the model, and 2 more \(4 classes there, 3 in the model\)"
+def test_classes_that_are_not_the_models_are_named(photos, trained):
+    data = photos({"Blue": 1, "Violet": 1, "Yellow": 1}, "set/evaluation").parent
+    for ask in (
+        lambda: open_split_of_model(trained, str(data), "test", 0),
+        lambda: predict_random(trained, data, 1, 0),
     ):
-        check_classes(split, CLASSES)
-    with pytest.raises(UserError, match="there is no folder for 'Black'"):
-        check_classes(split, ["Black", *split.classes])
+        with pytest.raises(UserError, match="'Violet' and 1 more, which is none of the 3 classes of training"):
+            ask()
+
+
+def test_a_split_that_lacks_classes_of_the_model_is_numbered_as_in_training(photos, trained):
+    data = photos({CLASSES[0]: 1, CLASSES[2]: 2}, "set/test").parent
+    split, _ = open_split_of_model(trained, str(data), "test", workers=0)
+    assert (split.classes, split.targets) == (CLASSES, [0, 2, 2])
 
 
 # --- several labels a photo ------------------------------------------------------------------------------------------

@@ -218,6 +218,14 @@ def test_several_labels_have_their_picture_and_a_page_also_if_one_cannot_be_meas
     assert cells(page)[row : row + 6] == ["rare", "-", "-", "-", "0.50", "0"]
 
 
+def test_a_class_without_photos_is_shown_as_such_and_not_as_a_zero(tmp_path):
+    page = write(tmp_path, Photos("abc", [0, 0, 2]), probabilities_of([0, 1, 2], 3))
+    row = cells(page).index("b")
+    assert cells(page)[row : row + 5] == ["b", "-", "-", "-", "no photo"]
+    row = cells(page).index("macro avg")
+    assert cells(page)[row : row + 5] == ["macro avg", "1.00", "0.75", "0.83", "3"]
+
+
 def test_mistakes_come_most_confident_first_and_sixteen_at_most():
     dataset = Photos("ab", [0] * 20 + [1])
     probabilities = probabilities_of([1] * 20 + [1], 2)

@@ -39,6 +39,97 @@ def make_source(tmp_path):
     return tmp_path / "source"
 
 
+# --- the layouts of docs/data.md, by name: each makes what its command there names, and returns the photos per class --
+
+
+def _numbered(folder, names):
+    for split in config.SPLITS:
+        draw(folder / split, *(f"{label}_{number}.jpg" for label in range(len(names)) for number in range(2)))
+    return dict.fromkeys(names, 6)
+
+
+def _food_11(folder):
+    return _numbered(folder / "Food-11", [name.split("/")[0] for name in config.CLASSES])
+
+
+def _own_numbers(folder):
+    counts = _numbered(folder / "my-photos", ["Bread", "Rice"])
+    (folder / "my-photos" / "classes.txt").write_text("Bread\nRice\n")
+    return counts
+
+
+def _class_folders(folder):
+    draw(folder / "flowers", *(f"{name}/{number}.jpg" for name in ("rose", "tulip") for number in range(6)))
+    return {"rose": 6, "tulip": 6}
+
+
+def _numbered_folders(folder):
+    draw(folder / "signs", *(f"{label}/{number}.jpg" for label in (1, 2) for number in range(6)))
+    (folder / "signs" / "classes.txt").write_text("stop\nyield\n")
+    return {"stop": 6, "yield": 6}
+
+
+def _folders_in_splits(folder):
+    draw(folder / "pets", *(f"train/{name}/{number}.jpg" for name in ("cat", "dog") for number in range(6)))
+    draw(folder / "pets", "test/cat/a.jpg", "test/dog/a.jpg")
+    return {"cat": 7, "dog": 7}
+
+
+def _folders_around(folder):
+    inner = folder / "download" / "archive" / "data"
+    draw(inner, *(f"{split}/{name}/{split}.jpg" for split in ("train", "valid", "test") for name in ("cat", "dog")))
+    draw(folder / "download", "__MACOSX/archive/x.jpg")
+    (folder / "download" / "README.md").touch()
+    return {"cat": 3, "dog": 3}
+
+
+def _before_the_number(folder):
+    names = ("Abyssinian", "great_pyrenees")
+    draw(folder / "oxford-pets", *(f"images/{name}_{number}.jpg" for name in names for number in range(5)))
+    return dict.fromkeys(names, 5)
+
+
+def _after_the_number(folder):
+    names = ("kitchen", "living_room")
+    draw(folder / "rooms", *(f"{number}_{name}.jpg" for name in names for number in range(5)))
+    return dict.fromkeys(names, 5)
+
+
+def _folder_of_the_photo(folder):
+    names = ("benign", "malignant")
+    draw(folder / "scans", *(f"patient-{number}/{name}/1.jpg" for name in names for number in range(5)))
+    return dict.fromkeys(names, 5)
+
+
+def _any_pattern(folder):
+    draw(folder / "birds", *(f"2024/{number}-{name}-left.jpg" for name in ("owl", "wren") for number in range(5)))
+    return {"owl": 5, "wren": 5}
+
+
+def _lists(folder):
+    draw(folder / "photos", *(f"{number}.jpg" for number in range(12)))
+    (folder / "lists").mkdir()
+    for split, numbers in {"train": range(8), "val": range(8, 10), "test": range(10, 12)}.items():
+        lines = (f"{number}.jpg {('cat', 'dog')[number % 2]}\n" for number in numbers)
+        (folder / "lists" / f"{split}.txt").write_text("".join(lines))
+    return {"cat": 6, "dog": 6}
+
+
+LAYOUTS = {
+    "Food-11": _food_11,
+    "other classes, in `classes.txt`": _own_numbers,
+    "a folder per class": _class_folders,
+    "numbered folders, and `classes.txt`": _numbered_folders,
+    "a folder per class in each split": _folders_in_splits,
+    "folders around everything": _folders_around,
+    "the class before a number": _before_the_number,
+    "the class after a number": _after_the_number,
+    "the class is the innermost folder": _folder_of_the_photo,
+    "the class elsewhere in the path": _any_pattern,
+    "text lists": _lists,
+}
+
+
 def runner(tmp_path, *origin):
     """A function that runs the command with `origin`, --dest tmp_path/dataset and more arguments."""
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from helpers.photos import draw_photo
-from helpers.sources import tree
+from helpers.sources import draw, tree
 from PIL import Image
 
 from pyimagesearch.preparation import check
@@ -96,13 +96,23 @@ def make_a_pipe(made):
     os.mkfifo(made / "training" / "Red" / "pipe.jpg")
 
 
-def remove_a_class(made):
-    shutil.rmtree(made / "validation" / "Red")
+def remove_a_class_of_training(made):
+    shutil.rmtree(made / "training" / "Red")
 
 
-def empty_a_class(made):
-    for path in (made / "validation" / "Red").iterdir():
+def empty_a_class_of_training(made):
+    for path in (made / "training" / "Red").iterdir():
         path.unlink()
+
+
+def empty_a_split(made):
+    for name in ("Green", "Red"):
+        shutil.rmtree(made / "validation" / name)
+
+
+def leave_one_class(made):
+    for split in ("training", "validation", "evaluation"):
+        shutil.rmtree(made / split / "Red")
 
 
 def differ_in_case(made):
@@ -124,9 +134,11 @@ def remove_a_split(made):
         (leave_empty_files, ["2 photos cannot be read", "training/Red/empty.jpg: "]),
         (lead_nowhere, ["1 photo cannot be read", "training/Red/gone.jpg: cannot be read: No such file"]),
         (make_a_pipe, ["1 photo cannot be read", "training/Red/pipe.jpg: cannot be read: not a regular file"]),
-        (remove_a_class, ["validation lacks 1 of 2 classes", "'Red': no folder"]),
-        (empty_a_class, ["validation lacks 1 of 2 classes", "'Red': the folder has no photo"]),
-        (differ_in_case, ["validation lacks 1 of 3 classes", "'Red': no folder, but there is 'red'"]),
+        (remove_a_class_of_training, ["training lacks 1 of 2 classes", "'Red': no folder"]),
+        (empty_a_class_of_training, ["training lacks 1 of 2 classes", "'Red': the folder has no photo"]),
+        (differ_in_case, ["training lacks 1 of 3 classes", "'red': no folder, but there is 'Red'"]),
+        (empty_a_split, ["validation lacks 2 of 2 classes", "'Green': no folder"]),
+        (leave_one_class, ["there is only one class, 'Green': nothing to classify"]),
         (remove_a_split, ["there is no folder "]),
     ],
 )
@@ -154,7 +166,6 @@ def test_only_the_first_few_of_many_examples_are_printed(made, checked):
         ({"Green": 9, "Red": 12}, ["1 of 2 classes has fewer than 10 training photos\n  'Green': 9"]),
         ({"Green": 10, "Red": 99}, []),
         ({"Green": 10, "Red": 100}, ["very uneven classes: 100 training photos of 'Red', 10 of 'Green'"]),
-        ({"Green": 10}, ["only one class, 'Green'"]),
     ],
 )
 def test_small_and_uneven_classes_are_notes_and_no_problems(photos, capsys, counts, said):
@@ -165,6 +176,20 @@ def test_small_and_uneven_classes_are_notes_and_no_problems(photos, capsys, coun
     out = capsys.readouterr().out
     assert out.count("note: ") == len(said)
     assert all(f"[INFO] note: {line}" in out or line in out for line in said)
+
+
+def test_a_class_that_validation_lacks_is_a_note(made, checked):
+    shutil.rmtree(made / "validation" / "Red")
+    out, status = checked()
+    assert status == 0
+    assert "[INFO] note: validation lacks 1 of 2 classes\n  'Red': no folder\n" in out
+
+
+def test_splits_may_have_any_usual_name_and_class_names_any_unicode_form(tmp_path, capsys):
+    folder = draw(tmp_path / "set", *(f"train/{name}/{number}.jpg" for name in ("a", "\u00e9") for number in range(10)))
+    draw(folder, "VAL/a/x.jpg", "VAL/e\u0301/y.jpg", "test/a/z.jpg", "test/\u00e9/w.jpg")
+    assert check.check(str(folder)) == 0
+    assert "note: " not in capsys.readouterr().out
 
 
 def test_copies_in_a_class_and_files_that_training_ignores_are_noted(made, checked):

@@ -134,10 +134,10 @@ def test_strict_makes_a_rejected_file_an_error_and_changes_nothing(run, source, 
 
 
 def test_a_class_with_broken_photos_only_is_an_error_and_nothing_is_made(run, source, tmp_path):
-    for path in (source / "validation").glob("1_*"):
+    for path in (source / "training").glob("1_*"):
         path.write_text("broken")
     error = run(status=2).err
-    assert "validation has no usable photo of class 'Rice'" in error
+    assert "training has no usable photo of class 'Rice', which validation has" in error
     assert "1_0.jpg: not an image" in error
     assert os.listdir(tmp_path) == ["source"]
 
@@ -162,7 +162,9 @@ def test_odd_names_are_copied_and_printed_on_one_line(run, source, tmp_path):
     assert len(photos(tmp_path / f"dataset {odd}")) == 13
     (path,) = rejected(tmp_path / f"dataset {odd}")
     assert path == "training/a 'b' \"c\" \n \U0001f35e \\udcff/x.jpg"
-    assert len(ended.out.splitlines()) == 8 + 2 + 4 + 1  # copying, what was left out, the table, what comes next
+    assert (
+        len(ended.out.splitlines()) == 8 + 2 + 4 + 2
+    )  # copying, what was left out, the table, small classes, what comes next
     assert "nothing new" in run("--source", tmp_path / f"source {odd}", "--dest", tmp_path / f"dataset {odd}").out
 
 

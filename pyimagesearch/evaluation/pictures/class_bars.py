@@ -30,7 +30,8 @@ def plot_bars(
     rows = math.ceil(len(order) / columns)
     lettering = Lettering(classes)
     size, row, longest, wide = (10, 0.36, 2.2, 3.9) if columns == 1 else (8, 0.28, 1.9, 2.6)  # points, then inches
-    names = [f"{lettering.fit(classes[index], size, longest)}  ({supports[index]:,})" for index in order]
+    counts = [f"{count:,}" if count else "no photo" for count in supports]
+    names = [f"{lettering.fit(classes[index], size, longest)}  ({counts[index]})" for index in order]
     margin = max(lettering.inches(name, size) for name in names) + 0.15
     width, height = columns * (margin + wide + 0.45), rows * row
     figure = new_figure(width, height)

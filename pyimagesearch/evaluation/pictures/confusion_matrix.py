@@ -84,7 +84,8 @@ def _label_classes(axes, classes: Sequence[str], photos: np.ndarray, cell: float
     widest = max(lettering.inches(name, size) for name in names)
     slope = 0 if widest < 0.9 * cell else 45 if cell > 0.3 else 90
     style = {"fontproperties": lettering.font(size), "parse_math": False}
-    axes.set_yticks(ticks, [f"{name}  ({photos[tick]:,})" for name, tick in zip(names, ticks, strict=True)], **style)
+    counts = [f"{count:,}" if count else "no photo" for count in photos.tolist()]
+    axes.set_yticks(ticks, [f"{name}  ({counts[tick]})" for name, tick in zip(names, ticks, strict=True)], **style)
     sloped = {"ha": "right", "rotation_mode": "anchor"} if slope == 45 else {}
     axes.set_xticks(ticks, names, rotation=slope, **sloped, **style)
     axes.set_xlabel("prediction", weight="bold")

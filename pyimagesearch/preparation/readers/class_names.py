@@ -20,7 +20,7 @@ def read_classes(folder: str | os.PathLike) -> list[str]:
         return list(config.CLASSES)
     try:
         with open(path, encoding="utf-8-sig") as file:
-            names = [line.strip() for line in file.read().split("\n")]
+            names = [unicodedata.normalize("NFC", line.strip()) for line in file.read().split("\n")]
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}); expected one class name per line") from None
     except OSError as error:

@@ -54,7 +54,8 @@ class TableSource(Source):
 
     def check_complete(self) -> list[str]:
         values = self.label_table().values
-        return [name for name, positives in zip(self.classes, values.sum(axis=0), strict=True) if not positives]
+        unused = [name for name, positives in zip(self.classes, values.sum(axis=0), strict=True) if not positives]
+        return [f"no split has a photo of: {', '.join(map(one_line, unused))}"] * bool(unused)
 
     def table(self) -> str:
         made = self.label_table()

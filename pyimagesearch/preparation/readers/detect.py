@@ -2,15 +2,17 @@
 
 import os
 from argparse import Namespace
+from dataclasses import replace
 
 from pyimagesearch import config
-from pyimagesearch.preparation.readers import class_folders, csv_table, numbered_files, text_lists
+from pyimagesearch.data.decoding import find_splits
+from pyimagesearch.preparation.readers import class_folders, csv_table, file_names, text_lists
 from pyimagesearch.preparation.source import Source
 from pyimagesearch.preparation.splitting import SplitRates
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
 
-READERS = (numbered_files, class_folders, text_lists)  # each has KIND, found(folder) and read(folder)
+READERS = (file_names, class_folders, text_lists)  # each has KIND, found(folder) and read(folder)
 
 
 def read_source(args: Namespace) -> Source:
@@ -22,20 +24,33 @@ def read_source(args: Namespace) -> Source:
     lists = {"training": args.train_list, "validation": args.val_list, "evaluation": args.test_list}
     if args.train_list:
         return text_lists.read_lists({name: path for name, path in lists.items() if path}, args.root)
-    return read_folder(_sample_folder(args) if args.sample else args.source, args.root)
+    return read_folder(_sample_folder(args) if args.sample else args.source, args.root, pattern=args.label_pattern)
 
 
-def read_folder(folder: str | os.PathLike, root: str | None = None) -> Source:
-    """List the photos in `folder`, of the kind that is found there; `root` is where the paths in text lists begin."""
-    folder = os.fspath(folder)
-    if not os.path.isdir(folder):
-        raise UserError(_where_to_get(folder))
+def read_folder(folder: str | os.PathLike, root: str | None = None, *, pattern: str | None = None) -> Source:
+    """List the photos in `folder`, of the kind that is found there, or in the only folder below that has photos.
+
+    root : where the paths in text lists begin; pattern : reads classes from paths, see file_names.read_labelled
+    """
+    named = os.fspath(folder)
+    if not os.path.isdir(named):
+        raise UserError(_where_to_get(named))
+    is_inside = find_splits(named) or find_splits(named, ".txt")
+    folder = named if is_inside else class_folders.only_way(named)
+    source = file_names.read_labelled(folder, pattern) if pattern else _read_kind(folder, root)
+    if folder == named:
+        return source
+    return replace(source, folder=named, notes=[*source.notes, f"its photos are in {os.path.relpath(folder, named)}"])
+
+
+def _read_kind(folder: str, root: str | None) -> Source:
+    """The photos in `folder`, of the one kind that is found there."""
     readers = [reader for reader in READERS if reader.found(folder)]
     if len(readers) != 1:
         found = " as well as ".join(reader.KIND.layout for reader in readers) or "nothing that can be read"
         lists = "; move one away, or name the lists with --train-list" if text_lists in readers else ""
         kinds = "; or ".join(reader.KIND.layout for reader in READERS)
-        raise UserError(f"{folder} holds {found}; expected {kinds}{lists}")
+        raise UserError(f"{folder} holds {found}; expected {kinds}{lists}{file_names.suggestion(folder)}")
     if root is None:
         return readers[0].read(folder)
     if readers[0] is not text_lists:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from pyimagesearch.data.decoding import EXTENSIONS
+from pyimagesearch.data.decoding import EXTENSIONS, find_splits
 from pyimagesearch.preparation.readers.class_names import NAME_LIMIT, check_class_names, fault_of_class, read_classes
 from pyimagesearch.preparation.source import (
     CLASS_LIST,
@@ -16,7 +16,6 @@ from pyimagesearch.preparation.source import (
     Source,
     Split,
     Unusable,
-    find_splits,
     look_at,
     not_read,
     one_place,

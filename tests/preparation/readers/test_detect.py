@@ -86,15 +86,45 @@ def test_an_empty_split_is_named(source):
         detect.read_folder(source).check_complete()
 
 
-@pytest.mark.parametrize("split", config.SPLITS)
-def test_a_class_that_one_split_lacks_is_named_with_the_split(source, split):
-    for path in (source / split).glob("1_*"):
+def test_a_class_that_training_lacks_is_an_error_that_names_it(source):
+    for path in (source / "training").glob("1_*"):
         path.unlink()
-    with pytest.raises(UserError, match=rf"{split} has no usable photo of class 'Rice'.*has 2 classes, {split} 1"):
+    with pytest.raises(UserError, match=r"training has no usable photo of class 'Rice', which validation has; add"):
         detect.read_folder(source).check_complete()
 
 
-def test_a_class_that_no_split_has_is_allowed_and_returned(source):
-    for path in source.glob("*/1_*"):
+@pytest.mark.parametrize("split", config.SPLITS[1:])
+def test_a_class_that_another_split_lacks_is_said_in_one_line(source, split):
+    for path in (source / split).glob("1_*"):
         path.unlink()
-    assert detect.read_folder(source).check_complete() == ["Rice"]
+    assert f"{split} has no photo of 1 of 2 classes: Rice" in detect.read_folder(source).check_complete()
+
+
+def test_a_class_that_no_split_has_is_allowed_and_returned(source):
+    (source / "classes.txt").write_text("Noodles/Pasta\nRice\nSoup\n")
+    assert "no split has a photo of: Soup" in detect.read_folder(source).check_complete()
+
+
+@pytest.mark.parametrize("names", [("test/1.jpg", "test/2.jpg"), ("test/images/1.jpg",), ("test/a/b/c/1.jpg",)])
+def test_unlabelled_photos_of_a_split_can_be_predicted_later(tmp_path, names):
+    source = detect.read_folder(draw(tmp_path, "train/cat/1.jpg", "train/dog/1.jpg", *names))
+    with pytest.raises(UserError, match=r"test.* has no usable photo of a class of training") as error:
+        source.check_complete()
+    advice = "move it away: evaluation is then drawn from training, and distributed_inference.py --images predicts them"
+    assert str(error.value).endswith(f"if its photos have no labels, {advice}")
+
+
+@pytest.mark.parametrize(("count", "few"), [(4, True), (5, False)])
+def test_very_small_classes_are_named(tmp_path, count, few):
+    for number in range(5):
+        draw(tmp_path, *(f"{split}/cat/{number}.jpg" for split in ("train", "val", "test")))
+        if number < count:
+            draw(tmp_path, *(f"{split}/dog/{number}.jpg" for split in ("train", "val", "test")))
+    lines = detect.read_folder(tmp_path).check_complete()
+    assert lines == ["fewer than 5 training photos, or one in another split: dog"] * few
+
+
+@pytest.mark.parametrize("names", [("cat/1.jpg", "cat/2.jpg"), ("train/cat/1.jpg", "val/cat/2.jpg", "test/cat/3.jpg")])
+def test_one_class_is_refused(tmp_path, names):
+    with pytest.raises(UserError, match="has photos of one class, 'cat'; expected at least two"):
+        detect.read_folder(draw(tmp_path, *names)).check_complete()

@@ -270,9 +270,21 @@ def test_a_dest_in_class_folders_is_refused(prepare, flowers, dest):
     assert tree(flowers) == before
 
 
+def test_a_dest_in_a_folder_around_the_class_folders_is_refused(tmp_path):
+    around = draw(tmp_path / "around", *(f"inner/{name}" for name in NAMES))
+    before = tree(around)
+    prepare = runner(tmp_path, "--source", around)
+    assert "would lie in its source" in prepare("--dest", around / "dataset", status=2).err
+    assert "its photos are in inner" in prepare().out
+    assert tree(around) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("--source", "source", "--label-pattern", "("), "not a regular expression: missing )"),
+        (("--source", "source", "--label-pattern", "cat"), "has no group (?P<label>...)"),
+        (("--train-list", "x", "--label-pattern", "top"), "--label-pattern goes with a folder as --source"),
         (("--source", "source", "--val-rate", "0.2"), "the source has its validation split"),
         (("--source", "source", "--root", "x"), "leave out --root"),
         (("--source", "source", "--train-list", "x"), "not allowed with argument --source"),

@@ -40,7 +40,7 @@ class PhotoDataset(Dataset):
     """Photos with their labels.
 
     root, names : the folder of the photos, and the path of each below it
-    labels : a row per photo: int64 of shape (photos,), or float32 of 0 and 1 of shape (photos, classes)
+    labels : a row per photo: int64 of shape (photos,), or float32 of 0, 1 and UNKNOWN of shape (photos, classes)
     transform : a SquareTransform, or anything that makes a tensor of an RGB PIL image; seeded by (seed, epoch, index)
     title : the name of these photos in a progress bar
     """
@@ -205,7 +205,8 @@ class PhotoTable(PhotoDataset):
 
 def _first_of_each(values: np.ndarray, limit: int) -> list[int]:
     """The rows to keep: at least the first `limit` of each label, and of those without any."""
-    kinds = np.column_stack([values, ~values.any(axis=1)]).astype(bool)
+    has = values == 1
+    kinds = np.column_stack([has, ~has.any(axis=1)])
     kept, rows = np.zeros(kinds.shape[1], np.int64), []
     for row, has in enumerate(kinds):
         if (kept[has] < limit).any():

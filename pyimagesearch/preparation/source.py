@@ -1,11 +1,12 @@
 """What is known of a source: its splits, their photos, and the files that are left out."""
 
 import os
+import re
 import stat
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
@@ -151,21 +152,16 @@ class Source:
             drawn = self.plan is not None and split.name in {"training", *self.plan.rates}
             what = f"{f'the {split.name} part of ' * drawn}{split.folder} has no usable photo"
             if not split.photos:
-                raise UserError(f"{what}{self._first_rejected(split)}; {self.kind.advice}")
+                raise UserError(f"{what}{commonest_reason(split.rejected, self.relative)}; {self.kind.advice}")
             if missing := [name for name in self.classes if name in counts[largest] and name not in counts[split.name]]:
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 advice = "remove the files that are left out, so that others are drawn" if drawn else self.kind.advice
                 raise UserError(
                     f"{what} of class {missing[0]!r}{more} ({largest} has {len(counts[largest])} classes, {split.name} "
-                    f"{len(counts[split.name])}){self._first_rejected(split)}; {advice}, or remove the class"
+                    f"{len(counts[split.name])}){commonest_reason(split.rejected, self.relative)}; {advice}, or remove "
+                    "the class"
                 )
         return [name for name in self.classes if name not in counts[largest]]
-
-    def _first_rejected(self, split: Split) -> str:
-        if not split.rejected:
-            return ""
-        path, reason = split.rejected[0]
-        return f", {len(split.rejected)} left out ({self.relative(path)}: {reason})"
 
     def class_counts(self) -> dict[str, Counter]:
         """By split: how many photos each class has."""
@@ -174,6 +170,17 @@ class Source:
     def table(self) -> str:
         """The table of counts that ends a preparation."""
         return class_table(self.classes, self.class_counts())
+
+
+def commonest_reason(rejected: Sequence[Rejected], relative: Callable[[str], str] = os.path.basename) -> str:
+    """How many files are left out, how many of them for the commonest reason, and one of these, for a message."""
+    if not rejected:
+        return ""
+    kinds = [re.sub(r"'[^']*'|\d+", "", reason.rpartition(": ")[2]) for _, reason in rejected]
+    kind, count = Counter(kinds).most_common(1)[0]
+    path, reason = rejected[kinds.index(kind)]
+    alike = "" if count == 1 else "all like " if count == len(rejected) else f"{count} of them like "
+    return f", {len(rejected)} left out ({alike}{one_line(relative(path))}: {reason})"
 
 
 def plan_flags(plan: SplitPlan | None) -> str:

@@ -136,15 +136,16 @@ class SplitRates:
     Folds take the place of training and validation; with 0 there are none.
     """
 
-    validation: float = config.VAL_RATE
-    test: float = config.TEST_RATE
+    validation: float | None = config.VAL_RATE  # None: it is there already
+    test: float | None = config.TEST_RATE
     folds: int = 0
     seed: int = 0
 
     @property
     def shares(self) -> dict[str, float]:
         """By split that is drawn; the rest is training, or the folds."""
-        return {"evaluation": self.test, **({} if self.folds else {"validation": self.validation})}
+        shares = {"evaluation": self.test, "validation": None if self.folds else self.validation}
+        return {name: share for name, share in shares.items() if share is not None}
 
 
 def assign_groups(groups: Sequence[str], rates: SplitRates, origin: str) -> list[str]:
@@ -155,7 +156,7 @@ def assign_groups(groups: Sequence[str], rates: SplitRates, origin: str) -> list
     from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
     group_of = np.array(groups)
-    count, others = len(set(groups)), rates.folds or 2  # besides evaluation
+    count, others = len(set(groups)), rates.folds or len(rates.shares)  # besides evaluation
     if count <= others:
         raise UserError(
             f"{origin} has usable photos of {count} groups; expected at least {others + 1}, one for each split or fold"

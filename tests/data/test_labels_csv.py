@@ -10,7 +10,7 @@ from pyimagesearch.runtime.errors import UserError
 def table(splits: list[str], groups: list[str] | None = None) -> LabelTable:
     count = len(splits)
     images = [f"deep/photo {n}, of ;;;; many.jpg" for n in range(count)]
-    values = np.arange(2 * count, dtype=np.uint8).reshape(-1, 2) % 2
+    values = np.arange(2 * count, dtype=np.int8).reshape(-1, 2) % 2
     return LabelTable(["tube;;;;", 'the "line", bent'], images, groups or images, splits, values)
 
 
@@ -23,7 +23,7 @@ def test_a_written_table_is_read_back(splits, tmp_path):
     written = table(splits)
     (tmp_path / "labels.csv").write_text(written.text())
     read = read_label_table(tmp_path)
-    assert np.array_equal(read.values, written.values) and read.values.dtype == np.uint8
+    assert np.array_equal(read.values, written.values) and read.values.dtype == np.int8
     for name in ("labels", "images", "groups", "splits"):
         assert getattr(read, name) == getattr(written, name)
 

@@ -4,6 +4,7 @@ import os
 from argparse import Namespace
 
 from pyimagesearch import config
+from pyimagesearch.preparation.options import TABLE_SUFFIXES
 from pyimagesearch.preparation.readers import class_folders, csv_table, numbered_files, text_lists
 from pyimagesearch.preparation.source import Source
 from pyimagesearch.preparation.splitting import SplitRates
@@ -15,18 +16,23 @@ READERS = (numbered_files, class_folders, text_lists)  # each has KIND, found(fo
 
 def read_source(args: Namespace) -> Source:
     """List the photos of the source that the flags name, see options.preparation_options; no photo is opened."""
-    if args.images:
-        columns = csv_table.Columns(args.id_column, args.label_columns, args.group_column)
+    if args.source.lower().endswith(TABLE_SUFFIXES):
+        columns = csv_table.Columns(
+            args.id_column, args.label_columns, args.group_column, args.label_column, args.uncertain
+        )
         rates = args.val_rate or config.VAL_RATE, args.test_rate or config.TEST_RATE
         return csv_table.read(args.source, args.images, columns, SplitRates(*rates, args.folds or 0, args.seed))
     lists = {"training": args.train_list, "validation": args.val_list, "evaluation": args.test_list}
     if args.train_list:
-        return text_lists.read_lists({name: path for name, path in lists.items() if path}, args.root)
-    return read_folder(_sample_folder(args) if args.sample else args.source, args.root)
+        return text_lists.read_lists({name: path for name, path in lists.items() if path}, args.root, args.label_column)
+    return read_folder(_sample_folder(args) if args.sample else args.source, args.root, args.label_column)
 
 
-def read_folder(folder: str | os.PathLike, root: str | None = None) -> Source:
-    """List the photos in `folder`, of the kind that is found there; `root` is where the paths in text lists begin."""
+def read_folder(folder: str | os.PathLike, root: str | None = None, label_column: str | None = None) -> Source:
+    """List the photos in `folder`, of the kind that is found there.
+
+    root, label_column : of text lists, see text_lists.read_lists
+    """
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
         raise UserError(_where_to_get(folder))
@@ -36,11 +42,11 @@ def read_folder(folder: str | os.PathLike, root: str | None = None) -> Source:
         lists = "; move one away, or name the lists with --train-list" if text_lists in readers else ""
         kinds = "; or ".join(reader.KIND.layout for reader in READERS)
         raise UserError(f"{folder} holds {found}; expected {kinds}{lists}")
-    if root is None:
-        return readers[0].read(folder)
-    if readers[0] is not text_lists:
-        raise UserError(f"{folder} holds {readers[0].KIND.layout}; leave out --root, which goes with text lists")
-    return text_lists.read(folder, root)
+    if readers[0] is text_lists:
+        return text_lists.read(folder, root, label_column)
+    if idle := "--root" if root is not None else "--label-column" if label_column is not None else None:
+        raise UserError(f"{folder} holds {readers[0].KIND.layout}; leave out {idle}, which goes with text lists")
+    return readers[0].read(folder)
 
 
 def _sample_folder(args: Namespace) -> str:

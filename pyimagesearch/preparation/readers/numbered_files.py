@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from imutils import paths
 
 from pyimagesearch import config
-from pyimagesearch.preparation.readers.class_names import read_classes
+from pyimagesearch.preparation.readers.class_names import check_numbering, read_classes
 from pyimagesearch.preparation.source import Kind, Source, Split, Unusable, find_splits, look_at, one_place, walk_photos
 from pyimagesearch.runtime.errors import UserError, one_line
 
@@ -31,6 +31,8 @@ def found(folder: str) -> bool:
 def read(folder: str) -> Source:
     """List the photos in the splits of `folder`; its classes.txt, if any, replaces config.CLASSES."""
     classes = read_classes(folder)
+    names = (name for split in find_splits(folder).values() for name in os.listdir(split))
+    check_numbering({int(match[1]) for match in map(PHOTO_NAME.fullmatch, names) if match}, classes, folder)
     splits = [read_split(path, classes, name) for name, path in find_splits(folder).items()]
     return Source(folder, classes, splits, KIND)
 

@@ -1,21 +1,29 @@
 """Text lists: train.txt, val.txt and test.txt, each line the path of a photo and its class."""
 
+import csv
 import hashlib
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from pyimagesearch.data.decoding import EXTENSIONS
-from pyimagesearch.preparation.readers.class_names import NAME_LIMIT, check_class_names, fault_of_class, read_classes
+from pyimagesearch.preparation.readers.class_names import (
+    NAME_LIMIT,
+    check_class_names,
+    check_numbering,
+    fault_of_class,
+    read_classes,
+)
 from pyimagesearch.preparation.source import (
     CLASS_LIST,
     Kind,
     Source,
     Split,
     Unusable,
+    commonest_reason,
     find_splits,
     look_at,
     not_read,
@@ -29,14 +37,14 @@ KIND = Kind(
     "add lines; paths begin in the folder of their list, or in --root",
     walked=False,
 )
-# a path in quotes, or one that ends like a photo, or all but the last field; then commas, tabs or blanks; the class
+# a path in quotes, or one that ends like a photo, or all but the last field; then commas, tabs or blanks; the rest
 LINE = re.compile(
-    r"""(?: "(?P<double>(?:[^"]|"")*)" | '(?P<single>[^']*)' | (?P<photo>.*(?:KINDS)) | (?P<other>.*[^\s,]) )
-    [\s,]+ (?P<label>\S.*)""".replace("KINDS", "|".join(map(re.escape, EXTENSIONS))),
+    r"""(?: "(?P<double>(?:[^"]|"")*)" | '(?P<single>[^']*)' | (?P<photo>.*(?:KINDS)) | (?P<other>.*[^\s,;]) )
+    (?P<gap>[\s,;]+) (?P<rest>\S.*)""".replace("KINDS", "|".join(map(re.escape, EXTENSIONS))),
     re.VERBOSE | re.IGNORECASE,
 )
-NUMBER = re.compile("[0-9]{1,9}")
-SEVERAL = re.compile(r"[0-9]+([\s,]+[0-9]+)+")
+NUMBER = re.compile(r"(-?[0-9]{1,9})(?:\.0+)?")  # pandas writes 1.0 where a column has an empty cell
+HEADER = re.compile(r"[^./\\]*[^\W\d_][^./\\]*")  # the name of a column
 
 
 class Line(NamedTuple):
@@ -57,41 +65,61 @@ def found(folder: str) -> bool:
     return "training" in find_splits(folder, ".txt")
 
 
-def read(folder: str, root: str | None = None) -> Source:
+def read(folder: str, root: str | None = None, label_column: str | None = None) -> Source:
     """The photos in the lists of `folder`, see read_lists."""
-    return read_lists(find_splits(folder, ".txt"), root)
+    return read_lists(find_splits(folder, ".txt"), root, label_column)
 
 
-def read_lists(lists: Mapping[str, str], root: str | None = None) -> Source:
+def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: str | None = None) -> Source:
     """List the photos that text lists name, in the order of their lines; no photo is opened.
 
-    Blank lines and lines that begin with # are skipped. A photo keeps its file name in the dataset, unless an earlier
-    line of the same list and class has the same name: then a hash of its path is appended. So lines that are added at
-    the end change no name.
+    Blank lines and lines that begin with # are skipped; a first line without a photo may name the columns. A photo
+    keeps its file name in the dataset, unless an earlier line of the same list and class has the same name: then a hash
+    of its path is appended. So lines that are added at the end change no name.
 
     lists : by split, with training; a classes.txt beside that list has the class names by number. Without it, the
         classes are the numbers that occur, or the sorted names
     root : the folder where paths begin; None is the folder of each list
+    label_column : the column of the class, by name or by number from 1 on; needed if there are more than two
     """
     splits = [Split(name, path) for name, path in lists.items()]
-    lines = [_read_lines(split, root) for split in splits]
+    read = [_read_rows(split, label_column is not None) for split in splits]
+    column, width, notes = _find_label_column(splits, read, label_column)
+    lines = []
+    for split, (_, rows) in zip(splits, read, strict=True):
+        base, of_split = os.path.dirname(split.folder) if root is None else root, []
+        for place, cells in rows:
+            with split.rejecting(place, f"{one_line(cells[0])}: "):
+                if len(cells) != width:
+                    raise Unusable(f"{len(cells)} columns, where most lines have {width}")
+                path = os.path.normpath(os.path.join(base, cells[0]))
+                of_split.append(Line(place, cells[0], path, cells[column]))
+        lines.append(of_split)
     folder = os.path.dirname(lists["training"]) or os.curdir
+    return Source(folder, fill(folder, splits, lines, KIND), splits, KIND, notes=notes)
+
+
+def fill(folder: str, splits: Sequence[Split], lines: Sequence[Sequence[Line]], kind: Kind) -> list[str]:
+    """Make each line a photo of its split, or reject it; returns the classes, for which `folder` may have a list."""
     classes, label_of = _classes(folder, [line.label for of_split in lines for line in of_split])
     if not classes:
-        raise UserError(f"{lists['training']} has no line with a path and a class; {KIND.advice}")
-
+        what, why = splits[0].folder, commonest_reason([rejected for split in splits for rejected in split.rejected])
+        raise UserError(f"{what} has no line with a path and a class{why}; {kind.advice}")
     places: dict[str, dict[int, str]] = defaultdict(dict)  # by photo: the first line for each of its classes
     for line in (line for of_split in lines for line in of_split):
         with suppress(Unusable):  # rejected below
             places[line.path].setdefault(label_of(line.label), line.place)
     for split, of_split in zip(splits, lines, strict=True):
-        _fill(split, of_split, classes, label_of, places)
+        _fill_split(split, of_split, classes, label_of, places)
         split.rejected.sort(key=lambda rejected: int(rejected.path.rpartition(":")[2]))
-    return Source(folder, classes, splits, KIND)
+    return classes
 
 
-def _read_lines(split: Split, root: str | None) -> list[Line]:
-    """The usable lines of a split's list; the others are rejected."""
+def _read_rows(split: Split, several: bool) -> tuple[list[str] | None, list[tuple[str, list[str]]]]:
+    """The names of the columns, if the first line has them, and the place and the cells of each usable line of a list.
+
+    several : there are further columns, so that blanks separate them too
+    """
     try:
         with open(split.folder, encoding="utf-8-sig") as file:
             texts = file.read().split("\n")
@@ -99,26 +127,26 @@ def _read_lines(split: Split, root: str | None) -> list[Line]:
         raise UserError(f"{split.folder} is not UTF-8 text (byte {error.start}); {KIND.advice}") from None
     except OSError as error:
         raise UserError(f"cannot read the list {split.folder}: {error.strerror}") from None
-    base = os.path.dirname(split.folder) if root is None else root
-    lines = []
-    for number, text in enumerate(map(str.strip, texts), 1):
-        if not text or text.startswith("#"):
-            continue
-        split.found += 1
+    lines = [(number, text) for number, text in enumerate(map(str.strip, texts), 1) if text and text[0] != "#"]
+    header, rows = None, []
+    first = lines[0][1] if lines else ""
+    names = [name.strip() for name in first.split(next((mark for mark in ",;\t" if mark in first), None))]
+    if len(lines) > 1 and len(names) > 1 and all(map(HEADER.fullmatch, names)):
+        header = names
+        del lines[0]
+    split.found = len(lines)
+    for number, text in lines:
         place = f"{split.folder}:{number}"
         with split.rejecting(place):
-            given, label = _parse(text)
-            lines.append(Line(place, given, os.path.normpath(os.path.join(base, given)), label))
-    return lines
+            rows.append((place, _parse(text, several)))
+    return header, rows
 
 
-def _parse(text: str) -> tuple[str, str]:
-    """The path and the class in a line."""
+def _parse(text: str, several: bool) -> list[str]:
+    """The path in a line, and the cells after it: one, the class, unless there are more columns."""
     match = LINE.fullmatch(text)
-    label = match["label"].rstrip(", \t") if match else ""
-    if len(label) > 1 and label[0] == label[-1] and label[0] in "\"'":
-        label = label[1:-1].strip()
-    if not match or not label or label.strip("\"'").lower().endswith(EXTENSIONS):
+    cells = _split_rest(match["gap"], match["rest"], several) if match else []
+    if not match or not any(cells) or cells[0].strip("\"'").lower().endswith(EXTENSIONS):
         raise Unusable(f"no class after the path: {one_line(text)}")
     quoted = (match["double"] or "").replace('""', '"') or match["single"]
     path = quoted or match["photo"] or match["other"] or ""
@@ -129,24 +157,89 @@ def _parse(text: str) -> tuple[str, str]:
         raise Unusable(f"{one_line(path)}: begins with a dot, as hidden files do")
     if "\0" in path:
         raise Unusable(f"{one_line(path)}: no file has such a name")
-    if SEVERAL.fullmatch(label):
-        raise Unusable(f"{one_line(path)}: several classes, {label}; expected one")
-    return path, label
+    return [path, *cells]
+
+
+def _split_rest(gap: str, rest: str, several: bool) -> list[str]:
+    """The cells of `rest`, which `gap` separates from the path; a class of several words is one cell."""
+    words = rest.split()
+    if delimiter := next((mark for mark in ",;\t" if mark in gap), None):
+        try:
+            words = next(csv.reader([rest.rstrip(", ;\t")], delimiter=delimiter, skipinitialspace=True))
+        except csv.Error as error:
+            raise Unusable(f"not to be split at {delimiter!r}: {error}") from None
+    elif not several and not all(map(NUMBER.fullmatch, words)):
+        words = [rest]
+    cells = (word.strip() for word in words)
+    return [
+        cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "\"'" else cell for cell in cells
+    ]
+
+
+def _find_label_column(
+    splits: Sequence[Split], read: Sequence[tuple], wanted: str | None
+) -> tuple[int, int, list[str]]:
+    """The position of the class in each row of the lists, the number of columns, and what to tell of them."""
+    (header, _), rows = read[0], [cells for _, of_list in read for _, cells in of_list]
+    width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 2
+    names = header if header and len(header) == width else [str(number + 1) for number in range(width)]
+    columns = dict(zip(names, zip(*(cells for cells in rows if len(cells) == width), strict=True), strict=False))
+    notes = [f"the first line of {splits[0].folder} names the columns: {', '.join(header)}"] if header else []
+    if wanted is None and width == 2:
+        return 1, width, notes
+    column = column_number(wanted or "", names)
+    if not column:  # nor the first, which is the path
+        raise UserError(f"{splits[0].folder} has {width} columns: {column_list(columns)}; {which_class(columns)}")
+    return column, width, [*notes, f"classes from column {names[column]!r} of {column_list(columns)}"]
+
+
+def column_number(wanted: str, names: Sequence[str]) -> int | None:
+    """The position in `names` of a column that is given by its name or by its number from 1 on; None without it."""
+    if wanted in names:
+        return names.index(wanted)
+    return int(wanted) - 1 if re.fullmatch("[1-9][0-9]{,3}", wanted) and int(wanted) <= len(names) else None
+
+
+def column_list(columns: Mapping[str, Sequence[str]]) -> str:
+    """The names of columns with what each holds, for a message."""
+    return ", ".join(f"{one_line(name)!r} ({_what_it_holds(cells)})" for name, cells in columns.items())
+
+
+def _what_it_holds(cells: Sequence[str]) -> str:
+    distinct = dict.fromkeys(cell for cell in cells if cell)
+    if len(distinct) < 4:
+        return " or ".join(map(one_line, distinct)) or "empty"
+    if all(map(NUMBER.fullmatch, distinct)):
+        numbers = [int(float(cell)) for cell in distinct]
+        return f"{len(distinct):,} numbers from {min(numbers)} to {max(numbers)}"
+    return f"{len(distinct):,} values such as {one_line(next(iter(distinct)))}"
+
+
+def which_class(columns: Mapping[str, Sequence[str]]) -> str:
+    """What to type if it is not clear which of `columns` is the class; the first has the photos."""
+    photos, *others = columns.values() or [()]
+    if len(set(photos)) < len(photos) and sum(all(map(NUMBER.fullmatch, cells)) for cells in others) >= 4:
+        return (
+            "that looks like boxes, with several rows per photo: crop the boxes, or list each photo once with a class"
+        )
+    return "name the one with the class, --label-column NAME, or its number"
 
 
 def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[str], int]]:
     """The class names, and a function from the class in a line to its index, which raises Unusable."""
-    numbers = [int(label) for label in labels if NUMBER.fullmatch(label)]
+    numbers = [int(match[1]) for label in labels if (match := NUMBER.fullmatch(label))]
     if os.path.lexists(os.path.join(folder, CLASS_LIST)):
         classes = read_classes(folder)
         known = {str(number): number for number in range(len(classes))} | {name: i for i, name in enumerate(classes)}
+        unnamed = filter(None, map(NUMBER.fullmatch, {*labels} - {*classes}))
+        check_numbering({int(match[1]) for match in unnamed}, classes, folder)
         fault = f"neither one of the names in {CLASS_LIST} nor a number from 0 to {len(classes) - 1}"
     elif 2 * len(numbers) > len(labels):
         width = len(str(max(numbers)))  # with leading zeros the names sort like the numbers
         occurring = sorted(set(numbers))
         classes = [f"{number:0{width}}" for number in occurring]
         known = {str(number): i for i, number in enumerate(occurring)}
-        fault = "not a whole number from 0 on, as most are"
+        fault = "not a whole number, as most are"
     else:
         classes = sorted({label for label in labels if not fault_of_class(label)})
         if classes:
@@ -155,8 +248,8 @@ def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[s
         fault = "a name that no class folder can have"
 
     def label_of(label: str) -> int:
-        if label not in known and NUMBER.fullmatch(label):
-            label = str(int(label))
+        if label not in known and (match := NUMBER.fullmatch(label)):
+            label = str(int(match[1]))
         if label not in known:
             raise Unusable(f"the class {one_line(label)!r} is {fault}")
         return known[label]
@@ -164,7 +257,7 @@ def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[s
     return classes, label_of
 
 
-def _fill(
+def _fill_split(
     split: Split,
     lines: Sequence[Line],
     classes: Sequence[str],

@@ -4,8 +4,8 @@ import csv
 import io
 import os
 import re
-from itertools import islice
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 

@@ -1,8 +1,8 @@
 """Metrics of a split's predictions: confusions, thresholds, ROC AUC, classification reports; and which epoch is best.
 
 Where photos may have several labels, `truths` are 0, 1 and UNKNOWN, `probabilities` from 0 to 1, of shape (photos,
-labels). A figure of a label is over the photos for which it is known. A label that no photo has, or that all have, cannot be ranked: it has no ROC AUC and is left out of the means over
-labels (macro). Micro averages pool the decisions on all labels.
+labels). Every figure is over the truths that are known. A label that no photo has, or that all have, cannot be ranked:
+it has no ROC AUC and is left out of the means over labels (macro). Micro averages pool the decisions on all labels.
 """
 
 import math

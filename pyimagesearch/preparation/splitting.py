@@ -12,7 +12,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -136,33 +136,33 @@ class SplitRates:
     Folds take the place of training and validation; with 0 there are none.
     """
 
-    validation: float | None = config.VAL_RATE  # None: it is there already
-    test: float | None = config.TEST_RATE
+    validation: float = config.VAL_RATE
+    test: float = config.TEST_RATE
     folds: int = 0
     seed: int = 0
 
     @property
     def shares(self) -> dict[str, float]:
         """By split that is drawn; the rest is training, or the folds."""
-        shares = {"evaluation": self.test, "validation": None if self.folds else self.validation}
-        return {name: share for name, share in shares.items() if share is not None}
+        return {"evaluation": self.test, **({} if self.folds else {"validation": self.validation})}
 
 
-def assign_groups(groups: Sequence[str], rates: SplitRates, origin: str) -> list[str]:
+def assign_groups(groups: Sequence[str], rates: SplitRates, origin: str, given: Container[str] = ()) -> list[str]:
     """The split or fold of each photo, given its group. All photos of a group are in one.
 
-    The result depends on `groups` and `rates` only; an error names the table `origin`.
+    The result depends on `groups` and `rates` only; an error names the table `origin`. Splits of `given` are not drawn.
     """
     from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
     group_of = np.array(groups)
-    count, others = len(set(groups)), rates.folds or len(rates.shares)  # besides evaluation
+    shares = {name: share for name, share in rates.shares.items() if name not in given}
+    count, others = len(set(groups)), rates.folds or len(shares)  # besides the first that is drawn
     if count <= others:
         raise UserError(
             f"{origin} has usable photos of {count} groups; expected at least {others + 1}, one for each split or fold"
         )
     names, rest = np.full(len(groups), "training", object), np.arange(len(groups))
-    for name, share in rates.shares.items():
+    for name, share in shares.items():
         most = len(np.unique(group_of[rest])) - others
         draw = GroupShuffleSplit(1, test_size=min(max(1, round(share * count)), most), random_state=rates.seed)
         stay, go = next(draw.split(rest, groups=group_of[rest]))

@@ -66,12 +66,12 @@ def test_folds_take_the_place_of_training_and_validation(run, tmp_path):
 
 
 def test_unusable_rows_and_photos_are_listed_and_are_in_no_split(run, rows, tmp_path):
-    rows += [["7", "p7", 1, 1], ["5", "p5", "nan", 1], ["8", "p8", 1, 1]]
+    rows += [["7", "p7", 1, 1], ["5", "p5", "2", 1], ["8", "p8", 1, 1]]
     (tmp_path / "photos" / "8.png").write_bytes(b"no photo")
     told = run("--label-columns", "tube", "line").stdout
     assert rejected(tmp_path / "dataset") == {
         "7": "train.csv, line 8: no photo of that name",
-        "5": "train.csv, line 9: tube is 'nan', expected 0 or 1",
+        "5": "train.csv, line 9: tube is '2', expected 0 or 1",
         "8.png": "not an image",
     }
     assert "left out: 3, listed in dataset/rejected.csv" in told
@@ -129,8 +129,8 @@ def test_fewer_patients_than_folds_are_an_error_before_anything_is_made(run, row
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--source", "train.csv"], "--images, and --id-column"),
-        (["--source", "train.csv", "--images", "photos"], "--images, and --id-column"),
+        (["--source", "train.csv", "--label-column", "a", "--label-columns", "b"], "not allowed with argument"),
+        (["--source", "photos", "--uncertain", "zero"], "--uncertain goes with a CSV file"),
         (["--source", "photos", "--folds", "3"], "--folds goes with a CSV file"),
         (["--sample", "--group-column", "patient"], "--group-column goes with a CSV file"),
         (["--check", "--images", "photos"], "leave --images out"),

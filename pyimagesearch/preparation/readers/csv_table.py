@@ -1,8 +1,8 @@
 """A CSV file as source: each row names a photo, and its class or, in columns of 0 and 1, its labels.
 
 What the columns hold decides which of them is what, unless flags name them. Two or more columns of 0 and 1 are labels,
-of which a photo may have several. Otherwise one column is the class of each photo; so a single column of 0 and 1 makes
-two classes.
+of which a photo may have several. Otherwise one column is the class of each photo: a single column of 0 and 1 makes two
+classes.
 """
 
 import os
@@ -12,12 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
-from pyimagesearch import config
 from pyimagesearch.data.decoding import EXTENSIONS
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, UNKNOWN, LabelTable, read_csv
-from pyimagesearch.preparation.readers.text_lists import NUMBER, Line, column_list, column_number, fill, which_class
+from pyimagesearch.preparation.readers import text_lists
 from pyimagesearch.preparation.source import (
-    SPLIT_NAMES,
     Kind,
     Source,
     Split,
@@ -34,20 +32,16 @@ from pyimagesearch.runtime.errors import UserError, one_line
 SEVERAL = Kind(
     "a table of labels",
     "a CSV file with an id, columns of 0 and 1, and perhaps a patient for each photo",
-    "add rows, and the photos that they name to the folder of --images",
+    "add rows, or name the folder of their photos with --images",
     has_splits=False,
 )
-ONE = Kind(
-    "a table of classes",
-    "a CSV file with an id and a class for each photo",
-    "add rows, or name the folder of their photos with --images",
-    walked=False,
+ONE = SEVERAL._replace(
+    name="a table of classes", layout="a CSV file with an id and a class for each photo", walked=False, has_splits=True
 )
 VALUES = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}  # as pandas writes them, in any case
 BLANK, MINUS_ONE = ("", "nan"), ("-1", "-1.0")
-UNCERTAIN = {"ignore": UNKNOWN, "zero": 0, "one": 1}  # what --uncertain makes of -1
 LABEL_CELLS = {*VALUES, *BLANK, *MINUS_ONE}
-SPLIT_OF = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
+UNCERTAIN = {"ignore": UNKNOWN, "zero": 0, "one": 1}  # what --uncertain makes of -1
 
 
 @dataclass(frozen=True)
@@ -58,77 +52,7 @@ class Columns:
     labels: Sequence[str] | None = None  # of 0 and 1
     group: str | None = None  # None: each photo is a group
     label: str | None = None  # of classes; also by number, from 1 on
-    uncertain: str | None = None  # of UNCERTAIN
-
-
-@dataclass
-class Table:
-    """The content of a CSV file, and the folder of its photos."""
-
-    path: str
-    header: list[str]
-    lines: list[tuple[int, list[str]]]  # the number of each row's last line, and its cells
-    photos: "PhotoNames"
-    moved: dict[str, str] = field(default_factory=dict)  # names that are no paths here, and the photos that they mean
-
-    def __post_init__(self):
-        whole = [cells for _, cells in self.lines if len(cells) == len(self.header)]
-        if not whole:
-            line, cells = self.lines[0]
-            raise UserError(f"{self.path}, line {line} has {len(cells)} columns, and the header {len(self.header)}")
-        self.cells = dict(zip(self.header, map(list, zip(*whole, strict=True)), strict=True))
-        self.distinct = {name: {cell.lower() for cell in set(cells)} for name, cells in self.cells.items()}
-
-    def row(self, cells: list[str], *filled: str | None) -> dict[str, str]:
-        """The cells of a row by column, if those of the columns `filled` are not empty."""
-        if len(cells) != len(self.header):
-            raise Unusable(f"{len(cells)} columns, where the header has {len(self.header)}")
-        row = dict(zip(self.header, cells, strict=True))
-        for name in filled:
-            if name is not None and not row[name]:
-                raise Unusable(f"{name} is empty")
-        return row
-
-    def photo(self, name: str) -> str:
-        """The photo that `name` means, below the folder."""
-        if len(found := self.photos.find(name)) != 1:
-            raise Unusable(f"{' and '.join(found)} have that name" if found else "no photo of that name")
-        if name not in self.photos.named:
-            self.moved[name] = found[0]
-        return found[0]
-
-    def listing(self, names: Iterable[str] | None = None) -> str:
-        """The columns, with what each seems to hold."""
-        return column_list({name: self.cells[name] for name in names or self.header})
-
-
-class PhotoNames:
-    """The photos below a folder, and which of them a name means."""
-
-    def __init__(self, folder: str):
-        start = len(os.path.join(folder, ""))
-        self.files = sorted(path[start:] for path in walk_photos(folder, EXTENSIONS))
-        bare: dict[str, list[str]] = {}
-        deep: dict[str, list[str]] = {}
-        for path in self.files:
-            bare.setdefault(os.path.splitext(path)[0], []).append(path)
-            name = os.path.basename(path)
-            if name != path:
-                deep.setdefault(name, []).append(path)
-                deep.setdefault(os.path.splitext(name)[0], []).append(path)
-        named = deep | bare | {path: [path] for path in self.files}  # the later ones count first
-        self.named = {name.replace(os.sep, "/"): paths for name, paths in named.items()}
-
-    def find(self, name: str) -> list[str]:
-        """The photos that `name` may mean: a path with its suffix or without, in the folder or in one of its folders.
-
-        Of a path on another machine it is the longest end that is a path here.
-        """
-        if found := self.named.get(name):
-            return found
-        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-        ends = ["/".join(parts[begin:]) for begin in range(len(parts)) if ".." not in parts]
-        return next((self.named[end] for end in ends if end in self.named), [])
+    uncertain: str | None = None  # of UNCERTAIN; None: "ignore", if some label is 0
 
 
 @dataclass
@@ -161,7 +85,7 @@ class LabelSource(TableSource):
         (split,) = self.splits
         if not split.photos:
             why = commonest_reason(split.rejected, self.relative)
-            raise UserError(f"{self.table_path} has no usable row of a photo in {self.folder}{why}; {self.kind.advice}")
+            raise UserError(f"{self.table_path} names no usable photo in {self.folder}{why}; {self.kind.advice}")
         values = self.label_table().values
         return [name for name, has in zip(self.classes, (values == 1).any(axis=0), strict=True) if not has]
 
@@ -179,7 +103,73 @@ class LabelSource(TableSource):
         groups = [self.rows[target][0] for target in targets]
         values = np.array([self.rows[target][1] for target in targets], np.int8).reshape(-1, len(self.classes))
         images = [target.replace(os.sep, "/") for target in targets]
-        return LabelTable(self.classes, images, groups, assign_groups(groups, self.rates, self.table_path), values)
+        origin = f"{self.table_path}{commonest_reason(self.splits[0].rejected, self.relative)}"
+        return LabelTable(self.classes, images, groups, assign_groups(groups, self.rates, origin), values)
+
+
+@dataclass
+class Table:
+    """The content of a CSV file, and the photos below a folder."""
+
+    path: str
+    folder: str
+    header: list[str]
+    lines: list[tuple[int, list[str]]]  # the number of each row's last line, and its cells
+
+    def __post_init__(self):
+        whole = [cells for _, cells in self.lines if len(cells) == len(self.header)]
+        if not whole:
+            line, cells = self.lines[0]
+            raise UserError(f"{self.path}, line {line} has {len(cells)} columns, and the header {len(self.header)}")
+        self.cells = dict(zip(self.header, zip(*whole, strict=True), strict=True))
+        self.distinct = {name: {cell.lower() for cell in set(cells)} for name, cells in self.cells.items()}
+        self.moved: dict[str, str] = {}  # names that are no paths below the folder, and the photos that they mean
+        start = len(os.path.join(self.folder, ""))
+        self.files = sorted(path[start:].replace(os.sep, "/") for path in walk_photos(self.folder, EXTENSIONS))
+        bare: dict[str, list[str]] = {}
+        deep: dict[str, list[str]] = {}
+        for path in self.files:
+            bare.setdefault(os.path.splitext(path)[0], []).append(path)
+            for name in {os.path.basename(path), os.path.splitext(os.path.basename(path))[0]} if "/" in path else ():
+                deep.setdefault(name, []).append(path)
+        self.named = deep | bare | {path: [path] for path in self.files}  # the later ones count first
+
+    def find(self, name: str) -> list[str]:
+        """The photos that `name` may mean: a path with its suffix or without, in the folder or in one of its folders.
+
+        Of a path on another machine it is the longest end that is a path here.
+        """
+        if found := self.named.get(name):
+            return found
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        ends = ["/".join(parts[begin:]) for begin in range(len(parts)) if ".." not in parts]
+        return next((self.named[end] for end in ends if end in self.named), [])
+
+    def row(self, cells: list[str], *filled: str | None) -> dict[str, str]:
+        """The cells of a row by column, if those of the columns `filled` are not empty."""
+        if len(cells) != len(self.header):
+            raise Unusable(f"{len(cells)} columns, where the header has {len(self.header)}")
+        row = dict(zip(self.header, cells, strict=True))
+        for name in filled:
+            if name is not None and not row[name]:
+                raise Unusable(f"{name} is empty")
+        return row
+
+    def photo(self, name: str) -> str:
+        """The path below the folder of the one photo that `name` means."""
+        if len(found := self.find(name)) != 1:
+            raise Unusable(f"{' and '.join(found)} have that name" if found else "no photo of that name")
+        if name not in self.named:
+            self.moved[name] = found[0]
+        return found[0].replace("/", os.sep)
+
+    def listing(self, names: Iterable[str] | None = None) -> str:
+        """Columns, by default all, with what each seems to hold."""
+        return text_lists.column_list({name: self.cells[name] for name in names or self.header})
+
+    def is_label(self, name: str) -> bool:
+        """Whether a column holds only 0, 1, -1 and empty cells, and some 0 or 1."""
+        return bool(name) and not self.distinct[name].isdisjoint(VALUES) and self.distinct[name] <= LABEL_CELLS
 
 
 def read(path: str | os.PathLike, images: str | os.PathLike | None, columns: Columns, rates: SplitRates) -> TableSource:
@@ -196,20 +186,22 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None, columns: Col
     header = [name.strip() for name in header]
     lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
     lines = [(line, cells) for line, cells in lines if any(cells)]  # spreadsheets may end with rows of commas
-    if columns.label is not None and (number := column_number(columns.label, header)) is not None:
+    if columns.label is not None and (number := text_lists.column_number(columns.label, header)) is not None:
         columns = replace(columns, label=header[number])
     _check_columns(header, columns, path)
-    table = Table(path, header, lines, PhotoNames(images))
+    table = Table(path, images, header, lines)
     columns = replace(columns, id=columns.id or _id_column(table))
-    labels = [name for name in header if name not in (columns.id, columns.group) and _is_label(table, name)]
-    several = columns.labels is not None or (columns.label is None and len(labels) > 1)
-    source = (_read_labels if several else _read_classes)(table, columns, rates)
+    labels = [name for name in header if name not in (columns.id, columns.group) and table.is_label(name)]
+    source: TableSource
+    if columns.labels is not None or (columns.label is None and len(labels) > 1):
+        source = _read_labels(table, replace(columns, labels=columns.labels or labels), rates)
+    else:
+        source = _read_classes(table, columns, rates)
     for name, photo in list(table.moved.items())[:1]:
-        what = f"{len(table.moved):,} names are no paths in {images}"
-        source.notes.append(f"{what} and mean the photo at their end, as {name} means {photo}")
+        source.notes.append(f"{len(table.moved):,} names mean the photo at their end, as {name} means {photo}")
     used = {photo.path for split in source.splits for photo in split.photos}
-    if unnamed := len(table.photos.files) - len(used):
-        source.notes.append(f"{unnamed} of the {len(table.photos.files)} photos in {images} have no usable row")
+    if unnamed := len(table.files) - len(used):
+        source.notes.append(f"{unnamed} of the {len(table.files)} photos in {images} have no usable row")
     return source
 
 
@@ -227,73 +219,47 @@ def _check_columns(header: list[str], columns: Columns, path: str) -> None:
 
 def _id_column(table: Table) -> str:
     """The column that names the most photos."""
-    named = {name: [table.photos.find(cell) for cell in cells] for name, cells in table.cells.items()}
+    named = {name: [table.find(cell) for cell in cells] for name, cells in table.cells.items()}
     counts = {name: len({found[0] for found in of_column if found}) for name, of_column in named.items()}
     most = max(counts, key=lambda name: counts[name])
-    where = f"{table.path} has no column that names photos"
     if not counts[most]:
         raise UserError(
-            f"{where} in {table.photos.folder}: {table.listing()}; name the folder of the photos with --images"
+            f"no column of {table.path} names photos in {table.folder}: {table.listing()}; give --images, the folder "
+            "of the photos"
         )
     if rivals := [name for name in counts if 2 * counts[name] > counts[most] and named[name] != named[most]]:
         raise UserError(f"{most!r} and {rivals[0]!r} of {table.path} both name photos; choose one with --id-column")
     return most
 
 
-def _is_label(table: Table, name: str) -> bool:
-    """Whether a column holds only 0, 1, -1 and empty cells, and some 0 or 1."""
-    distinct = table.distinct[name]
-    return bool(name) and not distinct.isdisjoint(VALUES) and distinct <= LABEL_CELLS
-
-
-# --- several labels per photo ---------------------------------------------------------------------------------------
+# --- several labels per photo -----------------------------------------------------------------------------------------
 
 
 def _read_labels(table: Table, columns: Columns, rates: SplitRates) -> LabelSource:
-    labels, others = _labels(table, columns)
-    split = Split(PHOTOS_FOLDER, table.photos.folder, len(table.lines))
-    found = {"table_path": table.path, "columns": columns, "rates": rates}
-    source = LabelSource(table.photos.folder, labels, [split], SEVERAL, **found)
-    if others:
-        source.notes.append(f"columns that are no labels: {', '.join(others)}")
+    split, labels = Split(PHOTOS_FOLDER, table.folder, len(table.lines)), list(columns.labels or ())
+    source = LabelSource(table.folder, labels, [split], SEVERAL)
+    source.table_path, source.columns, source.rates = table.path, columns, rates
+    if others := [name for name in table.header if name not in (columns.id, columns.group, *labels)]:
+        source.notes.append(f"columns that are no labels: {table.listing(others)}")
     if columns.group is None:
         source.notes.append("no --group-column: each photo is a group of its own")
-    source.notes += _unknown_labels(table, columns, labels)
+    source.notes += _unknown_labels(table, columns)
     _add_photos(source, table)
     return source
 
 
-def _labels(table: Table, columns: Columns) -> tuple[list[str], list[str]]:
-    """The names of the labels, and those of the other columns, with the first value that makes each no label."""
-    if columns.labels is not None:
-        named = {columns.id, columns.group, *columns.labels}
-        return list(columns.labels), [name for name in table.header if name not in named]
-    labels, others = [], []
-    for column, name in enumerate(table.header):
-        if name in (columns.id, columns.group):
-            continue
-        if _is_label(table, name):
-            labels.append(name)
-            continue
-        cells = ((line, row[column]) for line, row in table.lines if column < len(row))
-        odd = ((line, cell) for line, cell in cells if cell.lower() not in LABEL_CELLS or not name)
-        line, cell = next(odd, (table.lines[0][0], ""))
-        others.append(f"{name} (line {line}: {cell!r})")
-    return labels, others
-
-
-def _unknown_labels(table: Table, columns: Columns, labels: Sequence[str]) -> list[str]:
-    """Lines about the cells of -1 and those that are empty."""
-    counts = Counter(cell.lower() for name in labels for cell in table.cells[name])
+def _unknown_labels(table: Table, columns: Columns) -> list[str]:
+    """What to tell of the labels that are -1 or empty."""
+    counts = Counter(cell.lower() for name in columns.labels or () for cell in table.cells[name])
     minus_one, blank = (sum(counts[cell] for cell in cells) for cells in (MINUS_ONE, BLANK))
     if minus_one and columns.uncertain is None and not any(counts[cell] for cell in VALUES if not VALUES[cell]):
         raise UserError(
-            f"{table.path} has labels of 1 and -1 and none of 0; if a photo with -1 does not have the label, give "
-            "--uncertain zero, and if that is not known, --uncertain ignore"
+            f"the labels of {table.path} are 1 or -1 and never 0; if -1 means that a photo does not have the label, "
+            "give --uncertain zero, and if it means not known, --uncertain ignore"
         )
-    taken = {"zero": "taken as 0", "one": "taken as 1"}.get(columns.uncertain or "", "taken as not known (--uncertain)")
-    notes = [f"{minus_one:,} labels are -1 and {taken}"] * bool(minus_one)
-    return notes + [f"{blank:,} labels are empty and not known"] * bool(blank)
+    taken = {"zero": "0", "one": "1"}.get(columns.uncertain or "", "not known, see --uncertain")
+    notes = [f"{minus_one:,} labels are -1, taken as {taken}"] * bool(minus_one)
+    return notes + [f"{blank:,} labels are empty, taken as not known"] * bool(blank)
 
 
 def _add_photos(source: LabelSource, table: Table) -> None:
@@ -337,74 +303,59 @@ def _parse_row(source: LabelSource, table: Table, values: Mapping[str, int], cel
 
 
 def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSource:
-    """The photos by the column of classes, in the splits of a column that has their usual names."""
     if idle := "--folds" if rates.folds else "--uncertain" if columns.uncertain else None:
         raise UserError(f"{idle} is for several labels per photo; name those of {table.path} with --label-columns")
-    named = (columns.id, columns.group, columns.label)
-    others = [name for name in table.header if name not in named and table.distinct[name] - {""}]
-    split_column = next((name for name in others if table.distinct[name] - {""} <= SPLIT_OF.keys()), None)
+    filled = {name: values - {""} for name, values in table.distinct.items() if values - {""}}
+    others = [name for name in filled if name not in (columns.id, columns.group, columns.label)]
+    split_column = next((name for name in others if text_lists.are_splits(filled[name])), None)
     label = columns.label or _label_column(table, columns, [name for name in others if name != split_column])
-    folder, splits = os.path.dirname(table.path) or os.curdir, {name: Split(name, table.path) for name in config.SPLITS}
-    lines: list[tuple[str, str, Line]] = []  # split, group, line
-    for number, cells in table.lines:
-        place = f"{table.path}:{number}"
-        with splits["training"].rejecting(place):
-            row = table.row(cells, columns.id, label, columns.group, split_column)
-            given = row[columns.id or ""]
-            path = os.path.join(table.photos.folder, table.photo(given))
-            split = "training" if split_column is None else SPLIT_OF[row[split_column].lower()]
-            lines.append((split, row[columns.group] if columns.group else "", Line(place, given, path, row[label])))
-    names, groups = [split for split, _, _ in lines], [group for _, group, _ in lines]
-    kind = ONE if columns.group is None else ONE._replace(has_splits=False)
-    if columns.group is not None:
-        names = _split_groups(names, groups, rates, table.path)
-    of_split = {name: [line for of, (_, _, line) in zip(names, lines, strict=True) if of == name] for name in splits}
-    used = [splits[name] for name in splits if of_split[name] or name == "training"]
-    for split in used:
-        split.found = len(of_split[split.name]) + len(split.rejected)
-    classes = fill(folder, used, [of_split[split.name] for split in used], kind)
     roles = {"photos": columns.id, "classes": label, "splits": split_column, "groups": columns.group}
-    source = TableSource(folder, classes, used, kind, table_path=table.path, columns=columns, rates=rates)
-    source.notes.append(", ".join(f"{role} from {name!r}" for role, name in roles.items() if name is not None))
-    if unused := [name for name in others if name not in (label, split_column)]:
-        source.notes.append(f"columns that are not used: {table.listing(unused)}")
+    notes = [", ".join(f"{role} from column {name!r}" for role, name in roles.items() if name is not None)]
+    if unused := [name for name in others if name not in roles.values()]:
+        notes.append(f"columns that are not used: {table.listing(unused)}")
+
+    splits = {"training": Split("training", table.path)}
+    rows: list[tuple[str, str, text_lists.Line]] = []  # split, group, line
+    for number, cells in table.lines:
+        with splits["training"].rejecting(place := f"{table.path}:{number}"):
+            row = table.row(cells, *roles.values())
+            path = os.path.join(table.folder, table.photo(given := row[columns.id or ""]))
+            name = "training" if split_column is None else text_lists.SPLIT_OF[row[split_column].lower()]
+            rows.append((name, row.get(columns.group or "", ""), text_lists.Line(place, given, path, row[label])))
+    if columns.group is not None and rows:
+        rows = _split_groups(rows, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
+    folder, kind = os.path.dirname(table.path) or os.curdir, ONE._replace(has_splits=columns.group is None)
+    classes = text_lists.fill(folder, splits, [(name, line) for name, _, line in rows], kind)
+    source = TableSource(folder, classes, list(splits.values()), kind, notes=notes)
+    source.table_path, source.columns, source.rates = table.path, columns, rates
     return source
 
 
 def _label_column(table: Table, columns: Columns, others: Sequence[str]) -> str:
     """The one column among `others` whose values are repeated; of several that say the same, one with names."""
-    cells = {name: table.cells[name] for name in others}
     repeated = [name for name in others if 1 < len(table.distinct[name]) <= max(2, len(table.lines) // 2)]
-    likely = repeated or list(others)
-    same = all(
-        len({*cells[likely[0]]}) == len({*cells[name]}) == len({*zip(cells[likely[0]], cells[name], strict=True)})
-        for name in likely
-    )
-    if not likely or not same:
-        photos = {columns.id or "": table.cells[columns.id or ""]}
+    likely = repeated or others
+    counts = {len(set(table.cells[name])) for name in likely}
+    pairs = {len(set(zip(table.cells[likely[0]], table.cells[name], strict=True))) for name in likely}
+    if len(counts | pairs) != 1:  # two columns say the same if they have as many values as pairs of values
+        how = text_lists.how_to_choose({name: table.cells[name] for name in (columns.id or "", *others)})
         raise UserError(
-            f"it is not clear which column of {table.path} is the class: {table.listing()}; {which_class(photos | cells)}, "
-            "or name several of 0 and 1 with --label-columns"
+            f"it is not clear which column of {table.path} has the class: {table.listing()}; {how}; or name columns of "
+            "0 and 1 with --label-columns"
         )
-    return next((name for name in likely if not all(map(NUMBER.fullmatch, {*cells[name]}))), likely[0])
+    names = [name for name in likely if not all(map(text_lists.NUMBER.fullmatch, table.distinct[name]))]
+    return [*names, *likely][0]
 
 
-def _split_groups(names: Sequence[str], groups: Sequence[str], rates: SplitRates, origin: str) -> list[str]:
-    """The split of each row: the given one, or drawn from training if no row has it. Each group is in one split."""
-    validation, test = (
-        None if name in names else rate
-        for name, rate in zip(config.SPLITS[1:], (rates.validation, rates.test), strict=True)
-    )
-    training = [row for row, name in enumerate(names) if name == "training"]
-    split_of = dict(enumerate(names))
-    if training:
-        drawn = assign_groups(
-            [groups[row] for row in training], replace(rates, validation=validation, test=test), origin
-        )
-        split_of |= zip(training, drawn, strict=True)
+def _split_groups(rows: Sequence[tuple], rates: SplitRates, origin: str) -> list[tuple]:
+    """The rows with their splits; those that no row has are drawn from training, each group in one split."""
+    rows, training = list(rows), [number for number, row in enumerate(rows) if row[0] == "training"]
+    drawn = assign_groups([rows[number][1] for number in training], rates, origin, {row[0] for row in rows})
+    for number, split in zip(training, drawn, strict=True):
+        rows[number] = (split, *rows[number][1:])
     first: dict[str, str] = {}
-    for row, group in enumerate(groups):
-        if first.setdefault(group, split_of[row]) != split_of[row]:
-            both = f"{first[group]} and {split_of[row]}"
+    for split, group, _ in rows:
+        if first.setdefault(group, split) != split:
+            both = f"{first[group]} and {split}"
             raise UserError(f"the group {group!r} of {origin} is in {both}; put it in one, or leave --group-column out")
-    return list(split_of.values())
+    return rows

@@ -5,10 +5,11 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from pyimagesearch import config
 from pyimagesearch.data.decoding import EXTENSIONS
 from pyimagesearch.preparation.readers.class_names import (
     NAME_LIMIT,
@@ -19,6 +20,7 @@ from pyimagesearch.preparation.readers.class_names import (
 )
 from pyimagesearch.preparation.source import (
     CLASS_LIST,
+    SPLIT_NAMES,
     Kind,
     Source,
     Split,
@@ -45,6 +47,7 @@ LINE = re.compile(
 )
 NUMBER = re.compile(r"(-?[0-9]{1,9})(?:\.0+)?")  # pandas writes 1.0 where a column has an empty cell
 HEADER = re.compile(r"[^./\\]*[^\W\d_][^./\\]*")  # the name of a column
+SPLIT_OF = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
 
 
 class Line(NamedTuple):
@@ -82,41 +85,56 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
     root : the folder where paths begin; None is the folder of each list
     label_column : the column of the class, by name or by number from 1 on; needed if there are more than two
     """
-    splits = [Split(name, path) for name, path in lists.items()]
-    read = [_read_rows(split, label_column is not None) for split in splits]
-    column, width, notes = _find_label_column(splits, read, label_column)
-    lines = []
-    for split, (_, rows) in zip(splits, read, strict=True):
-        base, of_split = os.path.dirname(split.folder) if root is None else root, []
-        for place, cells in rows:
-            with split.rejecting(place, f"{one_line(cells[0])}: "):
-                if len(cells) != width:
-                    raise Unusable(f"{len(cells)} columns, where most lines have {width}")
-                path = os.path.normpath(os.path.join(base, cells[0]))
-                of_split.append(Line(place, cells[0], path, cells[column]))
-        lines.append(of_split)
+    splits = {name: Split(name, path) for name, path in lists.items()}
+    read = [_read_rows(split, label_column is not None) for split in splits.values()]
+    header, all_rows = read[0][0], [row for _, rows in read for row in rows]
+    columns = _columns(header, [cells for _, _, cells in all_rows])
+    label = _label_position(lists["training"], list(columns), columns, label_column)
+    by_split = [position for position, cells in enumerate(columns.values()) if len(lists) == 1 and are_splits(cells)]
+    lines: list[tuple[str, Line]] = []
+    for split, place, cells in all_rows:
+        base = os.path.dirname(split.folder) if root is None else root
+        with split.rejecting(place, f"{one_line(cells[0])}: "):
+            if len(cells) != len(columns):
+                raise Unusable(f"{len(cells)} columns, where most lines have {len(columns)}")
+            name = SPLIT_OF[cells[by_split[0]].lower()] if by_split else split.name
+            path = os.path.normpath(os.path.join(base, cells[0]))
+            lines.append((name, Line(place, cells[0], path, cells[label])))
+    notes = [f"the first line names the columns: {', '.join(header)}"] if header else []
+    if len(columns) > 2:
+        notes.append(f"classes from column {list(columns)[label]!r} of {column_list(columns)}")
     folder = os.path.dirname(lists["training"]) or os.curdir
-    return Source(folder, fill(folder, splits, lines, KIND), splits, KIND, notes=notes)
+    classes = fill(folder, splits, lines, KIND)
+    return Source(folder, classes, list(splits.values()), KIND, notes=notes)
 
 
-def fill(folder: str, splits: Sequence[Split], lines: Sequence[Sequence[Line]], kind: Kind) -> list[str]:
-    """Make each line a photo of its split, or reject it; returns the classes, for which `folder` may have a list."""
-    classes, label_of = _classes(folder, [line.label for of_split in lines for line in of_split])
+def fill(folder: str, splits: dict[str, Split], lines: Sequence[tuple[str, Line]], kind: Kind) -> list[str]:
+    """Make each line a photo of the split that stands before it, or reject it; returns the classes.
+
+    folder : may have a list of the classes
+    splits : those of the lists; others that occur are added
+    """
+    classes, label_of = _classes(folder, [line.label for _, line in lines])
+    lists = list(splits.values())
     if not classes:
-        what, why = splits[0].folder, commonest_reason([rejected for split in splits for rejected in split.rejected])
-        raise UserError(f"{what} has no line with a path and a class{why}; {kind.advice}")
+        why = commonest_reason([rejected for split in lists for rejected in split.rejected])
+        raise UserError(f"{lists[0].folder} has no line with a path and a class{why}; {kind.advice}")
     places: dict[str, dict[int, str]] = defaultdict(dict)  # by photo: the first line for each of its classes
-    for line in (line for of_split in lines for line in of_split):
+    of_split: dict[str, list[Line]] = {name: [] for name in splits}
+    for name, line in lines:
+        of_split.setdefault(name, []).append(line)
         with suppress(Unusable):  # rejected below
             places[line.path].setdefault(label_of(line.label), line.place)
-    for split, of_split in zip(splits, lines, strict=True):
-        _fill_split(split, of_split, classes, label_of, places)
+    for name in sorted(of_split, key=config.SPLITS.index):
+        splits[name] = split = splits.pop(name) if name in splits else Split(name, lists[0].folder)
+        split.found = len(of_split[name]) + len(split.rejected)
+        _fill_split(split, of_split[name], classes, label_of, places)
         split.rejected.sort(key=lambda rejected: int(rejected.path.rpartition(":")[2]))
     return classes
 
 
-def _read_rows(split: Split, several: bool) -> tuple[list[str] | None, list[tuple[str, list[str]]]]:
-    """The names of the columns, if the first line has them, and the place and the cells of each usable line of a list.
+def _read_rows(split: Split, several: bool) -> tuple[list[str], list[tuple[Split, str, list[str]]]]:
+    """The names of the columns, if the first line has them; and split, place and cells of each usable line of a list.
 
     several : there are further columns, so that blanks separate them too
     """
@@ -128,17 +146,17 @@ def _read_rows(split: Split, several: bool) -> tuple[list[str] | None, list[tupl
     except OSError as error:
         raise UserError(f"cannot read the list {split.folder}: {error.strerror}") from None
     lines = [(number, text) for number, text in enumerate(map(str.strip, texts), 1) if text and text[0] != "#"]
-    header, rows = None, []
+    header: list[str] = []
+    rows = []
     first = lines[0][1] if lines else ""
     names = [name.strip() for name in first.split(next((mark for mark in ",;\t" if mark in first), None))]
     if len(lines) > 1 and len(names) > 1 and all(map(HEADER.fullmatch, names)):
         header = names
         del lines[0]
-    split.found = len(lines)
     for number, text in lines:
         place = f"{split.folder}:{number}"
         with split.rejecting(place):
-            rows.append((place, _parse(text, several)))
+            rows.append((split, place, _parse(text, several)))
     return header, rows
 
 
@@ -176,21 +194,19 @@ def _split_rest(gap: str, rest: str, several: bool) -> list[str]:
     ]
 
 
-def _find_label_column(
-    splits: Sequence[Split], read: Sequence[tuple], wanted: str | None
-) -> tuple[int, int, list[str]]:
-    """The position of the class in each row of the lists, the number of columns, and what to tell of them."""
-    (header, _), rows = read[0], [cells for _, of_list in read for _, cells in of_list]
+def _columns(header: Sequence[str], rows: Sequence[list[str]]) -> dict[str, tuple[str, ...]]:
+    """The columns of the rows that are as long as most, by their names in `header` or by their numbers from 1 on."""
     width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 2
-    names = header if header and len(header) == width else [str(number + 1) for number in range(width)]
-    columns = dict(zip(names, zip(*(cells for cells in rows if len(cells) == width), strict=True), strict=False))
-    notes = [f"the first line of {splits[0].folder} names the columns: {', '.join(header)}"] if header else []
-    if wanted is None and width == 2:
-        return 1, width, notes
-    column = column_number(wanted or "", names)
-    if not column:  # nor the first, which is the path
-        raise UserError(f"{splits[0].folder} has {width} columns: {column_list(columns)}; {which_class(columns)}")
-    return column, width, [*notes, f"classes from column {names[column]!r} of {column_list(columns)}"]
+    names = header if len(header) == width else [str(number + 1) for number in range(width)]
+    return dict(zip(names, zip(*(cells for cells in rows if len(cells) == width), strict=True), strict=False))
+
+
+def _label_position(path: str, names: list[str], columns: Mapping[str, Sequence[str]], wanted: str | None) -> int:
+    """Which of `columns` has the class; the first has the path."""
+    position = (1 if len(columns) <= 2 else 0) if wanted is None else column_number(wanted, names)
+    if not position:
+        raise UserError(f"{path} has {len(columns)} columns: {column_list(columns)}; {how_to_choose(columns)}")
+    return position
 
 
 def column_number(wanted: str, names: Sequence[str]) -> int | None:
@@ -215,14 +231,17 @@ def _what_it_holds(cells: Sequence[str]) -> str:
     return f"{len(distinct):,} values such as {one_line(next(iter(distinct)))}"
 
 
-def which_class(columns: Mapping[str, Sequence[str]]) -> str:
-    """What to type if it is not clear which of `columns` is the class; the first has the photos."""
+def how_to_choose(columns: Mapping[str, Sequence[str]]) -> str:
+    """What to do if it is not clear which of `columns` is the class; the first has the photos."""
     photos, *others = columns.values() or [()]
     if len(set(photos)) < len(photos) and sum(all(map(NUMBER.fullmatch, cells)) for cells in others) >= 4:
-        return (
-            "that looks like boxes, with several rows per photo: crop the boxes, or list each photo once with a class"
-        )
-    return "name the one with the class, --label-column NAME, or its number"
+        return "it looks like a table of boxes, several rows per photo: crop the boxes, or list each photo once"
+    return "give the one with the class as --label-column, by its name or its number"
+
+
+def are_splits(values: Iterable[str]) -> bool:
+    """Whether all values are usual names of splits."""
+    return {value.lower() for value in values} <= SPLIT_OF.keys()
 
 
 def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[str], int]]:
@@ -241,7 +260,7 @@ def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[s
         known = {str(number): i for i, number in enumerate(occurring)}
         fault = "not a whole number, as most are"
     else:
-        classes = sorted({label for label in labels if not fault_of_class(label)})
+        classes = sorted(label for label in set(labels) if not fault_of_class(label))
         if classes:
             check_class_names(classes, folder)
         known = {name: i for i, name in enumerate(classes)}

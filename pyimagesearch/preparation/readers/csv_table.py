@@ -132,7 +132,8 @@ class Table:
             bare.setdefault(os.path.splitext(path)[0], []).append(path)
             for name in {os.path.basename(path), os.path.splitext(os.path.basename(path))[0]} if "/" in path else ():
                 deep.setdefault(name, []).append(path)
-        self.named = deep | bare | {path: [path] for path in self.files}  # the later ones count first
+        self.paths = bare | {path: [path] for path in self.files}  # the later ones count first
+        self.named = deep | self.paths
 
     def find(self, name: str) -> list[str]:
         """The photos that `name` may mean: a path with its suffix or without, in the folder or in one of its folders.
@@ -143,7 +144,7 @@ class Table:
             return found
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         ends = ["/".join(parts[begin:]) for begin in range(len(parts)) if ".." not in parts]
-        return next((self.named[end] for end in ends if end in self.named), [])
+        return next((self.paths[end] for end in ends if end in self.paths), [])
 
     def row(self, cells: list[str], *filled: str | None) -> dict[str, str]:
         """The cells of a row by column, if those of the columns `filled` are not empty."""
@@ -190,7 +191,7 @@ def read(path: str | os.PathLike, images: str | os.PathLike | None, columns: Col
         columns = replace(columns, label=header[number])
     _check_columns(header, columns, path)
     table = Table(path, images, header, lines)
-    columns = replace(columns, id=columns.id or _id_column(table))
+    columns = replace(columns, id=_id_column(table, columns.id))
     labels = [name for name in header if name not in (columns.id, columns.group) and table.is_label(name)]
     source: TableSource
     if columns.labels is not None or (columns.label is None and len(labels) > 1):
@@ -217,17 +218,17 @@ def _check_columns(header: list[str], columns: Columns, path: str) -> None:
         raise UserError(f"{found}: {twice[0]!r} twice")
 
 
-def _id_column(table: Table) -> str:
-    """The column that names the most photos."""
-    named = {name: [table.find(cell) for cell in cells] for name, cells in table.cells.items()}
-    counts = {name: len({found[0] for found in of_column if found}) for name, of_column in named.items()}
-    most = max(counts, key=lambda name: counts[name])
+def _id_column(table: Table, named: str | None) -> str:
+    """The column that names the most photos; those of names with a suffix come first, as numbers may occur as names."""
+    likely = [name for name in table.header if any(cell.endswith(EXTENSIONS) for cell in table.distinct[name])]
+    columns = [named] if named is not None else likely or table.header
+    found = {name: [table.find(cell) for cell in table.cells[name]] for name in columns}
+    counts = {name: len({photos[0] for photos in found[name] if photos}) for name in columns}
+    most = max(columns, key=lambda name: counts[name])
     if not counts[most]:
-        raise UserError(
-            f"no column of {table.path} names photos in {table.folder}: {table.listing()}; give --images, the folder "
-            "of the photos"
-        )
-    if rivals := [name for name in counts if 2 * counts[name] > counts[most] and named[name] != named[most]]:
+        what = f"{table.path} names no photo in {table.folder}: {table.listing()}"
+        raise UserError(f"{what}; give --images, the folder of the photos")
+    if rivals := [name for name in columns if 2 * counts[name] > counts[most] and found[name] != found[most]]:
         raise UserError(f"{most!r} and {rivals[0]!r} of {table.path} both name photos; choose one with --id-column")
     return most
 
@@ -317,9 +318,10 @@ def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSou
     splits = {"training": Split("training", table.path)}
     rows: list[tuple[str, str, text_lists.Line]] = []  # split, group, line
     for number, cells in table.lines:
-        with splits["training"].rejecting(place := f"{table.path}:{number}"):
+        place, given = f"{table.path}:{number}", dict(zip(table.header, cells, strict=False)).get(columns.id or "", "")
+        with splits["training"].rejecting(place, f"{one_line(given)}: "):
             row = table.row(cells, *roles.values())
-            path = os.path.join(table.folder, table.photo(given := row[columns.id or ""]))
+            path = os.path.join(table.folder, table.photo(given))
             name = "training" if split_column is None else text_lists.SPLIT_OF[row[split_column].lower()]
             rows.append((name, row.get(columns.group or "", ""), text_lists.Line(place, given, path, row[label])))
     if columns.group is not None and rows:

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from helpers.sources import photo
+from helpers.sources import draw, photo
 
 from pyimagesearch import config
 from pyimagesearch.preparation.readers import numbered_files
@@ -110,3 +110,12 @@ def test_splits_may_have_any_usual_name(source):
     (source / "valid").mkdir()
     with pytest.raises(UserError, match="both val and valid for validation"):
         numbered_files.read(source)
+
+
+def test_numbers_that_may_begin_at_1_where_the_class_list_begins_at_0_are_asked_for(tmp_path):
+    draw(tmp_path, "train/1_0.jpg", "train/2_0.jpg", "test/1_0.jpg")
+    (tmp_path / "classes.txt").write_text("apple\npear\n")
+    with pytest.raises(UserError, match=r"class 2 and none of class 0.* put a line for class 0, such as .*classes.txt"):
+        numbered_files.read(str(tmp_path))
+    draw(tmp_path, "test/0_0.jpg")
+    assert len(numbered_files.read(str(tmp_path)).splits[0].rejected) == 1

@@ -124,3 +124,12 @@ def test_a_fold_that_the_table_does_not_have_is_refused(dataset, splits, fold, s
 def test_a_fold_of_class_folders_is_refused(photos):
     with pytest.raises(UserError, match="no folds; leave --fold out"):
         open_split(photos({"a": 1}, root="dataset/training"), None, fold=1)
+
+
+def test_an_unknown_label_is_minus_1_in_a_batch_and_is_no_label_for_a_limit(dataset):
+    folder = dataset(["training"] * 5 + ["validation", "evaluation"])
+    table = (folder / "labels.csv").read_text()
+    (folder / "labels.csv").write_text(table.replace("training,0,0", "training,,0"))
+    split = PhotoTable(folder, "training", None)
+    assert split.labels.tolist() == [[0, 1], [1, 1], [-1, 0], [1, 0], [0, 1]]
+    assert PhotoTable(folder, "training", None, limit=1).labels.tolist() == [[0, 1], [1, 1], [-1, 0]]

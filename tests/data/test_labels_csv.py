@@ -63,3 +63,12 @@ def test_a_table_with_a_fault_is_refused(text, said, tmp_path):
         (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(UserError, match=said):
         read_label_table(tmp_path)
+
+
+def test_an_unknown_label_is_an_empty_cell_and_counts_as_no_positive(tmp_path):
+    written = table(SPLITS)
+    written.values[0] = [1, -1]
+    (tmp_path / "labels.csv").write_text(written.text())
+    assert ",training,1,\n" in written.text()
+    assert np.array_equal(read_label_table(tmp_path).values, written.values)
+    assert [row[1:] for row in written.counts()[3:]] == [["1", "0", "0"], ["1", "1", "1"]]

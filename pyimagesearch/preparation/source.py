@@ -152,16 +152,18 @@ class Source:
             drawn = self.plan is not None and split.name in {"training", *self.plan.rates}
             what = f"{f'the {split.name} part of ' * drawn}{split.folder} has no usable photo"
             if not split.photos:
-                raise UserError(f"{what}{commonest_reason(split.rejected, self.relative)}; {self.kind.advice}")
+                raise UserError(f"{what}{self._first_rejected(split)}; {self.kind.advice}")
             if missing := [name for name in self.classes if name in counts[largest] and name not in counts[split.name]]:
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 advice = "remove the files that are left out, so that others are drawn" if drawn else self.kind.advice
                 raise UserError(
                     f"{what} of class {missing[0]!r}{more} ({largest} has {len(counts[largest])} classes, {split.name} "
-                    f"{len(counts[split.name])}){commonest_reason(split.rejected, self.relative)}; {advice}, or remove "
-                    "the class"
+                    f"{len(counts[split.name])}){self._first_rejected(split)}; {advice}, or remove the class"
                 )
         return [name for name in self.classes if name not in counts[largest]]
+
+    def _first_rejected(self, split: Split) -> str:
+        return commonest_reason(split.rejected, self.relative)
 
     def class_counts(self) -> dict[str, Counter]:
         """By split: how many photos each class has."""

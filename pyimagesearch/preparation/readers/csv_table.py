@@ -36,7 +36,7 @@ SEVERAL = Kind(
     has_splits=False,
 )
 ONE = SEVERAL._replace(
-    name="a table of classes", layout="a CSV file with an id and a class for each photo", walked=False, has_splits=True
+    name="a table of classes", layout="a CSV file with an id and a class for each photo", has_splits=True
 )
 VALUES = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}  # as pandas writes them, in any case
 BLANK, MINUS_ONE = ("", "nan"), ("-1", "-1.0")
@@ -70,6 +70,10 @@ class TableSource(Source):
     @property
     def settings(self) -> dict:
         return {} if self.kind.has_splits else {"group column": self.columns.group, **asdict(self.rates)}
+
+    def relative(self, path: str) -> str:
+        is_row = path.startswith(f"{self.table_path}:")
+        return os.path.basename(path) if is_row else super().relative(path)
 
 
 @dataclass
@@ -326,9 +330,11 @@ def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSou
             rows.append((name, row.get(columns.group or "", ""), text_lists.Line(place, given, path, row[label])))
     if columns.group is not None and rows:
         rows = _split_groups(rows, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
-    folder, kind = os.path.dirname(table.path) or os.curdir, ONE._replace(has_splits=columns.group is None)
-    classes = text_lists.fill(folder, splits, [(name, line) for name, _, line in rows], kind)
-    source = TableSource(folder, classes, list(splits.values()), kind, notes=notes)
+    kind = ONE._replace(has_splits=columns.group is None)
+    classes = text_lists.fill(
+        os.path.dirname(table.path) or os.curdir, splits, [(name, line) for name, _, line in rows], kind
+    )
+    source = TableSource(table.folder, classes, list(splits.values()), kind, notes=notes)
     source.table_path, source.columns, source.rates = table.path, columns, rates
     return source
 

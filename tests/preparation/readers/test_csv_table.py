@@ -265,8 +265,9 @@ def test_a_path_of_another_machine_means_the_photo_at_its_end_which_is_said_once
     (note,) = (note for note in classes.source.notes if "at their end" in note)
     assert note == "2 names mean the photo at their end, as /a/deep/7.jpg means deep/7.jpg"
     assert [tuple(row) for row in classes.source.rejected] == [
-        ("labels.csv:4", "/a/other/7.jpg: no photo of that name"), ("labels.csv:5", "../photos/2.jpg: no photo of that name"),
-    ]  # fmt: skip
+        ("labels.csv:4", "/a/other/7.jpg: no photo of that name"),
+        ("labels.csv:5", "../photos/2.jpg: no photo of that name"),
+    ]
 
 
 def test_a_name_without_folders_means_the_only_photo_of_that_name_in_any_folder(classes, tmp_path):

@@ -16,7 +16,7 @@ from pyimagesearch import config
 from pyimagesearch.data.crops import Window
 from pyimagesearch.data.decoding import EXTENSIONS, Reduction, Size, photos_below, read_checked, read_reduced
 from pyimagesearch.data.keyed_randomness import keyed_numbers, keyed_randomness
-from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, read_label_table
+from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, UNKNOWN, read_label_table
 from pyimagesearch.data.transforms import SquareTransform
 from pyimagesearch.runtime.errors import UserError
 
@@ -226,10 +226,12 @@ def open_split(root, transform, *, fold: int | None = None, seed: int = 0, limit
 
 
 def truths_of(labels: np.ndarray, classes: list[str]) -> list[str]:
-    """The text of each row of PhotoDataset's labels: its class, or its labels, or NO_LABEL."""
+    """The text of each row of PhotoDataset's labels: its class, or its labels, or NO_LABEL; unknown ones have a "?"."""
     if labels.ndim == 1:
         return [classes[label] for label in labels]
-    return [SEPARATOR.join(np.array(classes)[has > 0]) or NO_LABEL for has in labels]
+    shown = {0: "", 1: "{}", UNKNOWN: "{}?"}
+    rows = ([shown[value].format(name) for name, value in zip(classes, has, strict=True)] for has in labels)
+    return [SEPARATOR.join(filter(None, row)) or NO_LABEL for row in rows]
 
 
 def check_same_classes(training: PhotoDataset, *others: PhotoDataset) -> None:

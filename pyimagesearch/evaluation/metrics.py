@@ -190,8 +190,10 @@ def label_report(numbers: dict) -> str:
 def left_out(numbers: dict) -> list[str]:
     """A line for what measure_labels left out, and why: unknown labels, and each label that cannot be measured."""
     rows = numbers["labels"]
-    unknown = f"{numbers['unknown']:,} labels of single photos are not known and left out of every figure"
+    decisions = numbers["photos"] * len(rows)
+    unknown = f"{numbers['unknown']:,} of the {decisions:,} labels of all photos are not known: no figure counts them"
+    photo = "photo of which it is known" if numbers["unknown"] else "photo"
     return [unknown] * bool(numbers["unknown"]) + [
-        f"{'Every' if rows[name]['positives'] else 'No'} photo has {name}: it is left out of the macro average"
+        f"{'Every' if rows[name]['positives'] else 'No'} {photo} has {name}: it is left out of the macro average"
         for name in numbers["one class only"]
     ]

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision import transforms
 
 from pyimagesearch.create_dataloaders import get_dataloader
-from pyimagesearch.data.datasets import PhotoDataset, PhotoFolder, PhotoTable, open_split
+from pyimagesearch.data.datasets import PhotoDataset, PhotoFolder, PhotoTable, open_split, truths_of
 from pyimagesearch.data.labels_csv import LabelTable
 from pyimagesearch.data.transforms import eval_transform
 from pyimagesearch.runtime.errors import UserError
@@ -132,4 +132,5 @@ def test_an_unknown_label_is_minus_1_in_a_batch_and_is_no_label_for_a_limit(data
     (folder / "labels.csv").write_text(table.replace("training,0,0", "training,,0"))
     split = PhotoTable(folder, "training", None)
     assert split.labels.tolist() == [[0, 1], [1, 1], [-1, 0], [1, 0], [0, 1]]
+    assert truths_of(split.labels, split.classes) == ["b", "a; b", "a?", "a", "b"]
     assert PhotoTable(folder, "training", None, limit=1).labels.tolist() == [[0, 1], [1, 1], [-1, 0]]

@@ -211,7 +211,7 @@ def test_every_figure_is_over_the_known_truths(answers):
         )
     assert figures["micro"]["roc_auc"] == roc_auc_score(truths[known], probabilities[known])
     assert metrics.macro_auc(masked, probabilities) == figures["macro"]["roc_auc"]
-    assert f"{(~known).sum()} labels of single photos are not known" in metrics.label_report(figures)
+    assert f"{(~known).sum()} of the 120 labels of all photos are not known" in metrics.label_report(figures)
 
 
 def test_accuracy_is_the_mean_over_photos_of_their_share_of_known_labels_as_in_training():

@@ -179,7 +179,7 @@ def test_each_layout_is_prepared_by_one_command(tmp_path, build, flags, last):
             "--source in/labels.csv --label-column breed",
             "'file', 'label', 'patient'; expected",
         ),
-        (sources.list_with_columns, "--source in", "3 columns: 'path' .*'coarse' .*; give the one with the class"),
+        (sources.list_with_columns, "--source in", "3 columns: 'path' .*'coarse' .*; name the column of the class"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_line_and_nothing_is_left(tmp_path, build, flags, said):

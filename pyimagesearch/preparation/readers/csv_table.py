@@ -262,9 +262,9 @@ def _unknown_labels(table: Table, columns: Columns) -> list[str]:
             f"the labels of {table.path} are 1 or -1 and never 0; if -1 means that a photo does not have the label, "
             "give --uncertain zero, and if it means not known, --uncertain ignore"
         )
-    taken = {"zero": "0", "one": "1"}.get(columns.uncertain or "", "not known, see --uncertain")
-    notes = [f"{minus_one:,} labels are -1, taken as {taken}"] * bool(minus_one)
-    return notes + [f"{blank:,} labels are empty, taken as not known"] * bool(blank)
+    taken = {"zero": "0", "one": "1"}.get(columns.uncertain or "", "not known (--uncertain)")
+    notes = f"{minus_one:,} labels are -1, taken as {taken}", f"{blank:,} labels are empty, taken as not known"
+    return [note for note, count in zip(notes, (minus_one, blank), strict=True) if count]
 
 
 def _add_photos(source: LabelSource, table: Table) -> None:
@@ -346,10 +346,8 @@ def _label_column(table: Table, columns: Columns, others: Sequence[str]) -> str:
     counts = {len(set(table.cells[name])) for name in likely}
     pairs = {len(set(zip(table.cells[likely[0]], table.cells[name], strict=True))) for name in likely}
     if len(counts | pairs) != 1:  # two columns say the same if they have as many values as pairs of values
-        how = text_lists.how_to_choose({name: table.cells[name] for name in (columns.id or "", *others)})
-        raise UserError(
-            f"it is not clear which column of {table.path} has the class: {table.listing()}; {how}; or name columns of "
-            "0 and 1 with --label-columns"
+        raise text_lists.unclear_class(
+            table.path, {name: table.cells[name] for name in (columns.id or "", *table.header)}
         )
     names = [name for name in likely if not all(map(text_lists.NUMBER.fullmatch, table.distinct[name]))]
     return [*names, *likely][0]

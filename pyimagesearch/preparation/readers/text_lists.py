@@ -89,7 +89,9 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
     read = [_read_rows(split, label_column is not None) for split in splits.values()]
     header, all_rows = read[0][0], [row for _, rows in read for row in rows]
     columns = _columns(header, [cells for _, _, cells in all_rows])
-    label = _label_position(lists["training"], list(columns), columns, label_column)
+    label = 1 if label_column is None and len(columns) <= 2 else column_number(label_column or "", list(columns))
+    if not label:  # nor the first column, the path
+        raise unclear_class(lists["training"], columns)
     by_split = [position for position, cells in enumerate(columns.values()) if len(lists) == 1 and are_splits(cells)]
     lines: list[tuple[str, Line]] = []
     for split, place, cells in all_rows:
@@ -201,14 +203,6 @@ def _columns(header: Sequence[str], rows: Sequence[list[str]]) -> dict[str, tupl
     return dict(zip(names, zip(*(cells for cells in rows if len(cells) == width), strict=True), strict=False))
 
 
-def _label_position(path: str, names: list[str], columns: Mapping[str, Sequence[str]], wanted: str | None) -> int:
-    """Which of `columns` has the class; the first has the path."""
-    position = (1 if len(columns) <= 2 else 0) if wanted is None else column_number(wanted, names)
-    if not position:
-        raise UserError(f"{path} has {len(columns)} columns: {column_list(columns)}; {how_to_choose(columns)}")
-    return position
-
-
 def column_number(wanted: str, names: Sequence[str]) -> int | None:
     """The position in `names` of a column that is given by its name or by its number from 1 on; None without it."""
     if wanted in names:
@@ -231,12 +225,13 @@ def _what_it_holds(cells: Sequence[str]) -> str:
     return f"{len(distinct):,} values such as {one_line(next(iter(distinct)))}"
 
 
-def how_to_choose(columns: Mapping[str, Sequence[str]]) -> str:
-    """What to do if it is not clear which of `columns` is the class; the first has the photos."""
+def unclear_class(path: str, columns: Mapping[str, Sequence[str]]) -> UserError:
+    """The error if it is not clear which of `columns` is the class; the first has the photos."""
     photos, *others = columns.values() or [()]
+    advice = "name the column of the class with --label-column, or its number"
     if len(set(photos)) < len(photos) and sum(all(map(NUMBER.fullmatch, cells)) for cells in others) >= 4:
-        return "it looks like a table of boxes, several rows per photo: crop the boxes, or list each photo once"
-    return "give the one with the class as --label-column, by its name or its number"
+        advice = "it looks like a table of boxes, several rows per photo: crop the boxes, or list each photo once"
+    return UserError(f"{path} has {len(columns)} columns: {column_list(columns)}; {advice}")
 
 
 def are_splits(values: Iterable[str]) -> bool:

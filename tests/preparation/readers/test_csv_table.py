@@ -310,7 +310,9 @@ def test_one_column_of_0_and_1_makes_two_classes_unless_it_is_named_as_labels(cl
 @pytest.mark.parametrize("column", ["fine", "2"])
 def test_of_several_columns_of_classes_the_flag_names_one(classes, column):
     text = "id,fine,coarse\n" + "".join(f"{n},{n % 3},{n % 2}\n" for n in range(1, 7))
-    with pytest.raises(UserError, match=r"not clear .*'fine' \(1 or 2 or 0\), 'coarse' \(1 or 0\).*--label-column"):
+    with pytest.raises(
+        UserError, match=r"3 columns: 'id' .*'fine' \(1 or 2 or 0\), 'coarse' \(1 or 0\).*--label-column"
+    ):
         classes(text)
     assert {name: label for name, (_, label) in classes(text, Columns(label=column)).items()} == {
         str(n): str(n % 3) for n in range(1, 7)

@@ -267,7 +267,7 @@ FINE = "path,fine,coarse\n0.jpg,3,1\n1.jpg,4,1\n"
     ("text", "flag", "said"),
     [
         ("0.jpg,apple,train\n1.jpg,pear,val\n", None, r"3 columns: '1' \(0.jpg or 1.jpg\), '2' \(apple or pear\)"),
-        ("0.jpg 3 1\n1.jpg 4 1\n", None, "has 3 columns.*--label-column, by its name or its number"),
+        ("0.jpg 3 1\n1.jpg 4 1\n", None, "has 3 columns.*name the column of the class with --label-column"),
         (FINE, None, r"'path' \(0.jpg or 1.jpg\), 'fine' \(3 or 4\), 'coarse'"),
         (FINE, "superclass", "3 columns: 'path'"),
         (FINE, "4", "has 3 columns"),

@@ -26,7 +26,7 @@ from pyimagesearch.data.decoding import (
     read_reduced,
 )
 from pyimagesearch.data.keyed_randomness import keyed_numbers, keyed_randomness
-from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, read_label_table
+from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, UNKNOWN, read_label_table
 from pyimagesearch.data.transforms import SquareTransform
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line, system_message
@@ -52,7 +52,7 @@ class PhotoDataset(Dataset):
     """Photos with their labels.
 
     root, names : the folder of the photos, and the path of each below it
-    labels : a row per photo: int64 of shape (photos,), or float32 of 0 and 1 of shape (photos, classes)
+    labels : a row per photo: int64 of shape (photos,), or float32 of 0, 1 and UNKNOWN of shape (photos, classes)
     transform : a SquareTransform, or anything that makes a tensor of an RGB PIL image; seeded by (seed, epoch, index)
     title : the name of these photos in a progress bar
     """
@@ -241,7 +241,8 @@ class PhotoTable(PhotoDataset):
 
 def _first_of_each(values: np.ndarray, limit: int) -> list[int]:
     """The rows to keep: at least the first `limit` of each label, and of those without any."""
-    kinds = np.column_stack([values, ~values.any(axis=1)]).astype(bool)
+    has = values == 1
+    kinds = np.column_stack([has, ~has.any(axis=1)])
     kept, rows = np.zeros(kinds.shape[1], np.int64), []
     for row, has in enumerate(kinds):
         if (kept[has] < limit).any():
@@ -280,10 +281,12 @@ def open_split(
 
 
 def truths_of(labels: np.ndarray, classes: list[str]) -> list[str]:
-    """The text of each row of PhotoDataset's labels: its class, or its labels, or NO_LABEL."""
+    """The text of each row of PhotoDataset's labels: its class, or its labels, or NO_LABEL; unknown ones have a "?"."""
     if labels.ndim == 1:
         return [classes[label] for label in labels]
-    return [SEPARATOR.join(np.array(classes)[has > 0]) or NO_LABEL for has in labels]
+    shown = {0: "", 1: "{}", UNKNOWN: "{}?"}
+    rows = ([shown[value].format(name) for name, value in zip(classes, has, strict=True)] for has in labels)
+    return [SEPARATOR.join(filter(None, row)) or NO_LABEL for row in rows]
 
 
 def photo_facts(dataset: PhotoDataset) -> dict[str, object]:

@@ -5,6 +5,7 @@ import io
 import os
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from pyimagesearch.runtime.errors import UserError, one_line
 
 LABELS_CSV = "labels.csv"
 PHOTOS_FOLDER = "images"  # beside the table
-FIRST_COLUMNS = ["image", "group", "split"]  # then one column of 0 and 1 per label
+FIRST_COLUMNS = ["image", "group", "split"]  # then one column per label: 0, 1, or empty where it is not known
+UNKNOWN = -1  # such a label in memory; it counts neither in the loss nor in any figure
 FOLD = re.compile(r"fold-([1-9][0-9]*)")
 _, VALIDATION, EVALUATION = config.SPLITS
 
@@ -26,7 +28,7 @@ class LabelTable:
     images: list[str]  # paths below PHOTOS_FOLDER, with "/" as separator
     groups: list[str]  # what must stay in one split, such as the patient
     splits: list[str]  # "training", "validation" or "evaluation"; with folds "fold-1", "fold-2", ... or "evaluation"
-    values: np.ndarray  # uint8 of 0 and 1, shape (photos, labels)
+    values: np.ndarray  # int8 of 0, 1 and UNKNOWN, shape (photos, labels)
 
     @property
     def folds(self) -> int:
@@ -59,7 +61,7 @@ class LabelTable:
         rows = [["", *self.split_names], ["photos", *(str(mask.sum()) for mask in masks)]]
         rows.append(["groups", *(str(len(set(groups[mask]))) for mask in masks)])
         for name, has in zip(self.labels, self.values.T, strict=True):
-            rows.append([one_line(name), *(str(has[mask].sum()) for mask in masks)])
+            rows.append([one_line(name), *(str((has[mask] == 1).sum()) for mask in masks)])
         return rows
 
     def text(self) -> str:
@@ -68,7 +70,7 @@ class LabelTable:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*FIRST_COLUMNS, *self.labels])
         for *first, values in zip(self.images, self.groups, self.splits, self.values.tolist(), strict=True):
-            writer.writerow([*first, *values])
+            writer.writerow([*first, *("" if value == UNKNOWN else value for value in values)])
         return text.getvalue()
 
 
@@ -82,12 +84,15 @@ def read_label_table(folder: str | os.PathLike) -> LabelTable:
             f"{path} has the columns {', '.join(header)}; expected {', '.join(FIRST_COLUMNS)} and then one per label"
         )
     for line, row in rows:
-        if len(row) != len(header) or not {*row[len(first) :]} <= {"0", "1"}:
-            raise UserError(f"{path}, line {line}: expected {', '.join(first)} and {len(labels)} labels of 0 or 1")
+        if len(row) != len(header) or not {*row[len(first) :]} <= {"0", "1", ""}:
+            raise UserError(
+                f"{path}, line {line}: expected {', '.join(first)} and {len(labels)} labels of 0 or 1, or empty"
+            )
         if row[2] not in config.SPLITS and not FOLD.fullmatch(row[2]):
             raise UserError(f"{path}, line {line}: no split {row[2]!r}; expected {', '.join(config.SPLITS)} or fold-K")
     images, groups, splits = ([row[column] for _, row in rows] for column in range(3))
-    table = LabelTable(labels, images, groups, splits, np.array([row[len(first) :] for _, row in rows], np.uint8))
+    values = np.array([[cell or str(UNKNOWN) for cell in row[len(first) :]] for _, row in rows], np.int8)
+    table = LabelTable(labels, images, groups, splits, values)
     if parted := table.parted_groups():
         raise UserError(f"{path} has the group {parted[0]!r} in two splits; prepare the dataset again")
     expected = table.split_names
@@ -101,11 +106,11 @@ def read_csv(path: str | os.PathLike, delimiter: str | None = None) -> tuple[lis
     """The header of a CSV file, and its other rows, each with the number of its last line.
 
     UTF-8, with or without a byte order mark; empty lines are skipped. Without a `delimiter` it is the comma, semicolon
-    or tab, whichever is most frequent in the header.
+    or tab that csv.Sniffer finds.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            delimiter = delimiter or max(",;\t", key=file.readline().count)
+            delimiter = delimiter or _sniff("".join(islice(file, 20))[: 1 << 16])
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             rows = [(reader.line_num, row) for row in reader if row]
@@ -118,3 +123,10 @@ def read_csv(path: str | os.PathLike, delimiter: str | None = None) -> tuple[lis
     if len(rows) < 2:
         raise UserError(f"{path} has no row{' but its header' if rows else ''}; expected a header, and a row per photo")
     return rows[0][1], rows[1:]
+
+
+def _sniff(sample: str) -> str:
+    try:
+        return csv.Sniffer().sniff(sample, delimiters=",;\t").delimiter
+    except csv.Error:  # a single column, for example
+        return ","

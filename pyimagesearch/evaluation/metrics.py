@@ -1,8 +1,8 @@
 """Metrics of a split's predictions: confusions, thresholds, ROC AUC, classification reports; and which epoch is best.
 
-Where photos may have several labels, `truths` are 0 and 1, `probabilities` from 0 to 1, of shape (photos, labels).
-A label that no photo has, or that all have, cannot be ranked: it has no ROC AUC and is left out of the means over
-labels (macro). Micro averages pool the decisions on all labels.
+Where photos may have several labels, `truths` are 0, 1 and UNKNOWN, `probabilities` from 0 to 1, of shape (photos,
+labels). Every figure is over the truths that are known. A label that no photo has, or that all have, cannot be ranked:
+it has no ROC AUC and is left out of the means over labels (macro). Micro averages pool the decisions on all labels.
 """
 
 import math
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pyimagesearch.data.labels_csv import UNKNOWN
 from pyimagesearch.runtime.errors import one_line
 
 REPORT_JSON = "classification_report.json"
@@ -33,9 +34,13 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The share of photos whose most probable class is right; with several labels, of decisions at 0.5 that are."""
-    decided = probabilities.argmax(axis=1) if labels.ndim == 1 else probabilities >= 0.5
-    return float((decided == labels).mean())
+    """The share of photos whose most probable class is right; with several labels, the mean over the photos
+    of their share of decisions at 0.5 that are."""
+    if labels.ndim == 1:
+        return float((probabilities.argmax(axis=1) == labels).mean())
+    known = labels != UNKNOWN
+    weights = known * labels.shape[1] / known.sum(axis=1, keepdims=True).clip(min=1)  # all 1 where all are known
+    return float((((probabilities >= 0.5) == labels) * weights).mean())
 
 
 def classification_report(
@@ -112,19 +117,24 @@ def precision_and_recall(targets, predictions, classes: int) -> dict[str, np.nda
 
 
 def measurable(truths: np.ndarray) -> np.ndarray:
-    """bool of shape (labels,): whether some photo has the label and another has not."""
-    positives = truths.sum(axis=0)
-    return (positives > 0) & (positives < len(truths))
+    """bool of shape (labels,): whether some photo has the label and another is known not to."""
+    return (truths == 1).any(axis=0) & (truths == 0).any(axis=0)
+
+
+def _of_known(truths: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """The truths that are known, of shape (rows,), and the same rows of `others`."""
+    return [column[truths != UNKNOWN] for column in (truths, *others)]
 
 
 def macro_auc(truths: np.ndarray, probabilities: np.ndarray) -> float:
     """The mean ROC AUC of the measurable labels; NaN if there is none, or if a probability is not finite."""
     from sklearn.metrics import roc_auc_score
 
-    known = measurable(truths)
-    if not known.any() or not np.isfinite(probabilities).all():
+    columns = measurable(truths)
+    if not columns.any() or not np.isfinite(probabilities).all():
         return math.nan
-    return float(roc_auc_score(truths[:, known], probabilities[:, known], average="macro"))
+    pairs = zip(truths.T[columns], probabilities.T[columns], strict=True)
+    return float(np.mean([roc_auc_score(*_of_known(*pair)) for pair in pairs]))
 
 
 def best_thresholds(truths: np.ndarray, probabilities: np.ndarray) -> list[float]:
@@ -134,7 +144,7 @@ def best_thresholds(truths: np.ndarray, probabilities: np.ndarray) -> list[float
     is the highest.
     """
     columns = zip(measurable(truths), truths.T, probabilities.T, strict=True)
-    return [_best_threshold(*column) if known else 0.5 for known, *column in columns]
+    return [_best_threshold(*_of_known(*column)) if ranked else 0.5 for ranked, *column in columns]
 
 
 def _best_threshold(truths: np.ndarray, probabilities: np.ndarray) -> float:
@@ -152,23 +162,24 @@ def measure_labels(
 ) -> dict:
     """scikit-learn's metrics of one split; None stands for what cannot be measured.
 
-    Returns {"labels": {name: numbers}, "macro": numbers, "micro": numbers, "one class only": [name], "photos": int},
-    with numbers of the keys KINDS and "positives", and for each label "threshold".
+    Returns {"labels": {name: numbers}, "macro": numbers, "micro": numbers, "one class only": [name], "photos": int,
+    "unknown": int}, with numbers of the keys KINDS and "positives", and for each label "threshold".
     """
     decided = probabilities >= np.asarray(thresholds)
     rows = {}
     for label, *column, threshold in zip(labels, truths.T, probabilities.T, decided.T, thresholds, strict=True):
-        row = {**_ranking_metrics(*column), "threshold": threshold, "positives": int(column[0].sum())}
+        row = {**_ranking_metrics(*column), "threshold": threshold, "positives": int((column[0] == 1).sum())}
         rows[one_line(label)] = row
     measured = [row for row in rows.values() if row["roc_auc"] is not None]
     macro = {kind: float(np.mean([row[kind] for row in measured])) if measured else None for kind in KINDS}
-    positives = {"positives": int(truths.sum())}
+    positives = {"positives": int((truths == 1).sum())}
     return {
         "labels": rows,
         "macro": macro | positives,
         "micro": _ranking_metrics(truths.ravel(), probabilities.ravel(), decided.ravel()) | positives,
         "one class only": [name for name, row in rows.items() if row["roc_auc"] is None],
         "photos": len(truths),
+        "unknown": int((truths == UNKNOWN).sum()),
     }
 
 
@@ -177,6 +188,7 @@ def _ranking_metrics(truths: np.ndarray, probabilities: np.ndarray, decided: np.
 
     if not measurable(truths):
         return dict.fromkeys(KINDS)
+    truths, probabilities, decided = _of_known(truths, probabilities, decided)
     scores = (roc_auc_score, probabilities), (average_precision_score, probabilities), (f1_score, decided)
     return {kind: float(score(truths, of)) for kind, (score, of) in zip(KINDS, scores, strict=True)}
 
@@ -197,9 +209,12 @@ def label_report(numbers: dict) -> str:
 
 
 def left_out(numbers: dict) -> list[str]:
-    """For each label that measure_labels could not measure, a line that says why."""
+    """A line for what measure_labels left out, and why: unknown labels, and each label that cannot be measured."""
     rows = numbers["labels"]
-    return [
-        f"{'Every' if rows[name]['positives'] else 'No'} photo has {name}: it is left out of the macro average"
+    decisions = numbers["photos"] * len(rows)
+    unknown = f"{numbers['unknown']:,} of the {decisions:,} labels of all photos are not known: no figure counts them"
+    photo = "photo of which it is known" if numbers["unknown"] else "photo"
+    return [unknown] * bool(numbers["unknown"]) + [
+        f"{'Every' if rows[name]['positives'] else 'No'} {photo} has {name}: it is left out of the macro average"
         for name in numbers["one class only"]
     ]

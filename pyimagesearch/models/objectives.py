@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyimagesearch.data.datasets import PhotoDataset
+from pyimagesearch.data.labels_csv import UNKNOWN
 from pyimagesearch.runtime.distributed import failing_together
 from pyimagesearch.runtime.errors import UserError
 
@@ -64,16 +65,16 @@ class CrossEntropy:
 
 
 class BinaryCrossEntropy:
-    """Each photo has any number of labels: labels 0 or 1 and logits, both float of shape (rows, classes).
+    """Each photo has any number of labels: labels 0, 1 or UNKNOWN and logits, both float of shape (rows, classes).
 
-    A photo's loss is the mean over its labels.
+    A photo's loss is the mean over its known labels.
     """
 
     task = "multi-label"
 
     def training_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of each photo, shape (rows,)."""
-        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(1)
+        return _mean_of_known(F.binary_cross_entropy_with_logits(logits, labels, reduction="none"), labels)
 
     losses = training_losses
 
@@ -84,9 +85,15 @@ class BinaryCrossEntropy:
         return logits.sigmoid()
 
     def correct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
-        """The share of a photo's labels that are correct at a threshold of 0.5: see widest_float, shape (rows,)."""
+        """The share of a photo's known labels that are correct at 0.5: see widest_float, shape (rows,)."""
         correct = (probabilities >= 0.5) == (labels >= 0.5)
-        return correct.to(widest_float(labels.device)).mean(1)
+        return _mean_of_known(correct.to(widest_float(labels.device)), labels)
+
+
+def _mean_of_known(values: Tensor, labels: Tensor) -> Tensor:
+    """The mean of each row over its known labels; exactly `values.mean(1)` where all are known."""
+    known = labels != UNKNOWN
+    return values.where(known, 0).mean(1) * (labels.shape[1] / known.sum(1, dtype=values.dtype).clamp(min=1))
 
 
 CROSS_ENTROPY = CrossEntropy()

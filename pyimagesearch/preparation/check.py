@@ -183,8 +183,9 @@ def _constant_labels(table: labels_csv.LabelTable) -> Iterator[Finding]:
     """The labels that all photos of a split or fold have, or none: they cannot be measured there."""
     splits = np.array(table.splits)
     for split in table.split_names:
-        means = zip(table.labels, table.values[splits == split].mean(axis=0).tolist(), strict=True)
-        if found := [f"{name!r}: {'all' if mean else 'none'}" for name, mean in means if mean in (0, 1)]:
+        values = table.values[splits == split]
+        some = zip(table.labels, (values == 1).any(axis=0), (values == 0).any(axis=0), strict=True)
+        if found := [f"{name!r}: {'all' if has else 'none'}" for name, has, lacks in some if not (has and lacks)]:
             count = f"{len(found)} labels" if len(found) > 1 else "a label"
             yield Finding(f"{split} has no ROC AUC for {count}, which all of its photos have, or none", found)
 

@@ -5,6 +5,8 @@ import argparse
 from pyimagesearch import config
 from pyimagesearch.runtime.flags import Parser, add_quiet, number
 
+TABLE_SUFFIXES = (".csv", ".tsv")  # of a --source that is a table
+
 
 def preparation_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The flags of prepare_dataset.py."""
@@ -27,7 +29,7 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     places.add_argument("--dest", metavar="DIR", default=config.BASE_PATH, help="the dataset (default %(default)s)")
     places.add_argument("--overwrite", action="store_true", help="replace DEST with exactly what the source holds")
     _add_splits(parser.add_argument_group("splits that the source lacks"))
-    _add_table(parser.add_argument_group("a CSV file as source: several labels per photo"))
+    _add_table(parser.add_argument_group("a CSV file as source, or text lists with further columns"))
     how = parser.add_argument_group("how to copy")
     how.add_argument("--strict", action="store_true", help="fail if any file is unusable, and change nothing")
     how.add_argument("--no-verify", action="store_true", help="do not decode photos: faster, but finds no broken ones")
@@ -78,11 +80,25 @@ def _add_splits(group) -> None:
 
 
 def _add_table(group) -> None:
-    group.add_argument("--images", metavar="DIR", help="the folder of the photos")
-    group.add_argument("--id-column", metavar="NAME", help="each photo's path in --images, with or without suffix")
+    group.add_argument("--images", metavar="DIR", help="the folder of the photos (default: that of the CSV file)")
     group.add_argument(
-        "--label-columns", nargs="+", metavar="NAME", help="columns of 0 and 1 (default: all such columns)"
-    )
+        "--id-column", metavar="NAME",
+        help="each photo's path in --images, with or without suffix (default: the column that names photos)",
+    )  # fmt: skip
+    labels = group.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--label-column", metavar="NAME",
+        help="one class per photo: the column of it, or its number from 1 on (default: the column with classes, where "
+        "there are not several columns of 0 and 1)",
+    )  # fmt: skip
+    labels.add_argument(
+        "--label-columns", nargs="+", metavar="NAME",
+        help="several labels per photo: columns of 0 and 1 (default: all such columns, where there are several)",
+    )  # fmt: skip
+    group.add_argument(
+        "--uncertain", choices=("ignore", "zero", "one"),
+        help="labels of -1 are not known, or count as 0 or 1 (default: ignore; asked for where no label is 0)",
+    )  # fmt: skip
     group.add_argument(
         "--group-column", metavar="NAME",
         help="a patient, for example: all photos of a group go to one split (default: each photo is a group)",
@@ -94,10 +110,8 @@ def _add_table(group) -> None:
 
 
 def _check_table(parser: Parser, args: argparse.Namespace) -> None:
-    table = args.source.lower().endswith(".csv")
-    if table and not (args.images and args.id_column):
-        parser.error(f"{args.source} is a table; name the folder of its photos with --images, and --id-column")
-    for name in ("images", "id_column", "label_columns", "group_column", "folds"):
+    table = args.source.lower().endswith(TABLE_SUFFIXES)
+    for name in ("images", "id_column", "label_columns", "uncertain", "group_column", "folds"):
         if not table and getattr(args, name) is not None:
             parser.error(f"--{name.replace('_', '-')} goes with a CSV file as --source")
     if table and args.root:

@@ -1,11 +1,12 @@
 """What is known of a source: its splits, their photos, and the files that are left out."""
 
 import os
+import re
 import stat
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
@@ -156,7 +157,7 @@ class Source:
         trained = counts["training"]
         for split in self.splits:
             here, rejected = counts[split.name], self._first_rejected(split)
-            given = self.kind.walked and split.found and not self._is_drawn(split)
+            given = os.path.isdir(split.folder) and split.found and not self._is_drawn(split)
             if given and split.name != "training" and not here.keys() & trained:
                 raise UserError(
                     f"{split.folder} has no usable photo of a class of training{rejected}; if its photos have no "
@@ -205,10 +206,7 @@ class Source:
         return lines + [f"no split has a photo of: {', '.join(unused)}"] * bool(unused)
 
     def _first_rejected(self, split: Split) -> str:
-        if not split.rejected:
-            return ""
-        path, reason = split.rejected[0]
-        return f", {len(split.rejected)} left out ({self.relative(path)}: {reason})"
+        return commonest_reason(split.rejected, self.relative)
 
     def class_counts(self) -> dict[str, Counter]:
         """By split: how many photos each class has."""
@@ -217,6 +215,17 @@ class Source:
     def table(self) -> str:
         """The table of counts that ends a preparation."""
         return class_table(self.classes, self.class_counts())
+
+
+def commonest_reason(rejected: Sequence[Rejected], relative: Callable[[str], str] = os.path.basename) -> str:
+    """How many files are left out, how many of them for the commonest reason, and one of these, for a message."""
+    if not rejected:
+        return ""
+    kinds = [re.sub(r"'[^']*'|\d+", "", reason.rpartition(": ")[2]) for _, reason in rejected]
+    kind, count = Counter(kinds).most_common(1)[0]
+    path, reason = rejected[kinds.index(kind)]
+    alike = "" if count == 1 else "all like " if count == len(rejected) else f"{count} of them like "
+    return f", {len(rejected)} left out ({alike}{one_line(relative(path))}: {reason})"
 
 
 def plan_flags(plan: SplitPlan | None) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -147,21 +147,22 @@ class SplitRates:
         return {"evaluation": self.test, **({} if self.folds else {"validation": self.validation})}
 
 
-def assign_groups(groups: Sequence[str], rates: SplitRates, origin: str) -> list[str]:
+def assign_groups(groups: Sequence[str], rates: SplitRates, origin: str, given: Container[str] = ()) -> list[str]:
     """The split or fold of each photo, given its group. All photos of a group are in one.
 
-    The result depends on `groups` and `rates` only; an error names the table `origin`.
+    The result depends on `groups` and `rates` only; an error names the table `origin`. Splits of `given` are not drawn.
     """
     from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
     group_of = np.array(groups)
-    count, others = len(set(groups)), rates.folds or 2  # besides evaluation
+    shares = {name: share for name, share in rates.shares.items() if name not in given}
+    count, others = len(set(groups)), rates.folds or len(shares)  # besides the first that is drawn
     if count <= others:
         raise UserError(
             f"{origin} has usable photos of {count} groups; expected at least {others + 1}, one for each split or fold"
         )
     names, rest = np.full(len(groups), "training", object), np.arange(len(groups))
-    for name, share in rates.shares.items():
+    for name, share in shares.items():
         most = len(np.unique(group_of[rest])) - others
         draw = GroupShuffleSplit(1, test_size=min(max(1, round(share * count)), most), random_state=rates.seed)
         stay, go = next(draw.split(rest, groups=group_of[rest]))

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision import transforms
 
 from pyimagesearch.create_dataloaders import get_dataloader
-from pyimagesearch.data.datasets import PhotoDataset, PhotoFolder, PhotoTable, open_split
+from pyimagesearch.data.datasets import PhotoDataset, PhotoFolder, PhotoTable, open_split, truths_of
 from pyimagesearch.data.labels_csv import LabelTable
 from pyimagesearch.data.transforms import eval_transform
 from pyimagesearch.runtime.errors import UserError
@@ -124,3 +124,13 @@ def test_a_fold_that_the_table_does_not_have_is_refused(dataset, splits, fold, s
 def test_a_fold_of_class_folders_is_refused(photos):
     with pytest.raises(UserError, match="no folds; leave --fold out"):
         open_split(photos({"a": 1}, root="dataset/training"), None, fold=1)
+
+
+def test_an_unknown_label_is_minus_1_in_a_batch_and_is_no_label_for_a_limit(dataset):
+    folder = dataset(["training"] * 5 + ["validation", "evaluation"])
+    table = (folder / "labels.csv").read_text()
+    (folder / "labels.csv").write_text(table.replace("training,0,0", "training,,0"))
+    split = PhotoTable(folder, "training", None)
+    assert split.labels.tolist() == [[0, 1], [1, 1], [-1, 0], [1, 0], [0, 1]]
+    assert truths_of(split.labels, split.classes) == ["b", "a; b", "a?", "a", "b"]
+    assert PhotoTable(folder, "training", None, limit=1).labels.tolist() == [[0, 1], [1, 1], [-1, 0]]

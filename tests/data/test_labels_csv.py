@@ -10,7 +10,7 @@ from pyimagesearch.runtime.errors import UserError
 def table(splits: list[str], groups: list[str] | None = None) -> LabelTable:
     count = len(splits)
     images = [f"deep/photo {n}, of ;;;; many.jpg" for n in range(count)]
-    values = np.arange(2 * count, dtype=np.uint8).reshape(-1, 2) % 2
+    values = np.arange(2 * count, dtype=np.int8).reshape(-1, 2) % 2
     return LabelTable(["tube;;;;", 'the "line", bent'], images, groups or images, splits, values)
 
 
@@ -23,7 +23,7 @@ def test_a_written_table_is_read_back(splits, tmp_path):
     written = table(splits)
     (tmp_path / "labels.csv").write_text(written.text())
     read = read_label_table(tmp_path)
-    assert np.array_equal(read.values, written.values) and read.values.dtype == np.uint8
+    assert np.array_equal(read.values, written.values) and read.values.dtype == np.int8
     for name in ("labels", "images", "groups", "splits"):
         assert getattr(read, name) == getattr(written, name)
 
@@ -63,3 +63,12 @@ def test_a_table_with_a_fault_is_refused(text, said, tmp_path):
         (tmp_path / "labels.csv").write_text(text)
     with pytest.raises(UserError, match=said):
         read_label_table(tmp_path)
+
+
+def test_an_unknown_label_is_an_empty_cell_and_counts_as_no_positive(tmp_path):
+    written = table(SPLITS)
+    written.values[0] = [1, -1]
+    (tmp_path / "labels.csv").write_text(written.text())
+    assert ",training,1,\n" in written.text()
+    assert np.array_equal(read_label_table(tmp_path).values, written.values)
+    assert [row[1:] for row in written.counts()[3:]] == [["1", "0", "0"], ["1", "1", "1"]]

@@ -5,10 +5,12 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from helpers.pictures import ODD_NAMES
 from sklearn.metrics import average_precision_score, classification_report, f1_score, roc_auc_score
 
 from pyimagesearch.evaluation import metrics
+from pyimagesearch.models.objectives import BinaryCrossEntropy
 
 FOOD = ["Bread", "Dairy_product", "Dessert", "Egg", "Fried_food", "Meat", "Noodles", "Rice", "Seafood", "Soup", "Fruit"]
 LABELS = ["tube", "line", "rare", "always"]
@@ -207,3 +209,34 @@ def test_a_class_may_be_called_as_scikit_learn_calls_its_averages(name):
 def test_names_that_look_alike_once_escaped_have_a_row_each():
     _, numbers = metrics.class_report([0, 1, 1], [0, 1, 0], ["\udcff", r"\udcff", "Bread"])
     assert [row["support"] for row in list(numbers.values())[:3]] == [1, 2, 0]
+
+
+def test_every_figure_is_over_the_known_truths(answers):
+    truths, probabilities = answers[0][:, :2].astype(np.int8), answers[1][:, :2]
+    known = np.random.default_rng(1).random(truths.shape) < 0.7
+    masked = np.where(known, truths, -1)
+    figures = metrics.measure_labels(masked, probabilities, LABELS[:2], [0.5, 0.3])
+    for n, (name, threshold) in enumerate(zip(LABELS[:2], [0.5, 0.3], strict=True)):
+        one, two = truths[known[:, n], n], probabilities[known[:, n], n]
+        assert figures["labels"][name]["roc_auc"] == roc_auc_score(one, two)
+        assert figures["labels"][name]["f1"] == f1_score(one, two >= threshold)
+        assert figures["labels"][name]["positives"] == one.sum()
+        assert (
+            metrics.best_thresholds(masked, probabilities)[n] == metrics.best_thresholds(one[:, None], two[:, None])[0]
+        )
+    assert figures["micro"]["roc_auc"] == roc_auc_score(truths[known], probabilities[known])
+    assert metrics.macro_auc(masked, probabilities) == figures["macro"]["roc_auc"]
+    assert f"{(~known).sum()} of the 120 labels of all photos are not known" in metrics.label_report(figures)
+
+
+def test_accuracy_is_the_mean_over_photos_of_their_share_of_known_labels_as_in_training():
+    truths = np.array([[1, -1, 0], [-1, -1, 1], [1, 1, 1]], np.float32)
+    probabilities = np.array([[0.9, 0.9, 0.9], [0.9, 0.1, 0.9], [0.1, 0.9, 0.9]], np.float32)
+    assert metrics.accuracy(truths, probabilities) == pytest.approx((0.5 + 1 + 2 / 3) / 3)
+    correct = BinaryCrossEntropy().correct(torch.from_numpy(probabilities), torch.from_numpy(truths))
+    assert metrics.accuracy(truths, probabilities) == pytest.approx(correct.mean().item())
+
+
+def test_a_label_that_is_known_of_no_photo_without_it_cannot_be_measured():
+    truths = np.array([[1, 0], [-1, 1], [1, -1]])
+    assert metrics.measurable(truths).tolist() == [False, True]

@@ -162,3 +162,45 @@ def rejected(dataset):
     with open(dataset / "rejected.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return {row["path"]: row["reason"] for row in rows}
+
+
+# --- layouts of tables and lists: each builds one below `folder`, of 12 photos of cats and dogs -----------------------
+
+
+def csv_of_classes(folder):
+    """train.csv as Kaggle has it: an id without suffix, and a class; the photos are in images."""
+    return _listed(folder, "train.csv", "image_id,label", lambda n, name: f"{n},{name}")
+
+
+def csv_of_another_machine(folder):
+    """labels.csv as pandas wrote it on Windows: an index, absolute paths, numbers with names, splits, semicolons."""
+    splits = ["train", "train", "val", "test"]
+    return _listed(
+        folder, "labels.csv", "\ufeff;path;label;name;split",
+        lambda n, name: f"{n};C:\\data\\images\\{n}.jpg;{int(name == 'dog')}.0;{name};{splits[n // 2 % 4]}",
+    )  # fmt: skip
+
+
+def csv_with_groups(folder):
+    """labels.csv with a patient for each two photos."""
+    return _listed(folder, "labels.csv", "file,label,patient", lambda n, name: f"{n}.jpg,{name},p{n // 2}")
+
+
+def csv_with_unknown_labels(folder):
+    """train.csv as CheXpert has it: labels of 1, 0, -1 for uncertain, and empty cells."""
+    cells = ["1.0,0.0", "-1.0,1.0", ",0.0", "0.0,"]
+    return _listed(folder, "train.csv", "Path,Sex,Edema,Cough", lambda n, _: f"v1/images/{n}.jpg,F,{cells[n % 4]}")
+
+
+def list_with_columns(folder):
+    """train.txt with a header, and a fine and a coarse class."""
+    return _listed(
+        folder, "train.txt", "path,fine,coarse", lambda n, name: f"images/{n}.jpg,{name} {n // 2 % 2},{name}"
+    )
+
+
+def _listed(folder, name, header, row):
+    draw(folder / "images", *(f"{number}.jpg" for number in range(12)))
+    rows = [header, *(row(number, ("cat", "dog")[number % 2]) for number in range(12))]
+    (folder / name).write_text("".join(f"{text}\n" for text in rows))
+    return folder

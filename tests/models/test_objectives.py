@@ -71,3 +71,32 @@ def test_flags_for_photos_of_one_class_each_are_refused_for_several_labels(flags
         build_objective(several, **settings)
     assert build_objective(one, **settings).task == "single-label"
     assert build_objective(several, label_smoothing=0.0, balanced=False, device=None).task == "multi-label"
+
+
+def test_where_all_labels_are_known_loss_and_share_are_the_plain_means_to_the_last_bit():
+    labels = torch.randint(2, (50, 7), generator=torch.Generator().manual_seed(1)).float()
+    logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    objective = BinaryCrossEntropy()
+    plain = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(1)
+    assert torch.equal(objective.training_losses(logits, labels), plain)
+    gradients = [
+        torch.autograd.grad(losses.sum(), logits)[0] for losses in (objective.training_losses(logits, labels), plain)
+    ]
+    assert torch.equal(*gradients)
+    probabilities = objective.probabilities(logits)
+    assert torch.equal(
+        objective.correct(probabilities, labels), ((probabilities >= 0.5) == (labels >= 0.5)).double().mean(1)
+    )
+
+
+def test_an_unknown_label_counts_neither_in_the_loss_nor_in_its_gradient_nor_as_correct():
+    labels = torch.tensor([[1.0, -1, 0], [-1, -1, 1], [-1, -1, -1]])
+    logits = torch.tensor([[2.0, 5, 1], [5, -5, -1], [1, 2, 3]], requires_grad=True)
+    objective = BinaryCrossEntropy()
+    losses = objective.training_losses(logits, labels)
+    known = F.binary_cross_entropy_with_logits(logits[0, [0, 2]], labels[0, [0, 2]])
+    alone = F.binary_cross_entropy_with_logits(logits[1, 2], labels[1, 2])
+    torch.testing.assert_close(losses, torch.stack([known, alone, torch.zeros(())]))
+    assert objective.correct(objective.probabilities(logits), labels).tolist() == pytest.approx([0.5, 0, 0])
+    losses.sum().backward()
+    assert torch.equal(logits.grad != 0, labels != -1)

@@ -288,3 +288,12 @@ def test_photos_of_a_table_that_are_missing_or_in_two_splits_or_have_two_sets_of
     assert "1 photo in more than one split\n  images/c.png = images/d.png" in told
     assert "1 photo with more than one set of labels\n  images/a.png = images/b.png" in told
     assert "images/gone.png: " in told
+
+
+def test_a_label_that_is_not_known_of_some_photos_is_judged_by_the_others(labelled, capsys):
+    table = (labelled / "labels.csv").read_text()
+    (labelled / "labels.csv").write_text(table.replace("training,0,1", "training,,0"))
+    assert check.check(str(labelled)) == 0
+    assert "note: training has no ROC AUC for a label, which all of its photos have, or none\n  'tube': all\n" in (
+        capsys.readouterr().out
+    )

@@ -3,11 +3,13 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
-from helpers.sources import SCRIPT, rejected, tree
+from helpers import sources
+from helpers.sources import SCRIPT, rejected, runner, tree
 from PIL import Image
 
 from pyimagesearch.data.labels_csv import read_label_table
@@ -66,12 +68,12 @@ def test_folds_take_the_place_of_training_and_validation(run, tmp_path):
 
 
 def test_unusable_rows_and_photos_are_listed_and_are_in_no_split(run, rows, tmp_path):
-    rows += [["7", "p7", 1, 1], ["5", "p5", "nan", 1], ["8", "p8", 1, 1]]
+    rows += [["7", "p7", 1, 1], ["5", "p5", "2", 1], ["8", "p8", 1, 1]]
     (tmp_path / "photos" / "8.png").write_bytes(b"no photo")
     told = run("--label-columns", "tube", "line").stdout
     assert rejected(tmp_path / "dataset") == {
         "7": "train.csv, line 8: no photo of that name",
-        "5": "train.csv, line 9: tube is 'nan', expected 0 or 1",
+        "5": "train.csv, line 9: tube is '2', expected 0 or 1",
         "8.png": "not an image",
     }
     assert "left out: 3, listed in dataset/rejected.csv" in told
@@ -129,8 +131,8 @@ def test_fewer_patients_than_folds_are_an_error_before_anything_is_made(run, row
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--source", "train.csv"], "--images, and --id-column"),
-        (["--source", "train.csv", "--images", "photos"], "--images, and --id-column"),
+        (["--source", "train.csv", "--label-column", "a", "--label-columns", "b"], "not allowed with argument"),
+        (["--source", "photos", "--uncertain", "zero"], "--uncertain goes with a CSV file"),
         (["--source", "photos", "--folds", "3"], "--folds goes with a CSV file"),
         (["--sample", "--group-column", "patient"], "--group-column goes with a CSV file"),
         (["--check", "--images", "photos"], "leave --images out"),
@@ -143,3 +145,45 @@ def test_flags_that_exclude_each_other_are_an_error(flags, said, tmp_path):
     ended = subprocess.run([sys.executable, SCRIPT, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert said in ended.stderr and ended.stderr.count("\n") == 1
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("build", "flags", "last"),
+    [
+        (sources.csv_of_classes, "--source in/train.csv --images in/images", "total 5 4 3"),
+        (sources.csv_of_another_machine, "--source in/labels.csv", "total 8 2 2"),
+        (sources.csv_with_groups, "--source in/labels.csv --group-column patient", "total 8 2 2"),
+        (sources.csv_with_unknown_labels, "--source in/train.csv", "Cough 3 0 0"),
+        (sources.list_with_columns, "--source in --label-column coarse", "total 5 4 3"),
+    ],
+)
+def test_each_layout_is_prepared_by_one_command(tmp_path, build, flags, last):
+    build(tmp_path / "in")
+    told = runner(tmp_path, *flags.split())().out
+    assert last in [" ".join(line.split()) for line in told.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("build", "flags", "said"),
+    [
+        (
+            sources.csv_of_classes,
+            "--source in/train.csv --images other",
+            "names no photo in other.*--images, the folder",
+        ),
+        (
+            sources.csv_with_groups,
+            "--source in/labels.csv --label-column breed",
+            "'file', 'label', 'patient'; expected",
+        ),
+        (sources.list_with_columns, "--source in", "3 columns: 'path' .*'coarse' .*; name the column of the class"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_one_line_and_nothing_is_left(tmp_path, build, flags, said):
+    build(tmp_path / "in")
+    (tmp_path / "other").mkdir()
+    assert re.search(said, runner(tmp_path, *flags.split())(status=2).err)
+    assert sorted(os.listdir(tmp_path)) == ["in", "other"]

@@ -3,7 +3,7 @@
 import ntpath
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from pyimagesearch import config
 from pyimagesearch.preparation.source import CLASS_LIST, folded
@@ -28,6 +28,16 @@ def read_classes(folder: str | os.PathLike) -> list[str]:
     names = [name for name in names if name]
     check_class_names(names, path)
     return names
+
+
+def check_numbering(numbers: Set[int], classes: Sequence[str], folder: str) -> None:
+    """Raise UserError if the class numbers of a source seem to begin at 1, where those of `classes` begin at 0."""
+    if 0 not in numbers and {number for number in numbers if not 0 <= number < len(classes)} == {len(classes)}:
+        raise UserError(
+            f"{folder} has photos of class {len(classes)} and none of class 0, but the {len(classes)} names of the "
+            f"classes are those of 0 to {len(classes) - 1}; if the numbers begin at 1, put a line for class 0, such as "
+            f"'unused', before the names in {os.path.join(folder, CLASS_LIST)}"
+        )
 
 
 def check_class_names(names: Sequence[str], origin: str) -> None:

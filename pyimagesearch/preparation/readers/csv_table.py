@@ -1,45 +1,67 @@
-"""A CSV file as source: each row names a photo and says for each label, 0 or 1, whether the photo has it."""
+"""A CSV file as source: each row names a photo, and its class or, in columns of 0 and 1, its labels.
+
+What the columns hold decides which of them is what, unless flags name them. Two or more columns of 0 and 1 are labels,
+of which a photo may have several. Otherwise one column is the class of each photo: a single column of 0 and 1 makes two
+classes.
+"""
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from pyimagesearch.data.decoding import EXTENSIONS
-from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, LabelTable, read_csv
-from pyimagesearch.preparation.source import Kind, Source, Split, Unusable, look_at, one_place, walk_photos
+from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, UNKNOWN, LabelTable, read_csv
+from pyimagesearch.preparation.readers import text_lists
+from pyimagesearch.preparation.source import (
+    Kind,
+    Source,
+    Split,
+    Unusable,
+    commonest_reason,
+    look_at,
+    one_place,
+    walk_photos,
+)
 from pyimagesearch.preparation.splitting import SplitRates, assign_groups, check_rates
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 
-KIND = Kind(
+SEVERAL = Kind(
     "a table of labels",
     "a CSV file with an id, columns of 0 and 1, and perhaps a patient for each photo",
-    "add rows, and the photos that they name to the folder of --images",
+    "add rows, or name the folder of their photos with --images",
     has_splits=False,
 )
+ONE = SEVERAL._replace(
+    name="a table of classes", layout="a CSV file with an id and a class for each photo", has_splits=True
+)
 VALUES = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}  # as pandas writes them, in any case
+BLANK, MINUS_ONE = ("", "nan"), ("-1", "-1.0")
+LABEL_CELLS = {*VALUES, *BLANK, *MINUS_ONE}
+UNCERTAIN = {"ignore": UNKNOWN, "zero": 0, "one": 1}  # what --uncertain makes of -1
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table, by name."""
+    """The columns of a table, by name; None: recognised by what they hold."""
 
-    id: str
-    labels: Sequence[str] | None = None  # None: all other columns of only 0 and 1
+    id: str | None = None
+    labels: Sequence[str] | None = None  # of 0 and 1
     group: str | None = None  # None: each photo is a group
+    label: str | None = None  # of classes; also by number, from 1 on
+    uncertain: str | None = None  # of UNCERTAIN; None: "ignore", if some label is 0
 
 
 @dataclass
 class TableSource(Source):
-    """The photos that a table names. `classes` are the labels; the one split is the folder of all photos."""
+    """The photos that a table names."""
 
     table_path: str = ""
-    columns: Columns = Columns("")
+    columns: Columns = Columns()
     rates: SplitRates = field(default_factory=SplitRates)
-    rows: dict[str, tuple[str, list[int]]] = field(default_factory=dict)  # by target: group and values
 
     @property
     def origin(self) -> str:
@@ -47,14 +69,29 @@ class TableSource(Source):
 
     @property
     def settings(self) -> dict:
-        return {"group column": self.columns.group, **asdict(self.rates)}
+        return {} if self.kind.has_splits else {"group column": self.columns.group, **asdict(self.rates)}
+
+    def relative(self, path: str) -> str:
+        is_row = path.startswith(f"{self.table_path}:")
+        return os.path.basename(path) if is_row else super().relative(path)
+
+
+@dataclass
+class LabelSource(TableSource):
+    """Photos with several labels. `classes` are the labels; the one split is the folder of all photos."""
+
+    rows: dict[str, tuple[str, list[int]]] = field(default_factory=dict)  # by target: group and values
 
     def texts(self) -> dict[str, str]:
         return {LABELS_CSV: self.label_table().text()}
 
     def check_complete(self) -> list[str]:
+        (split,) = self.splits
+        if not split.photos:
+            why = commonest_reason(split.rejected, self.relative)
+            raise UserError(f"{self.table_path} names no usable photo in {self.folder}{why}; {self.kind.advice}")
         values = self.label_table().values
-        unused = [name for name, positives in zip(self.classes, values.sum(axis=0), strict=True) if not positives]
+        unused = [name for name, has in zip(self.classes, (values == 1).any(axis=0), strict=True) if not has]
         return [f"no split has a photo of: {', '.join(map(one_line, unused))}"] * bool(unused)
 
     def table(self) -> str:
@@ -69,36 +106,115 @@ class TableSource(Source):
         """The labels.csv of the dataset: the photos that are left, each with its split or fold."""
         targets = [photo.target for photo in self.splits[0].photos]
         groups = [self.rows[target][0] for target in targets]
-        values = np.array([self.rows[target][1] for target in targets], np.uint8).reshape(-1, len(self.classes))
+        values = np.array([self.rows[target][1] for target in targets], np.int8).reshape(-1, len(self.classes))
         images = [target.replace(os.sep, "/") for target in targets]
-        return LabelTable(self.classes, images, groups, assign_groups(groups, self.rates, self.table_path), values)
+        origin = f"{self.table_path}{commonest_reason(self.splits[0].rejected, self.relative)}"
+        return LabelTable(self.classes, images, groups, assign_groups(groups, self.rates, origin), values)
 
 
-def read(path: str | os.PathLike, images: str | os.PathLike, columns: Columns, rates: SplitRates) -> TableSource:
-    """Read the table at `path` and find its photos in the folder `images`; no photo is opened."""
+@dataclass
+class Table:
+    """The content of a CSV file, and the photos below a folder."""
+
+    path: str
+    folder: str
+    header: list[str]
+    lines: list[tuple[int, list[str]]]  # the number of each row's last line, and its cells
+
+    def __post_init__(self):
+        whole = [cells for _, cells in self.lines if len(cells) == len(self.header)]
+        if not whole:
+            line, cells = self.lines[0]
+            raise UserError(f"{self.path}, line {line} has {len(cells)} columns, and the header {len(self.header)}")
+        self.cells = dict(zip(self.header, zip(*whole, strict=True), strict=True))
+        self.distinct = {name: {cell.lower() for cell in set(cells)} for name, cells in self.cells.items()}
+        self.moved: dict[str, str] = {}  # names that are no paths below the folder, and the photos that they mean
+        start = len(os.path.join(self.folder, ""))
+        self.files = sorted(path[start:].replace(os.sep, "/") for path in walk_photos(self.folder, EXTENSIONS))
+        bare: dict[str, list[str]] = {}
+        deep: dict[str, list[str]] = {}
+        for path in self.files:
+            bare.setdefault(os.path.splitext(path)[0], []).append(path)
+            for name in {os.path.basename(path), os.path.splitext(os.path.basename(path))[0]} if "/" in path else ():
+                deep.setdefault(name, []).append(path)
+        self.paths = bare | {path: [path] for path in self.files}  # the later ones count first
+        self.named = deep | self.paths
+
+    def find(self, name: str) -> list[str]:
+        """The photos that `name` may mean: a path with its suffix or without, in the folder or in one of its folders.
+
+        Of a path on another machine it is the longest end that is a path here.
+        """
+        if found := self.named.get(name):
+            return found
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        ends = ["/".join(parts[begin:]) for begin in range(len(parts)) if ".." not in parts]
+        return next((self.paths[end] for end in ends if end in self.paths), [])
+
+    def row(self, cells: list[str], *filled: str | None) -> dict[str, str]:
+        """The cells of a row by column, if those of the columns `filled` are not empty."""
+        if len(cells) != len(self.header):
+            raise Unusable(f"{len(cells)} columns, where the header has {len(self.header)}")
+        row = dict(zip(self.header, cells, strict=True))
+        for name in filled:
+            if name is not None and not row[name]:
+                raise Unusable(f"{name} is empty")
+        return row
+
+    def photo(self, name: str) -> str:
+        """The path below the folder of the one photo that `name` means."""
+        if len(found := self.find(name)) != 1:
+            raise Unusable(f"{' and '.join(found)} have that name" if found else "no photo of that name")
+        if name not in self.named:
+            self.moved[name] = found[0]
+        return found[0].replace("/", os.sep)
+
+    def listing(self, names: Iterable[str] | None = None) -> str:
+        """Columns, by default all, with what each seems to hold."""
+        return text_lists.column_list({name: self.cells[name] for name in names or self.header})
+
+    def is_label(self, name: str) -> bool:
+        """Whether a column holds only 0, 1, -1 and empty cells, and some 0 or 1."""
+        return bool(name) and not self.distinct[name].isdisjoint(VALUES) and self.distinct[name] <= LABEL_CELLS
+
+
+def read(path: str | os.PathLike, images: str | os.PathLike | None, columns: Columns, rates: SplitRates) -> TableSource:
+    """Read the table at `path` and find its photos in the folder `images`, by default its own; no photo is opened."""
     check_rates(rates.shares)
-    path, images = os.fspath(path), os.fspath(images)
+    path = os.fspath(path)
+    images = os.fspath(images or os.path.dirname(path) or os.curdir)
     if not os.path.isdir(images):
         raise UserError(f"{images} is not a folder; --images names the folder that holds the photos of {path}")
     header, lines = read_csv(path)
+    if any(cell.strip().lower().endswith(EXTENSIONS) for cell in header):  # a photo: there is no header
+        lines.insert(0, (1, header))
+        header = [str(number + 1) for number in range(len(header))]
     header = [name.strip() for name in header]
     lines = [(line, [cell.strip() for cell in cells]) for line, cells in lines]
     lines = [(line, cells) for line, cells in lines if any(cells)]  # spreadsheets may end with rows of commas
+    if columns.label is not None and (number := text_lists.column_number(columns.label, header)) is not None:
+        columns = replace(columns, label=header[number])
     _check_columns(header, columns, path)
-    labels, others = _labels(header, lines, columns, path)
-    split = Split(PHOTOS_FOLDER, images, len(lines))
-    source = TableSource(images, labels, [split], KIND, table_path=path, columns=columns, rates=rates)
-    if others:
-        source.notes.append(f"columns that are no labels: {', '.join(others)}")
-    if columns.group is None:
-        source.notes.append("no --group-column: each photo is a group of its own")
-    _add_photos(source, header, lines)
+    table = Table(path, images, header, lines)
+    columns = replace(columns, id=_id_column(table, columns.id))
+    labels = [name for name in header if name not in (columns.id, columns.group) and table.is_label(name)]
+    source: TableSource
+    if columns.labels is not None or (columns.label is None and len(labels) > 1):
+        source = _read_labels(table, replace(columns, labels=columns.labels or labels), rates)
+    else:
+        source = _read_classes(table, columns, rates)
+    for name, photo in list(table.moved.items())[:1]:
+        source.notes.append(f"{len(table.moved):,} names mean the photo at their end, as {name} means {photo}")
+    used = {photo.path for split in source.splits for photo in split.photos}
+    if unnamed := len(table.files) - len(used):
+        source.notes.append(f"{unnamed} of the {len(table.files)} photos in {images} have no usable row")
     return source
 
 
 def _check_columns(header: list[str], columns: Columns, path: str) -> None:
     found = f"{path} has the columns {', '.join(map(repr, header))}"
-    wanted = [columns.id, *(columns.labels or ()), *([columns.group] if columns.group is not None else [])]
+    named = (columns.id, *(columns.labels or ()), columns.label, columns.group)
+    wanted = [name for name in named if name is not None]
     if twice := [name for name, count in Counter(wanted).items() if count > 1]:
         raise UserError(f"the column {twice[0]!r} is named twice; id, group and each label are columns of their own")
     if absent := [name for name in wanted if name not in header]:
@@ -107,41 +223,61 @@ def _check_columns(header: list[str], columns: Columns, path: str) -> None:
         raise UserError(f"{found}: {twice[0]!r} twice")
 
 
-def _labels(header: list[str], lines: list[tuple[int, list[str]]], columns: Columns, path: str) -> tuple[list, list]:
-    """The names of the labels, and those of the other columns, with the first value that makes each no label."""
-    if columns.labels is not None:
-        named = {columns.id, columns.group, *columns.labels}
-        return list(columns.labels), [name for name in header if name not in named]
-    labels, others = [], []
-    for column, name in enumerate(header):
-        if name in (columns.id, columns.group):
-            continue
-        cells = ((line, row[column]) for line, row in lines if column < len(row))
-        if odd := next(((line, cell) for line, cell in cells if cell.lower() not in VALUES or not name), None):
-            others.append(f"{name} (line {odd[0]}: {odd[1]!r})")
-        else:
-            labels.append(name)
-    if not labels:
+def _id_column(table: Table, named: str | None) -> str:
+    """The column that names the most photos; those of names with a suffix come first, as numbers may occur as names."""
+    likely = [name for name in table.header if any(cell.endswith(EXTENSIONS) for cell in table.distinct[name])]
+    columns = [named] if named is not None else likely or table.header
+    found = {name: [table.find(cell) for cell in table.cells[name]] for name in columns}
+    counts = {name: len({photos[0] for photos in found[name] if photos}) for name in columns}
+    most = max(columns, key=lambda name: counts[name])
+    if not counts[most]:
+        what = f"{table.path} names no photo in {table.folder}: {table.listing()}"
+        raise UserError(f"{what}; give --images, the folder of the photos")
+    if rivals := [name for name in columns if 2 * counts[name] > counts[most] and found[name] != found[most]]:
+        raise UserError(f"{most!r} and {rivals[0]!r} of {table.path} both name photos; choose one with --id-column")
+    return most
+
+
+# --- several labels per photo -----------------------------------------------------------------------------------------
+
+
+def _read_labels(table: Table, columns: Columns, rates: SplitRates) -> LabelSource:
+    split, labels = Split(PHOTOS_FOLDER, table.folder, len(table.lines)), list(columns.labels or ())
+    source = LabelSource(table.folder, labels, [split], SEVERAL)
+    source.table_path, source.columns, source.rates = table.path, columns, rates
+    if others := [name for name in table.header if name not in (columns.id, columns.group, *labels)]:
+        source.notes.append(f"columns that are no labels: {table.listing(others)}")
+    if columns.group is None:
+        source.notes.append("no --group-column: each photo is a group of its own")
+    source.notes += _unknown_labels(table, columns)
+    _add_photos(source, table)
+    return source
+
+
+def _unknown_labels(table: Table, columns: Columns) -> list[str]:
+    """What to tell of the labels that are -1 or empty."""
+    counts = Counter(cell.lower() for name in columns.labels or () for cell in table.cells[name])
+    minus_one, blank = (sum(counts[cell] for cell in cells) for cells in (MINUS_ONE, BLANK))
+    if minus_one and columns.uncertain is None and not any(counts[cell] for cell in VALUES if not VALUES[cell]):
         raise UserError(
-            f"{path} has no column of only 0 and 1 besides {columns.id}: {', '.join(others) or 'no other at all'}; "
-            "name the labels with --label-columns"
+            f"the labels of {table.path} are 1 or -1 and never 0; if -1 means that a photo does not have the label, "
+            "give --uncertain zero, and if it means not known, --uncertain ignore"
         )
-    return labels, others
+    taken = {"zero": "0", "one": "1"}.get(columns.uncertain or "", "not known (--uncertain)")
+    notes = f"{minus_one:,} labels are -1, taken as {taken}", f"{blank:,} labels are empty, taken as not known"
+    return [note for note, count in zip(notes, (minus_one, blank), strict=True) if count]
 
 
-def _add_photos(source: TableSource, header: list[str], lines: list[tuple[int, list[str]]]) -> None:
+def _add_photos(source: LabelSource, table: Table) -> None:
     """Make each row a photo of `source`, or reject it."""
-    (split,), name_of_table = source.splits, os.path.basename(source.table_path)
-    files = sorted(os.path.relpath(path, source.folder) for path in walk_photos(source.folder, EXTENSIONS))
-    named: dict[str, list[str]] = {}  # the files that an id may mean
-    for path in files:
-        named.setdefault(os.path.splitext(path)[0], []).append(path)
-    named |= {path: [path] for path in files}
+    (split,), name_of_table, columns = source.splits, os.path.basename(table.path), source.columns
+    values = {**VALUES, **dict.fromkeys(BLANK, UNKNOWN)}
+    values |= dict.fromkeys(MINUS_ONE, UNCERTAIN[columns.uncertain or "ignore"])
     usable: dict[str, list[tuple]] = {}  # by photo: (line, photo, (group, values))
-    for line, cells in lines:
-        name = dict(zip(header, cells, strict=False)).get(source.columns.id, "")
+    for line, cells in table.lines:
+        name = dict(zip(table.header, cells, strict=False)).get(columns.id or "", "")
         with split.rejecting(os.path.join(source.folder, name), f"{name_of_table}, line {line}: "):
-            photo, content = _parse_row(source, named, header, cells)
+            photo, content = _parse_row(source, table, values, cells)
             usable.setdefault(one_place(photo.target), []).append((line, photo, content))
     for rows in usable.values():
         first_line, first, content = rows[0]
@@ -152,25 +288,81 @@ def _add_photos(source: TableSource, header: list[str], lines: list[tuple[int, l
             repeated, fault = rows[1:], f"the same as line {first_line}"
         for line, photo, _ in repeated:
             split.reject(os.path.join(source.folder, photo.target), f"{name_of_table}, line {line}: {fault}")
-    if unnamed := len(files) - len(source.rows):
-        source.notes.append(f"{unnamed} of the {len(files)} photos in {source.folder} have no usable row")
 
 
-def _parse_row(source: TableSource, named: dict[str, list[str]], header: list[str], cells: list[str]) -> tuple:
+def _parse_row(source: LabelSource, table: Table, values: Mapping[str, int], cells: list[str]) -> tuple:
     """The photo of a row, and (group, values)."""
     columns = source.columns
-    if len(cells) != len(header):
-        raise Unusable(f"{len(cells)} columns, where the header has {len(header)}")
-    row = dict(zip(header, cells, strict=True))
-    for name in (columns.id, columns.group):
-        if name is not None and not row[name]:
-            raise Unusable(f"{name} is empty")
+    row = table.row(cells, columns.id, columns.group)
     for name in source.classes:
-        if row[name].lower() not in VALUES:
+        if row[name].lower() not in values:
             raise Unusable(f"{name} is {row[name]!r}, expected 0 or 1")
-    found = named.get(row[columns.id].replace("/", os.sep), [])
-    if len(found) != 1:
-        raise Unusable(f"{' and '.join(found)} have that name" if found else "no photo of that name")
-    photo = look_at(os.path.join(source.folder, found[0]), found[0], 0)
-    group = photo.target if columns.group is None else row[columns.group]
-    return photo, (group, [VALUES[row[name].lower()] for name in source.classes])
+    labels = [values[row[name].lower()] for name in source.classes]
+    if set(labels) == {UNKNOWN}:
+        raise Unusable("none of its labels is known")
+    target = table.photo(row[columns.id or ""])
+    photo = look_at(os.path.join(source.folder, target), target, 0)
+    return photo, (photo.target if columns.group is None else row[columns.group], labels)
+
+
+# --- one class per photo ----------------------------------------------------------------------------------------------
+
+
+def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSource:
+    if idle := "--folds" if rates.folds else "--uncertain" if columns.uncertain else None:
+        raise UserError(f"{idle} is for several labels per photo; name those of {table.path} with --label-columns")
+    filled = {name: values - {""} for name, values in table.distinct.items() if values - {""}}
+    others = [name for name in filled if name not in (columns.id, columns.group, columns.label)]
+    split_column = next((name for name in others if text_lists.are_splits(filled[name])), None)
+    label = columns.label or _label_column(table, columns, [name for name in others if name != split_column])
+    roles = {"photos": columns.id, "classes": label, "splits": split_column, "groups": columns.group}
+    notes = [", ".join(f"{role} from column {name!r}" for role, name in roles.items() if name is not None)]
+    if unused := [name for name in others if name not in roles.values()]:
+        notes.append(f"columns that are not used: {table.listing(unused)}")
+
+    splits = {"training": Split("training", table.path)}
+    rows: list[tuple[str, str, text_lists.Line]] = []  # split, group, line
+    for number, cells in table.lines:
+        place, given = f"{table.path}:{number}", dict(zip(table.header, cells, strict=False)).get(columns.id or "", "")
+        with splits["training"].rejecting(place, f"{one_line(given)}: "):
+            row = table.row(cells, *roles.values())
+            path = os.path.join(table.folder, table.photo(given))
+            name = "training" if split_column is None else text_lists.SPLIT_OF[row[split_column].lower()]
+            rows.append((name, row.get(columns.group or "", ""), text_lists.Line(place, given, path, row[label])))
+    if columns.group is not None and rows:
+        rows = _split_groups(rows, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
+    kind = ONE._replace(has_splits=columns.group is None)
+    classes = text_lists.fill(
+        os.path.dirname(table.path) or os.curdir, splits, [(name, line) for name, _, line in rows], kind
+    )
+    source = TableSource(table.folder, classes, list(splits.values()), kind, notes=notes)
+    source.table_path, source.columns, source.rates = table.path, columns, rates
+    return source
+
+
+def _label_column(table: Table, columns: Columns, others: Sequence[str]) -> str:
+    """The one column among `others` whose values are repeated; of several that say the same, one with names."""
+    repeated = [name for name in others if 1 < len(table.distinct[name]) <= max(2, len(table.lines) // 2)]
+    likely = repeated or others
+    counts = {len(set(table.cells[name])) for name in likely}
+    pairs = {len(set(zip(table.cells[likely[0]], table.cells[name], strict=True))) for name in likely}
+    if len(counts | pairs) != 1:  # two columns say the same if they have as many values as pairs of values
+        raise text_lists.unclear_class(
+            table.path, {name: table.cells[name] for name in (columns.id or "", *table.header)}
+        )
+    names = [name for name in likely if not all(map(text_lists.NUMBER.fullmatch, table.distinct[name]))]
+    return [*names, *likely][0]
+
+
+def _split_groups(rows: Sequence[tuple], rates: SplitRates, origin: str) -> list[tuple]:
+    """The rows with their splits; those that no row has are drawn from training, each group in one split."""
+    rows, training = list(rows), [number for number, row in enumerate(rows) if row[0] == "training"]
+    drawn = assign_groups([rows[number][1] for number in training], rates, origin, {row[0] for row in rows})
+    for number, split in zip(training, drawn, strict=True):
+        rows[number] = (split, *rows[number][1:])
+    first: dict[str, str] = {}
+    for split, group, _ in rows:
+        if first.setdefault(group, split) != split:
+            both = f"{first[group]} and {split}"
+            raise UserError(f"the group {group!r} of {origin} is in {both}; put it in one, or leave --group-column out")
+    return rows

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pyimagesearch import config
 from pyimagesearch.data.decoding import find_splits
+from pyimagesearch.preparation.options import TABLE_SUFFIXES
 from pyimagesearch.preparation.readers import class_folders, csv_table, file_names, text_lists
 from pyimagesearch.preparation.source import Source
 from pyimagesearch.preparation.splitting import SplitRates
@@ -17,33 +18,39 @@ READERS = (file_names, class_folders, text_lists)  # each has KIND, found(folder
 
 def read_source(args: Namespace) -> Source:
     """List the photos of the source that the flags name, see options.preparation_options; no photo is opened."""
-    if args.images:
-        columns = csv_table.Columns(args.id_column, args.label_columns, args.group_column)
+    if args.source.lower().endswith(TABLE_SUFFIXES):
+        columns = csv_table.Columns(
+            args.id_column, args.label_columns, args.group_column, args.label_column, args.uncertain
+        )
         rates = args.val_rate or config.VAL_RATE, args.test_rate or config.TEST_RATE
         return csv_table.read(args.source, args.images, columns, SplitRates(*rates, args.folds or 0, args.seed))
     lists = {"training": args.train_list, "validation": args.val_list, "evaluation": args.test_list}
     if args.train_list:
-        return text_lists.read_lists({name: path for name, path in lists.items() if path}, args.root)
-    return read_folder(_sample_folder(args) if args.sample else args.source, args.root, pattern=args.label_pattern)
+        return text_lists.read_lists({name: path for name, path in lists.items() if path}, args.root, args.label_column)
+    folder = _sample_folder(args) if args.sample else args.source
+    return read_folder(folder, args.root, args.label_column, args.label_pattern)
 
 
-def read_folder(folder: str | os.PathLike, root: str | None = None, *, pattern: str | None = None) -> Source:
+def read_folder(
+    folder: str | os.PathLike, root: str | None = None, label_column: str | None = None, pattern: str | None = None
+) -> Source:
     """List the photos in `folder`, of the kind that is found there, or in the only folder below that has photos.
 
-    root : where the paths in text lists begin; pattern : reads classes from paths, see file_names.read_labelled
+    root, label_column : of text lists, see text_lists.read_lists
+    pattern : reads classes from paths, see file_names.read_labelled
     """
     named = os.fspath(folder)
     if not os.path.isdir(named):
         raise UserError(_where_to_get(named))
     is_inside = find_splits(named) or find_splits(named, ".txt")
     folder = named if is_inside else class_folders.only_way(named)
-    source = file_names.read_labelled(folder, pattern) if pattern else _read_kind(folder, root)
+    source = file_names.read_labelled(folder, pattern) if pattern else _read_kind(folder, root, label_column)
     if folder == named:
         return source
     return replace(source, folder=named, notes=[*source.notes, f"its photos are in {os.path.relpath(folder, named)}"])
 
 
-def _read_kind(folder: str, root: str | None) -> Source:
+def _read_kind(folder: str, root: str | None, label_column: str | None) -> Source:
     """The photos in `folder`, of the one kind that is found there."""
     readers = [reader for reader in READERS if reader.found(folder)]
     if len(readers) != 1:
@@ -51,11 +58,11 @@ def _read_kind(folder: str, root: str | None) -> Source:
         lists = "; move one away, or name the lists with --train-list" if text_lists in readers else ""
         kinds = "; or ".join(reader.KIND.layout for reader in READERS)
         raise UserError(f"{folder} holds {found}; expected {kinds}{lists}{file_names.suggestion(folder)}")
-    if root is None:
-        return readers[0].read(folder)
-    if readers[0] is not text_lists:
-        raise UserError(f"{folder} holds {readers[0].KIND.layout}; leave out --root, which goes with text lists")
-    return text_lists.read(folder, root)
+    if readers[0] is text_lists:
+        return text_lists.read(folder, root, label_column)
+    if idle := "--root" if root is not None else "--label-column" if label_column is not None else None:
+        raise UserError(f"{folder} holds {readers[0].KIND.layout}; leave out {idle}, which goes with text lists")
+    return readers[0].read(folder)
 
 
 def _sample_folder(args: Namespace) -> str:

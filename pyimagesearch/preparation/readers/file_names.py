@@ -10,7 +10,12 @@ from imutils import paths
 
 from pyimagesearch import config
 from pyimagesearch.data.decoding import EXTENSIONS, find_splits
-from pyimagesearch.preparation.readers.class_names import check_class_names, fault_of_class, read_classes
+from pyimagesearch.preparation.readers.class_names import (
+    check_class_names,
+    check_numbering,
+    fault_of_class,
+    read_classes,
+)
 from pyimagesearch.preparation.source import Kind, Source, Split, Unusable, look_at, walk_photos
 from pyimagesearch.runtime.errors import UserError, one_line
 
@@ -46,6 +51,8 @@ def found(folder: str) -> bool:
 def read(folder: str) -> Source:
     """List the photos in the splits of `folder`; its classes.txt, if any, replaces config.CLASSES."""
     classes = read_classes(folder)
+    names = (name for split in find_splits(folder).values() for name in os.listdir(split))
+    check_numbering({int(match[1]) for match in map(PHOTO_NAME.fullmatch, names) if match}, classes, folder)
     splits = [read_split(path, classes, name) for name, path in find_splits(folder).items()]
     return Source(folder, classes, splits, KIND)
 

@@ -1,21 +1,30 @@
 """Text lists: train.txt, val.txt and test.txt, each line the path of a photo and its class."""
 
+import csv
 import hashlib
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from pyimagesearch import config
 from pyimagesearch.data.decoding import EXTENSIONS, find_splits
-from pyimagesearch.preparation.readers.class_names import NAME_LIMIT, check_class_names, fault_of_class, read_classes
+from pyimagesearch.preparation.readers.class_names import (
+    NAME_LIMIT,
+    check_class_names,
+    check_numbering,
+    fault_of_class,
+    read_classes,
+)
 from pyimagesearch.preparation.source import (
     CLASS_LIST,
     Kind,
     Source,
     Split,
     Unusable,
+    commonest_reason,
     look_at,
     not_read,
     one_place,
@@ -28,14 +37,15 @@ KIND = Kind(
     "add lines; paths begin in the folder of their list, or in --root",
     walked=False,
 )
-# a path in quotes, or one that ends like a photo, or all but the last field; then commas, tabs or blanks; the class
+# a path in quotes, or one that ends like a photo, or all but the last field; then commas, tabs or blanks; the rest
 LINE = re.compile(
-    r"""(?: "(?P<double>(?:[^"]|"")*)" | '(?P<single>[^']*)' | (?P<photo>.*(?:KINDS)) | (?P<other>.*[^\s,]) )
-    [\s,]+ (?P<label>\S.*)""".replace("KINDS", "|".join(map(re.escape, EXTENSIONS))),
+    r"""(?: "(?P<double>(?:[^"]|"")*)" | '(?P<single>[^']*)' | (?P<photo>.*(?:KINDS)) | (?P<other>.*[^\s,;]) )
+    (?P<gap>[\s,;]+) (?P<rest>\S.*)""".replace("KINDS", "|".join(map(re.escape, EXTENSIONS))),
     re.VERBOSE | re.IGNORECASE,
 )
-NUMBER = re.compile("[0-9]{1,9}")
-SEVERAL = re.compile(r"[0-9]+([\s,]+[0-9]+)+")
+NUMBER = re.compile(r"(-?[0-9]{1,9})(?:\.0+)?")  # pandas writes 1.0 where a column has an empty cell
+HEADER = re.compile(r"[^./\\]*[^\W\d_][^./\\]*")  # the name of a column
+SPLIT_OF = {alias: split for split, aliases in config.SPLIT_NAMES.items() for alias in aliases}
 
 
 class Line(NamedTuple):
@@ -56,41 +66,78 @@ def found(folder: str) -> bool:
     return "training" in find_splits(folder, ".txt")
 
 
-def read(folder: str, root: str | None = None) -> Source:
+def read(folder: str, root: str | None = None, label_column: str | None = None) -> Source:
     """The photos in the lists of `folder`, see read_lists."""
-    return read_lists(find_splits(folder, ".txt"), root)
+    return read_lists(find_splits(folder, ".txt"), root, label_column)
 
 
-def read_lists(lists: Mapping[str, str], root: str | None = None) -> Source:
+def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: str | None = None) -> Source:
     """List the photos that text lists name, in the order of their lines; no photo is opened.
 
-    Blank lines and lines that begin with # are skipped. A photo keeps its file name in the dataset, unless an earlier
-    line of the same list and class has the same name: then a hash of its path is appended. So lines that are added at
-    the end change no name.
+    Blank lines and lines that begin with # are skipped; a first line without a photo may name the columns. A photo
+    keeps its file name in the dataset, unless an earlier line of the same list and class has the same name: then a hash
+    of its path is appended. So lines that are added at the end change no name.
 
     lists : by split, with training; a classes.txt beside that list has the class names by number. Without it, the
         classes are the numbers that occur, or the sorted names
     root : the folder where paths begin; None is the folder of each list
+    label_column : the column of the class, by name or by number from 1 on; needed if there are more than two
     """
-    splits = [Split(name, path) for name, path in lists.items()]
-    lines = [_read_lines(split, root) for split in splits]
+    splits = {name: Split(name, path) for name, path in lists.items()}
+    read = [_read_rows(split, label_column is not None) for split in splits.values()]
+    header, all_rows = read[0][0], [row for _, rows in read for row in rows]
+    columns = _columns(header, [cells for _, _, cells in all_rows])
+    label = 1 if label_column is None and len(columns) <= 2 else column_number(label_column or "", list(columns))
+    if not label:  # nor the first column, the path
+        raise unclear_class(lists["training"], columns)
+    by_split = [position for position, cells in enumerate(columns.values()) if len(lists) == 1 and are_splits(cells)]
+    lines: list[tuple[str, Line]] = []
+    for split, place, cells in all_rows:
+        base = os.path.dirname(split.folder) if root is None else root
+        with split.rejecting(place, f"{one_line(cells[0])}: "):
+            if len(cells) != len(columns):
+                raise Unusable(f"{len(cells)} columns, where most lines have {len(columns)}")
+            name = SPLIT_OF[cells[by_split[0]].lower()] if by_split else split.name
+            path = os.path.normpath(os.path.join(base, cells[0]))
+            lines.append((name, Line(place, cells[0], path, cells[label])))
+    notes = [f"the first line names the columns: {', '.join(header)}"] if header else []
+    if len(columns) > 2:
+        notes.append(f"classes from column {list(columns)[label]!r} of {column_list(columns)}")
     folder = os.path.dirname(lists["training"]) or os.curdir
-    classes, label_of = _classes(folder, [line.label for of_split in lines for line in of_split])
-    if not classes:
-        raise UserError(f"{lists['training']} has no line with a path and a class; {KIND.advice}")
+    classes = fill(folder, splits, lines, KIND)
+    return Source(folder, classes, list(splits.values()), KIND, notes=notes)
 
+
+def fill(folder: str, splits: dict[str, Split], lines: Sequence[tuple[str, Line]], kind: Kind) -> list[str]:
+    """Make each line a photo of the split that stands before it, or reject it; returns the classes.
+
+    folder : may have a list of the classes
+    splits : those of the lists; others that occur are added
+    """
+    classes, label_of = _classes(folder, [line.label for _, line in lines])
+    lists = list(splits.values())
+    if not classes:
+        why = commonest_reason([rejected for split in lists for rejected in split.rejected])
+        raise UserError(f"{lists[0].folder} has no line with a path and a class{why}; {kind.advice}")
     places: dict[str, dict[int, str]] = defaultdict(dict)  # by photo: the first line for each of its classes
-    for line in (line for of_split in lines for line in of_split):
+    of_split: dict[str, list[Line]] = {name: [] for name in splits}
+    for name, line in lines:
+        of_split.setdefault(name, []).append(line)
         with suppress(Unusable):  # rejected below
             places[line.path].setdefault(label_of(line.label), line.place)
-    for split, of_split in zip(splits, lines, strict=True):
-        _fill(split, of_split, classes, label_of, places)
+    for name in sorted(of_split, key=config.SPLITS.index):
+        splits[name] = split = splits.pop(name) if name in splits else Split(name, lists[0].folder)
+        split.found = len(of_split[name]) + len(split.rejected)
+        _fill_split(split, of_split[name], classes, label_of, places)
         split.rejected.sort(key=lambda rejected: int(rejected.path.rpartition(":")[2]))
-    return Source(folder, classes, splits, KIND)
+    return classes
 
 
-def _read_lines(split: Split, root: str | None) -> list[Line]:
-    """The usable lines of a split's list; the others are rejected."""
+def _read_rows(split: Split, several: bool) -> tuple[list[str], list[tuple[Split, str, list[str]]]]:
+    """The names of the columns, if the first line has them; and split, place and cells of each usable line of a list.
+
+    several : there are further columns, so that blanks separate them too
+    """
     try:
         with open(split.folder, encoding="utf-8-sig") as file:
             texts = file.read().split("\n")
@@ -98,26 +145,26 @@ def _read_lines(split: Split, root: str | None) -> list[Line]:
         raise UserError(f"{split.folder} is not UTF-8 text (byte {error.start}); {KIND.advice}") from None
     except OSError as error:
         raise UserError(f"cannot read the list {split.folder}: {error.strerror}") from None
-    base = os.path.dirname(split.folder) if root is None else root
-    lines = []
-    for number, text in enumerate(map(str.strip, texts), 1):
-        if not text or text.startswith("#"):
-            continue
-        split.found += 1
+    lines = [(number, text) for number, text in enumerate(map(str.strip, texts), 1) if text and text[0] != "#"]
+    header: list[str] = []
+    rows = []
+    first = lines[0][1] if lines else ""
+    names = [name.strip() for name in first.split(next((mark for mark in ",;\t" if mark in first), None))]
+    if len(lines) > 1 and len(names) > 1 and all(map(HEADER.fullmatch, names)):
+        header = names
+        del lines[0]
+    for number, text in lines:
         place = f"{split.folder}:{number}"
         with split.rejecting(place):
-            given, label = _parse(text)
-            lines.append(Line(place, given, os.path.normpath(os.path.join(base, given)), label))
-    return lines
+            rows.append((split, place, _parse(text, several)))
+    return header, rows
 
 
-def _parse(text: str) -> tuple[str, str]:
-    """The path and the class in a line."""
+def _parse(text: str, several: bool) -> list[str]:
+    """The path in a line, and the cells after it: one, the class, unless there are more columns."""
     match = LINE.fullmatch(text)
-    label = match["label"].rstrip(", \t") if match else ""
-    if len(label) > 1 and label[0] == label[-1] and label[0] in "\"'":
-        label = label[1:-1].strip()
-    if not match or not label or label.strip("\"'").lower().endswith(EXTENSIONS):
+    cells = _split_rest(match["gap"], match["rest"], several) if match else []
+    if not match or not any(cells) or cells[0].strip("\"'").lower().endswith(EXTENSIONS):
         raise Unusable(f"no class after the path: {one_line(text)}")
     quoted = (match["double"] or "").replace('""', '"') or match["single"]
     path = quoted or match["photo"] or match["other"] or ""
@@ -128,34 +175,93 @@ def _parse(text: str) -> tuple[str, str]:
         raise Unusable(f"{one_line(path)}: begins with a dot, as hidden files do")
     if "\0" in path:
         raise Unusable(f"{one_line(path)}: no file has such a name")
-    if SEVERAL.fullmatch(label):
-        raise Unusable(f"{one_line(path)}: several classes, {label}; expected one")
-    return path, label
+    return [path, *cells]
+
+
+def _split_rest(gap: str, rest: str, several: bool) -> list[str]:
+    """The cells of `rest`, which `gap` separates from the path; a class of several words is one cell."""
+    words = rest.split()
+    if delimiter := next((mark for mark in ",;\t" if mark in gap), None):
+        try:
+            words = next(csv.reader([rest.rstrip(", ;\t")], delimiter=delimiter, skipinitialspace=True))
+        except csv.Error as error:
+            raise Unusable(f"not to be split at {delimiter!r}: {error}") from None
+    elif not several and not all(map(NUMBER.fullmatch, words)):
+        words = [rest]
+    cells = (word.strip() for word in words)
+    return [
+        cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] and cell[0] in "\"'" else cell for cell in cells
+    ]
+
+
+def _columns(header: Sequence[str], rows: Sequence[list[str]]) -> dict[str, tuple[str, ...]]:
+    """The columns of the rows that are as long as most, by their names in `header` or by their numbers from 1 on."""
+    width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 2
+    names = header if len(header) == width else [str(number + 1) for number in range(width)]
+    return dict(zip(names, zip(*(cells for cells in rows if len(cells) == width), strict=True), strict=False))
+
+
+def column_number(wanted: str, names: Sequence[str]) -> int | None:
+    """The position in `names` of a column that is given by its name or by its number from 1 on; None without it."""
+    if wanted in names:
+        return names.index(wanted)
+    return int(wanted) - 1 if re.fullmatch("[1-9][0-9]{,3}", wanted) and int(wanted) <= len(names) else None
+
+
+def column_list(columns: Mapping[str, Sequence[str]]) -> str:
+    """The names of columns with what each holds, for a message."""
+    return ", ".join(f"{one_line(name)!r} ({_what_it_holds(cells)})" for name, cells in columns.items())
+
+
+def _what_it_holds(cells: Sequence[str]) -> str:
+    distinct = dict.fromkeys(cell for cell in cells if cell)
+    if len(distinct) < 4:
+        return " or ".join(map(one_line, distinct)) or "empty"
+    if all(map(NUMBER.fullmatch, distinct)):
+        numbers = [int(float(cell)) for cell in distinct]
+        return f"{len(distinct):,} numbers from {min(numbers)} to {max(numbers)}"
+    return f"{len(distinct):,} values such as {one_line(next(iter(distinct)))}"
+
+
+def unclear_class(path: str, columns: Mapping[str, Sequence[str]]) -> UserError:
+    """The error if it is not clear which of `columns` is the class; the first has the photos."""
+    photos, *others = columns.values() or [()]
+    advice = "name the column of the class with --label-column, or its number"
+    if len(set(photos)) < len(photos) and sum(all(map(NUMBER.fullmatch, cells)) for cells in others) >= 4:
+        advice = "it looks like a table of boxes, several rows per photo: crop the boxes, or list each photo once"
+    return UserError(f"{path} has {len(columns)} columns: {column_list(columns)}; {advice}")
+
+
+def are_splits(values: Iterable[str]) -> bool:
+    """Whether all values are usual names of splits."""
+    return {value.lower() for value in values} <= SPLIT_OF.keys()
 
 
 def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[str], int]]:
     """The class names, and a function from the class in a line to its index, which raises Unusable."""
-    numbers = [int(label) for label in labels if NUMBER.fullmatch(label)]
+    numbers = [int(match[1]) for label in labels if (match := NUMBER.fullmatch(label))]
     if os.path.lexists(os.path.join(folder, CLASS_LIST)):
         classes = read_classes(folder)
         known = {str(number): number for number in range(len(classes))} | {name: i for i, name in enumerate(classes)}
+        unnamed = filter(None, map(NUMBER.fullmatch, {*labels} - {*classes}))
+        check_numbering({int(match[1]) for match in unnamed}, classes, folder)
         fault = f"neither one of the names in {CLASS_LIST} nor a number from 0 to {len(classes) - 1}"
     elif 2 * len(numbers) > len(labels):
         width = len(str(max(numbers)))  # with leading zeros the names sort like the numbers
         occurring = sorted(set(numbers))
         classes = [f"{number:0{width}}" for number in occurring]
         known = {str(number): i for i, number in enumerate(occurring)}
-        fault = "not a whole number from 0 on, as most are"
+        fault = "not a whole number, as most are"
     else:
-        classes = sorted({label for label in labels if not fault_of_class(label)})
+        classes = sorted(label for label in set(labels) if not fault_of_class(label))
         if classes:
             check_class_names(classes, folder)
         known = {name: i for i, name in enumerate(classes)}
         fault = "a name that no class folder can have"
 
     def label_of(label: str) -> int:
-        if label not in known and NUMBER.fullmatch(label):
-            label = str(int(label))
+        if label not in known and (match := NUMBER.fullmatch(label)):
+            label = str(int(match[1]))
         if label not in known:
             raise Unusable(f"the class {one_line(label)!r} is {fault}")
         return known[label]
@@ -163,7 +269,7 @@ def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[s
     return classes, label_of
 
 
-def _fill(
+def _fill_split(
     split: Split,
     lines: Sequence[Line],
     classes: Sequence[str],

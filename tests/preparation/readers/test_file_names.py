@@ -194,3 +194,12 @@ def test_the_likely_pattern_is_suggested_and_never_taken(tmp_path, names, said):
         assert str(error.value).endswith(command)
     else:
         assert "--label-pattern" not in str(error.value)
+
+
+def test_numbers_that_may_begin_at_1_where_the_class_list_begins_at_0_are_asked_for(tmp_path):
+    draw(tmp_path, "train/1_0.jpg", "train/2_0.jpg", "test/1_0.jpg")
+    (tmp_path / "classes.txt").write_text("apple\npear\n")
+    with pytest.raises(UserError, match=r"class 2 and none of class 0.* put a line for class 0, such as .*classes.txt"):
+        file_names.read(str(tmp_path))
+    draw(tmp_path, "test/0_0.jpg")
+    assert len(file_names.read(str(tmp_path)).splits[0].rejected) == 1

@@ -39,6 +39,8 @@ def reasons(source, split=0):
         ("a.jpg,1", "a.jpg"),
         ("  a.jpg ,\t 1  ", "a.jpg"),
         ("a.JPG;1.png,1", "a.JPG;1.png"),
+        ("a.jpg;1", "a.jpg"),
+        ("a.jpg 1.0", "a.jpg"),
         ("my photo.jpg 1", "my photo.jpg"),
         ("one, two.jpg,1", "one, two.jpg"),
         ("a.jpg b.jpg 1", "a.jpg b.jpg"),
@@ -105,7 +107,7 @@ def test_unusable_lines_are_rejected_with_the_reason(tmp_path, read):
         b.jpg
         my photo.jpg
         "b.jpg",
-        b.jpg -1
+        b.jpg 1.5
         gone.jpg 1
         empty.jpg 1
         ./a.jpg 0
@@ -113,7 +115,7 @@ def test_unusable_lines_are_rejected_with_the_reason(tmp_path, read):
         c.jpg 1
         .d.jpg 1
         e.jpg 0 1 1
-        e.jpg 1.0
+        e.jpg x
         phone.heic 1
         e\0.jpg 1
         e.jpg 1
@@ -121,28 +123,27 @@ def test_unusable_lines_are_rejected_with_the_reason(tmp_path, read):
         "" 1"""
     source = read(text, val="b.jpg 2\n", test="c.jpg 0\ne.jpg 2\n")
     assert reasons(source) == {
-        "train.txt:1": "path: of a kind that is not read; jpg, jpeg, png, bmp, tif, tiff, webp, gif are",
         "train.txt:3": "no class after the path: b.jpg",
         "train.txt:4": "no class after the path: my photo.jpg",
         "train.txt:5": 'no class after the path: "b.jpg",',
-        "train.txt:6": "b.jpg: the class '-1' is not a whole number from 0 on, as most are",
+        "train.txt:6": "b.jpg: the class '1.5' is not a whole number, as most are",
         "train.txt:7": "gone.jpg: cannot be read: No such file or directory",
         "train.txt:8": "empty.jpg: empty",
         "train.txt:9": "./a.jpg: line 2 has it too",
         "train.txt:10": "c.jpg: it has several classes, 0 in train.txt:10 and 1 in train.txt:11",
         "train.txt:11": "c.jpg: it has several classes, 0 in train.txt:10 and 1 in train.txt:11",
         "train.txt:12": ".d.jpg: begins with a dot, as hidden files do",
-        "train.txt:13": "e.jpg: several classes, 0 1 1; expected one",
-        "train.txt:14": "e.jpg: the class '1.0' is not a whole number from 0 on, as most are",
+        "train.txt:13": "e.jpg: 4 columns, where most lines have 2",
+        "train.txt:14": "e.jpg: the class 'x' is not a whole number, as most are",
         "train.txt:15": "phone.heic: of a kind that is not read; jpg, jpeg, png, bmp, tif, tiff, webp, gif are",
         "train.txt:16": "e\\x00.jpg: no file has such a name",
         "train.txt:17": "e.jpg: it has several classes, 1 in train.txt:17 and 2 in test.txt:2",
-        "train.txt:18": "e.jpg: the class 'cat' is not a whole number from 0 on, as most are",
+        "train.txt:18": "e.jpg: the class 'cat' is not a whole number, as most are",
         "train.txt:19": ": of a kind that is not read; jpg, jpeg, png, bmp, tif, tiff, webp, gif are",
     }
     assert list(reasons(source)) == sorted(reasons(source), key=lambda place: int(place.split(":")[1]))
     assert [targets(split) for split in source.splits] == [["0/a.jpg"], ["2/b.jpg"], []]
-    assert source.splits[0].found == 19
+    assert source.splits[0].found == 18
     assert reasons(source, 2).keys() == {"test.txt:1", "test.txt:2"}
 
 
@@ -221,3 +222,91 @@ def test_a_list_without_a_usable_line_is_refused(read, text, said):
 def test_a_missing_list_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"cannot read the list .*mine\.txt: No such file"):
         text_lists.read_lists({"training": str(tmp_path / "mine.txt")})
+
+
+# --- further columns --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def columns(tmp_path):
+    """columns(text, flag) reads train.txt beside 0.jpg to 3.jpg; returns the classes of these photos."""
+    draw(tmp_path / "lists", *(f"{number}.jpg" for number in range(4)))
+
+    def columns(text, flag=None, **lists):
+        for name, content in {"train": text, **lists}.items():
+            (tmp_path / "lists" / f"{name}.txt").write_text(content)
+        columns.source = text_lists.read(tmp_path / "lists", None, flag)
+        return [columns.source.classes[photo.label] for photo in columns.source.splits[0].photos]
+
+    return columns
+
+
+@pytest.mark.parametrize(
+    ("text", "flag", "classes"),
+    [
+        ("path,label\n0.jpg,a\n1.jpg,b\n", None, ["a", "b"]),
+        ("image name;class name\n0.jpg;a\n1.jpg;b\n", None, ["a", "b"]),
+        ("path fine coarse\n0.jpg 3 1\n1.jpg 4 1\n", "fine", ["3", "4"]),
+        ("path fine coarse\n0.jpg 3 1\n1.jpg 4 0\n", "3", ["1", "0"]),
+        ("0.jpg,3,a b\n1.jpg,4,c\n", "3", ["a b", "c"]),
+        ('0.jpg\t3\t"a, b"\n1.jpg\t4\tc\n', "3", ["a, b", "c"]),
+        ("0.jpg cat 1\n1.jpg dog 2\n", "2", ["cat", "dog"]),
+        ('0.jpg,"a, b"\n1.jpg,c\n', None, ["a, b", "c"]),
+        ("0.jpg,Fried food\n1.jpg Big dog\n", None, ["Fried food", "Big dog"]),
+    ],
+)
+def test_a_header_names_the_columns_and_the_flag_picks_that_of_the_class(columns, text, flag, classes):
+    assert columns(text, flag) == classes
+    assert columns.source.rejected == []
+
+
+FINE = "path,fine,coarse\n0.jpg,3,1\n1.jpg,4,1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "flag", "said"),
+    [
+        ("0.jpg,apple,train\n1.jpg,pear,val\n", None, r"3 columns: '1' \(0.jpg or 1.jpg\), '2' \(apple or pear\)"),
+        ("0.jpg 3 1\n1.jpg 4 1\n", None, "has 3 columns.*name the column of the class with --label-column"),
+        (FINE, None, r"'path' \(0.jpg or 1.jpg\), 'fine' \(3 or 4\), 'coarse'"),
+        (FINE, "superclass", "3 columns: 'path'"),
+        (FINE, "4", "has 3 columns"),
+        (FINE, "1", "has 3 columns"),
+        ("0.jpg,348,apple,1,2,3\n0.jpg,348,pear,1,2,3\n", None, "it looks like a table of boxes, several rows per"),
+    ],
+)
+def test_a_list_with_more_columns_is_refused_without_the_flag_and_they_are_named(columns, text, flag, said):
+    with pytest.raises(UserError, match=rf"train.txt .*{said}"):
+        columns(text, flag)
+
+
+def test_a_column_of_split_names_in_the_only_list_gives_the_splits(columns):
+    text = "0.jpg,a,train\n1.jpg,a,test\n2.jpg,b,train\n3.jpg,b,test\n"
+    assert columns(text, "2") == ["a", "b"]
+    assert [(split.name, len(split.photos)) for split in columns.source.splits] == [("training", 2), ("evaluation", 2)]
+    assert columns(text, "2", test="1.jpg,a,test\n3.jpg,b,test\n") == ["a", "a", "b", "b"]
+
+
+def test_a_line_with_another_number_of_columns_than_most_is_rejected(columns):
+    assert columns("0.jpg,a\n1.jpg,b,train\n2.jpg,b\n") == ["a", "b"]
+    assert reasons(columns.source) == {"train.txt:2": "1.jpg: 3 columns, where most lines have 2"}
+
+
+def test_negative_numbers_are_classes_as_they_are(columns):
+    assert columns("0.jpg -1\n1.jpg 1\n2.jpg -1\n") == ["-1", "1", "-1"]
+
+
+def test_numbers_that_may_begin_at_1_where_the_class_list_begins_at_0_are_asked_for(columns, tmp_path):
+    (tmp_path / "lists" / "classes.txt").write_text("apple\npear\n")
+    text = "0.jpg 1\n1.jpg 2\n2.jpg 1\n"
+    with pytest.raises(UserError, match=r"class 2 and none of class 0.* put a line for class 0, such as .*classes.txt"):
+        columns(text)
+    assert columns(text + "3.jpg 0\n") == ["pear", "pear", "apple"]
+    (tmp_path / "lists" / "classes.txt").write_text("unused\napple\npear\n")
+    assert columns(text) == ["apple", "pear", "apple"]
+
+
+def test_the_commonest_reason_for_rejected_lines_is_shown_and_not_the_header(columns):
+    columns("path label\n0.jpg\n" + "".join(f"images/{number}.jpg a\n" for number in range(9)))
+    with pytest.raises(UserError, match=r"10 left out \(9 of them like train.txt:3: images/0.jpg: cannot be read: No"):
+        columns.source.check_complete()

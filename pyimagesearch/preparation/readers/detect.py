@@ -1,16 +1,60 @@
 """Which reader a source needs: the flags say so, or what lies in the folder."""
 
+import hashlib
 import os
+import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 from pyimagesearch import config
-from pyimagesearch.preparation.readers import class_folders, csv_table, numbered_files, text_lists
-from pyimagesearch.preparation.source import Source
+from pyimagesearch.preparation.readers import archives, class_folders, csv_table, numbered_files, parquet, text_lists
+from pyimagesearch.preparation.source import Source, first_few
 from pyimagesearch.preparation.splitting import SplitRates
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
 
+UNPACKED_SUFFIX = ".unpacked"
 READERS = (numbered_files, class_folders, text_lists)  # each has KIND, found(folder) and read(folder)
+
+
+@contextmanager
+def opened_source(args: Namespace) -> Iterator[Source]:
+    """As read_source, but an archive or parquet files are unpacked beside --dest for the time of the block."""
+    folder = os.path.realpath(args.dest) + UNPACKED_SUFFIX
+    archives.discard(folder)
+    flags = args.sample or args.train_list or args.images
+    kind = None if flags else archives.kind_of(args.source)
+    shards = [args.source] if kind == "parquet" else [] if flags else _shards_alone(args.source)
+    if not kind and not shards:
+        yield read_source(args)
+        return
+    with archives.unpacking(args.source, shards or [args.source], folder, args.max_unpacked) as place:
+        if shards:
+            source = parquet.read(args.source, shards, place, args.label_column)
+        else:
+            source = read_folder(archives.unpack(args.source, place), args.root)
+        left_out = [f"left out: {'; '.join(first_few(place.left_out, 3))}"] if place.left_out else []
+        yield replace(source, packed=args.source, notes=[*source.notes, *left_out])
+
+
+@contextmanager
+def opened_dataset(args: Namespace) -> Iterator[str]:
+    """The folder that --check names; an archive is unpacked into a temporary one for the time of the block."""
+    if archives.kind_of(args.check) is None:
+        yield args.check
+        return
+    name = hashlib.blake2b(os.fsencode(os.path.realpath(args.check)), digest_size=8).hexdigest()
+    folder = os.path.join(os.path.realpath(tempfile.gettempdir()), name + UNPACKED_SUFFIX)
+    with archives.unpacking(args.check, [args.check], folder, args.max_unpacked) as place:
+        yield archives.unpack(args.check, place)
+
+
+def _shards_alone(folder: str) -> list[str]:
+    """The parquet files in a folder that no other reader takes."""
+    is_other = not os.path.isdir(folder) or any(reader.found(folder) for reader in READERS)
+    return [] if is_other else parquet.shards_below(folder)
 
 
 def read_source(args: Namespace) -> Source:
@@ -34,7 +78,7 @@ def read_folder(folder: str | os.PathLike, root: str | None = None) -> Source:
     if len(readers) != 1:
         found = " as well as ".join(reader.KIND.layout for reader in readers) or "nothing that can be read"
         lists = "; move one away, or name the lists with --train-list" if text_lists in readers else ""
-        kinds = "; or ".join(reader.KIND.layout for reader in READERS)
+        kinds = "; or ".join(reader.KIND.layout for reader in (*READERS, parquet))
         raise UserError(f"{folder} holds {found}; expected {kinds}{lists}")
     if root is None:
         return readers[0].read(folder)

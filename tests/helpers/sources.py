@@ -2,9 +2,12 @@
 
 import csv
 import hashlib
+import json
 import os
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 from PIL import Image
@@ -71,3 +74,32 @@ def rejected(dataset):
     with open(dataset / "rejected.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return {row["path"]: row["reason"] for row in rows}
+
+
+def pack(folder, archive):
+    """Make an archive of what is in `folder`, of the kind that its suffix says; returns its path."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for path in sorted(folder.rglob("*")):
+                file.write(path, path.relative_to(folder))
+    else:
+        kind = archive.suffix[1:].replace("tgz", "gz")
+        with tarfile.open(archive, "w" if kind == "tar" else f"w:{kind}") as file:
+            for path in sorted(folder.iterdir()):
+                file.add(path, path.name)
+    return archive
+
+
+def shard(path, rows, names=None, **columns):
+    """Write a parquet file as the Hugging Face hub serves them, of (bytes, label) per row; `names` are the classes."""
+    import pyarrow
+    from pyarrow import parquet
+
+    photos = [{"bytes": content, "path": f"{number}.jpg"} for number, (content, _) in enumerate(rows)]
+    table = pyarrow.table({"image": photos, "label": [label for _, label in rows], **columns})
+    if names:
+        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table, path, row_group_size=4)
+    return path

@@ -215,6 +215,8 @@ def _unpack_tar(path: str, place: Place) -> None:
                 place.refuse(name, "that is a device")
             elif (target := place.path_of(name, member.size)) and (file := archive.extractfile(member)):
                 place.write(target, file, member.mtime)
+        while rest := archive.fileobj.read(2**20):  # type: ignore[union-attr]  # up to the checksum at the end of gzip
+            place.grow(len(rest))
 
 
 def _decoded(name: str) -> str:

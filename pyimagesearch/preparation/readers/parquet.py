@@ -63,17 +63,19 @@ def read(path: str, files: list[str], place: Place, label_column: str | None = N
 
 
 def _split_of_each(path: str, files: list[str]) -> dict[str, str]:
-    """The split of each shard, by the first word of its name or of its folder's; without such names all is training."""
+    """The split of each shard, by the first word of its name or by its folder; without such names all is training."""
+    if files == [path]:
+        return {path: "training"}
     words = {name: split for split, names in SPLIT_NAMES.items() for name in names}
     split_of, numbers = {}, defaultdict(set)
     for shard in files:
         folder, name = os.path.split(shard)
-        firsts = (re.split(r"[-_.]", text.lower())[0] for text in (name, os.path.basename(folder)))
-        split_of[shard] = next((words[first] for first in firsts if first in words), "")
+        first = re.split("[-_.]", name.lower())[0]
+        split_of[shard] = words.get(first) or words.get(os.path.basename(os.path.relpath(folder, path)).lower(), "")
         if match := NUMBERED.match(name):
             numbers[folder, match[1], int(match[3])].add(int(match[2]))
     for (folder, name, count), there in numbers.items():
-        if not os.path.isfile(path) and (missing := sorted({*range(count)} - there)):
+        if missing := sorted({*range(count)} - there):
             raise UserError(f"{folder} lacks {len(missing)} of {count} shards of {name}, the first is {missing[0]:05}")
     if len(set(split_of.values())) > 1 and "" in split_of.values():
         other = next(shard for shard, split in split_of.items() if not split)

@@ -222,6 +222,8 @@ class Staging:
     def _is_up_to_date(self, planned: Mapping[str, Photo], texts: Mapping[str, str]) -> bool:
         if not self.old or (self.marker["verified"] and not self.old["verified"]):
             return False
+        if plan_flags(_plan_of(self.old)) != plan_flags(self.source.plan):  # with --overwrite
+            return False
         return list_files(self.dest) == {*planned, MARKER, *texts} and all(
             Path(self.dest, name).read_bytes() == text.encode() for name, text in texts.items()
         )

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ BLOCK = 256  # hashes that are compared with all others at a time
 def equal_files(sizes: Mapping[str, int], workers: int | None = None) -> list[list[str]]:
     """The groups of files with equal bytes, given their sizes in bytes; few files are read whole."""
     groups = _alike(sizes.items())
-    for read in (_digest_of_end, digest):
+    for read in (partial(digest, last=END), digest):
         paths = [path for group in groups for path in group]
         digests = in_threads(read, paths, workers, "looking for copies")
         groups = _alike((path, (sizes[path], found)) for path, found in zip(paths, digests, strict=True))
@@ -37,10 +38,6 @@ def _alike(keys: Iterable[tuple[str, Hashable]]) -> list[list[str]]:
     for path, key in keys:
         paths[key].append(path)
     return [group for group in paths.values() if len(group) > 1]
-
-
-def _digest_of_end(path: str) -> bytes:
-    return digest(path, END)
 
 
 def digest(path: str, last: int | None = None) -> bytes:
@@ -66,13 +63,10 @@ def near_files(paths: Sequence[str], workers: int | None = None) -> list[list[st
 
 def _hash_of_file(path: str) -> int | None:
     try:
-        return perceptual_hash(read_reduced(path, _reduction)[0])
+        pixels, _ = read_reduced(path, lambda width, height: 8 if min(width, height) >= 8 * SIDE else 1)
+        return perceptual_hash(pixels)
     except Exception:  # Pillow raises nearly any exception for a broken file
         return None
-
-
-def _reduction(width: int, height: int) -> int:
-    return max(times for times in (1, 2, 4, 8) if times == 1 or min(width, height) >= times * SIDE)
 
 
 def perceptual_hash(pixels: np.ndarray) -> int | None:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from pyimagesearch import config
 from pyimagesearch.preparation.readers import archives, class_folders, csv_table, numbered_files, parquet, text_lists
@@ -52,9 +53,10 @@ def opened_dataset(args: Namespace) -> Iterator[str]:
 
 
 def _shards_alone(folder: str) -> list[str]:
-    """The parquet files in a folder that no other reader takes."""
-    is_other = not os.path.isdir(folder) or any(reader.found(folder) for reader in READERS)
-    return [] if is_other else parquet.shards_below(folder)
+    """The parquet files below a folder that no other reader takes, sorted."""
+    if not os.path.isdir(folder) or any(reader.found(folder) for reader in READERS):
+        return []
+    return sorted(str(path) for path in Path(folder).rglob("*.parquet"))
 
 
 def read_source(args: Namespace) -> Source:

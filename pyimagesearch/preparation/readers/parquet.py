@@ -25,12 +25,6 @@ NUMBERED = re.compile(r"(.*?)-(\d+)-of-(\d+)")  # the name of a shard
 BATCH = 64  # rows in memory at a time
 
 
-def shards_below(path: str) -> list[str]:
-    """The parquet files below a folder, sorted."""
-    found = [os.path.join(parent, name) for parent, _, names in os.walk(path) for name in names]
-    return sorted(name for name in found if name.lower().endswith(".parquet"))
-
-
 def read(path: str, files: list[str], place: Place, label_column: str | None = None) -> Source:
     """Write the photos in the parquet `files` at `path` to `place`, as <shard>/<row>.jpg, and list them."""
     terminal.info(f"unpacking {one_line(path)}...")
@@ -38,12 +32,13 @@ def read(path: str, files: list[str], place: Place, label_column: str | None = N
     image, label, names = _columns(path, [*shards], label_column)
     values = [value for shard in shards for (value,) in _rows(shard, label)]
     name_of = names or _names_of({value for value in values if value is not None})
-    classes = [*name_of.values()]
+    classes, label_of = [*name_of.values()], {value: label for label, value in enumerate(name_of)}
     check_class_names(classes, path)
     splits = {name: Split(name, place.folder) for name in SPLIT_NAMES if name in shards.values()}
+    root = path if os.path.isdir(path) else os.path.dirname(path)
     for shard, split_name in shards.items():
         split, stem = splits[split_name], os.path.basename(shard).partition(".parquet")[0]
-        folder = os.path.join(place.folder, os.path.basename(shard) if shard == path else os.path.relpath(shard, path))
+        folder = os.path.join(place.folder, os.path.relpath(shard, root))
         for row, (photo, value) in enumerate(_rows(shard, image, label)):
             split.found += 1
             given = photo if isinstance(photo, dict) else {"bytes": photo}
@@ -58,7 +53,7 @@ def read(path: str, files: list[str], place: Place, label_column: str | None = N
                 place.grow(len(given["bytes"]))
                 place.write(file, io.BytesIO(given["bytes"]), os.path.getmtime(shard))
                 target = os.path.join(*name_of[value].split("/"), f"{stem}-{name}")
-                split.photos.append(look_at(file, target, classes.index(name_of[value])))
+                split.photos.append(look_at(file, target, label_of[value]))
     return Source(place.folder, classes, [*splits.values()], KIND)
 
 
@@ -88,20 +83,16 @@ def _columns(path: str, shards: list[str], label: str | None) -> tuple[str, str,
     schema = _opened(shards[0]).schema_arrow
     if odd := next((shard for shard in shards if not _opened(shard).schema_arrow.equals(schema)), None):
         raise UserError(f"{odd} has other columns than {shards[0]}; name one of them with --source")
-    kinds = {field.name: field.type for field in schema}
-    images = [name for name, kind in kinds.items() if re.match(r"(large_)?binary|struct<.*bytes: binary", str(kind))]
-    usable = [
-        name for name, kind in kinds.items() if re.match("u?int|(large_)?string|dictionary<values=string", str(kind))
-    ]
+    kinds = {field.name: str(field.type) for field in schema}
+    images = [name for name, kind in kinds.items() if re.match("(large_)?binary|struct<.*bytes: binary", kind)]
+    usable = [name for name, kind in kinds.items() if re.match("u?int|(large_)?string|dictionary<values=string", kind)]
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        names = {
-            name: dict(enumerate(map(str, features[name]["names"]))) for name in usable if "names" in features[name]
-        }
+        named = [name for name in usable if "names" in features[name]]
+        names = {name: dict(enumerate(map(str, features[name]["names"]))) for name in named}
     except (TypeError, KeyError, ValueError):
         names = {}
-    named = [name for name in ([label] if label else ["label"]) if name in usable]
-    labels = named or ([] if label else [*names] or usable)
+    labels = [name for name in usable if name == (label or "label")] or ([] if label else [*names] or usable)
     if len(images) != 1 or len(labels) != 1:
         seen = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
         raise UserError(

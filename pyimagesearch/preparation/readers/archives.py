@@ -68,8 +68,8 @@ class Place:
         self.size += size + PER_MEMBER
         if self.size > self.limit:
             raise UserError(
-                f"{self.origin} would take more than {self.limit / 2**30:.3g} GB unpacked, too much for its size; if "
-                "it is meant so, allow more with --max-unpacked"
+                f"{self.origin} would take more than {self.limit / 2**30:.3g} GB unpacked, which looks like a bomb; if "
+                "it is none, allow more with --max-unpacked"
             )
 
     def path_of(self, name: str, size: int) -> str | None:
@@ -152,7 +152,8 @@ def unpack(path: str, place: Place) -> str:
     except UserError:
         raise
     except Exception as error:  # zipfile, tarfile and the decompressors raise nearly any exception for a broken file
-        fault = f"it is damaged or not whole ({error or type(error).__name__})"
+        reason = str(error).partition(":\n")[0] or type(error).__name__  # tarfile adds a line for each format
+        fault = f"it is damaged, or no {kind} archive ({reason})"
         if isinstance(error, OSError) and error.errno is not None:  # a full disk, for example
             fault = system_message(error)
         raise UserError(f"cannot unpack {path}: {fault}") from error

@@ -238,7 +238,7 @@ def test_more_may_be_allowed(tmp_path, flowers, monkeypatch):
         prepare(archive, tmp_path / "dataset", "--max-unpacked", "0.000001")
     monkeypatch.setattr(archives, "SMALL", 1 << 20)
     zipped(tmp_path / "b.zip", *((f"{c}/{n}.jpg", bytes(300_000 + n)) for c in "ab" for n in range(5)))
-    with pytest.raises(UserError, match=r"0\.000977 GB unpacked, too much for its size"):
+    with pytest.raises(UserError, match=r"0\.000977 GB unpacked, which looks like a bomb"):
         prepare(tmp_path / "b.zip", tmp_path / "dataset", "--no-verify")
     prepare(tmp_path / "b.zip", tmp_path / "dataset", "--no-verify", "--max-unpacked", "1")
     assert len(photos(tmp_path / "dataset")) == 10

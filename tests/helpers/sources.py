@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -40,6 +41,25 @@ def make_source(tmp_path):
                 photo(tmp_path / "source" / split / f"{label}_{number}.jpg", (label * 90, number * 90, 0))
     (tmp_path / "source" / "classes.txt").write_text("Noodles/Pasta\nRice\n")
     return tmp_path / "source"
+
+
+def archive_layout(folder):
+    """flowers.zip: class folders in one folder; returns the photos of each class."""
+    draw(folder / "in" / "flowers", *(f"{name}/{number}.jpg" for name in ("rose", "tulip") for number in range(6)))
+    pack(folder / "in", folder / "flowers.zip")
+    shutil.rmtree(folder / "in")
+    return {"rose": 6, "tulip": 6}
+
+
+def parquet_layout(folder):
+    """birds/: shards as the Hugging Face hub serves them; returns the photos of each class."""
+    for first, name in enumerate(("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001")):
+        paths = [draw(folder, f"{first}-{number}.jpg") / f"{first}-{number}.jpg" for number in range(6)]
+        rows = [(path.read_bytes(), number % 2) for number, path in enumerate(paths)]
+        shard(folder / "birds" / "data" / f"{name}.parquet", rows, ["owl", "wren"])
+        for path in paths:
+            path.unlink()
+    return {"owl": 9, "wren": 9}
 
 
 def runner(tmp_path, *origin):

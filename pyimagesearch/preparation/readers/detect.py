@@ -25,9 +25,9 @@ def opened_source(args: Namespace) -> Iterator[Source]:
     """As read_source, but an archive or parquet files are unpacked beside --dest for the time of the block."""
     folder = os.path.realpath(args.dest) + UNPACKED_SUFFIX
     archives.discard(folder)
-    flags = args.sample or args.train_list or args.images
-    kind = None if flags else archives.kind_of(args.source)
-    shards = [args.source] if kind == "parquet" else [] if flags else _shards_alone(args.source)
+    others = args.sample or args.train_list
+    kind = None if others else archives.kind_of(args.source)
+    shards = [args.source] if kind == "parquet" else [] if others else _shards_alone(args.source)
     if not kind and not shards:
         yield read_source(args)
         return
@@ -35,7 +35,7 @@ def opened_source(args: Namespace) -> Iterator[Source]:
         if shards:
             source = parquet.read(args.source, shards, place, args.label_column)
         else:
-            source = read_folder(archives.unpack(args.source, place), args.root)
+            source = read_source(Namespace(**{**vars(args), "source": archives.unpack(args.source, place)}))
         left_out = [f"left out: {'; '.join(first_few(place.left_out, 3))}"] if place.left_out else []
         yield replace(source, packed=args.source, notes=[*source.notes, *left_out])
 

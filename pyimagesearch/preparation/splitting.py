@@ -49,6 +49,8 @@ def draw_missing(
     former : the plan of the present dataset; with the same rates and seed, its photos keep their splits
     near_copies : keep them in one split too, not only source.copies
     """
+    if near_copies and (not source.kind.has_splits or len(source.splits) == len(config.SPLITS)):
+        raise UserError(f"no split of {source.origin} is drawn by class; leave --group-near-copies out")
     if not source.kind.has_splits:
         return source
     splits = {split.name: split for split in source.splits}
@@ -60,14 +62,16 @@ def draw_missing(
             raise UserError(f"the source has its {name} split, {split.folder}; leave {RATE_FLAGS[name]} out")
     missing = {name: given.get(name, rate) for name, rate in DEFAULT_RATES.items() if name not in splits}
     if not missing:
-        if near_copies:
-            raise UserError(f"{source.origin} has all splits, and none is drawn; leave --group-near-copies out")
         return source
     check_rates(missing)
 
     training, plan = splits["training"], SplitPlan(missing, seed, {}, near_copies)
     moved = former.moved if former and plan_flags(former) == plan_flags(plan) else {}
-    together = copies.near_files([photo.path for photo in training.photos], workers) if near_copies else source.copies
+    together = source.copies
+    if near_copies:
+        together = copies.near_files([photo.path for photo in training.photos], workers)
+        largest = max(map(len, together), default=0)
+        source.notes.append(f"near copies: {len(together)} groups, the largest of {largest} photos")
     split_of = _assign_classes(source, training, plan, moved, _first_copies(training, together))
     for name in missing:
         photos = [photo for photo in training.photos if split_of[_key(photo)] == name]

@@ -1,5 +1,6 @@
 """Archives as source: read as a folder is, refused in one line where they are hostile, and nothing is left behind."""
 
+import gzip
 import io
 import os
 import shutil
@@ -11,7 +12,6 @@ import sys
 import tarfile
 import time
 import zipfile
-import zlib
 
 import pytest
 from helpers.sources import SCRIPT, draw, pack, photos, runner, tree
@@ -153,13 +153,10 @@ def overlapping(path):
 
 
 def long_header(path):
-    """A tar.gz with an extended header of 2 GB, of which nothing follows."""
-    header = tarfile.TarInfo("x")
+    """A tar.gz with an extended header of 2 GB behind a photo."""
+    good, header = tarfile.TarInfo("Bread/1.jpg"), tarfile.TarInfo("x")
     header.type, header.size = tarfile.XHDTYPE, 2 << 30
-    squeeze = zlib.compressobj(wbits=31)
-    path.write_bytes(
-        squeeze.compress(header.tobuf(tarfile.USTAR_FORMAT)) + squeeze.compress(bytes(1 << 20)) + squeeze.flush()
-    )
+    path.write_bytes(gzip.compress(good.tobuf() + header.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 20)))
 
 
 def big_tar(path):
@@ -181,7 +178,7 @@ HOSTILE = {
     "zip-link": (lambda path: zipped(path, (special("Bread/1.jpg", stat.S_IFLNK), "../../../etc/passwd")), LINK),
     "zip-link-absolute": (lambda path: zipped(path, (special("Bread/1.jpg", stat.S_IFLNK), "/etc/passwd")), LINK),
     "zip-device": (lambda path: zipped(path, (special("Bread/1.jpg", stat.S_IFCHR), "")), "is a device"),
-    "zip-encrypted": (encrypted, "is encrypted"),
+    "zip-encrypted": (encrypted, "that is encrypted"),
     "zip-same-name": (zip_of_name("Bread/1.jpg"), "twice"),
     "zip-same-name-but-for-case": (zip_of_name("Bread/1.JPG"), "twice, or two whose names differ only by case"),
     "zip-nested-folders": (zip_of_name("a/" * 2000 + "1.jpg"), "in more than 64 nested folders"),
@@ -208,13 +205,14 @@ HOSTILE = {
     "tar-nested-folders": (tar_of_name("a/" * 2000 + "1.jpg"), "in more than 64 nested folders"),
     "tar-truncated": (damaged(good_tar, cut=30_000), "cannot unpack"),
     "tar-flipped": (damaged(good_tar, flip=10_000), "cannot unpack"),
-    "tar-long-header": (long_header, "cannot unpack"),
+    "tar-long-header": (long_header, "has 2,147,483,648 bytes"),
     "tar-bomb": (big_tar, "--max-unpacked"),
-    "gzip-of-no-tar": (lambda path: path.write_bytes(zlib.compress(b"no tar" * 99, wbits=31)), "cannot unpack"),
+    "gzip-of-no-tar": (lambda path: path.write_bytes(gzip.compress(b"no tar" * 99)), "cannot unpack"),
     "rar": (lambda path: path.write_bytes(b"Rar!\x1a\x07\x01\x00 and so on"), "is of the kind RAR"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_archive_is_refused_in_one_line_and_leaves_nothing(tmp_path, monkeypatch, case):
     monkeypatch.setattr(archives, "SMALL", 1 << 20)

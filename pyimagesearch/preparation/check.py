@@ -181,18 +181,14 @@ def _near_copies(firsts: Sequence[CheckedPhoto], same: str, picture: str) -> Ite
     """Photos that look alike, of which `firsts` has one of equal bytes; writes a picture of them."""
     hashed = [(photo, photo.hash) for photo in firsts if photo.hash is not None]
     groups = [[hashed[i][0] for i in group] for group in copies.near_groups([found for _, found in hashed])]
-    groups.sort(
-        key=lambda group: (len({photo.split for photo in group}) == 1, len({photo.label for photo in group}) == 1)
-    )
+    groups.sort(key=lambda group: len({photo.split for photo in group}) == 1)  # leaks first
     see = ""
     if groups:
         with suppress(OSError):  # a place where nobody can write
             _draw_groups(groups[:ROWS], picture)
             see = f", see {one_line(picture)}"
-    found = zip(
-        _sorted_out(groups, "~"), ("more than one split", "more than one class", f"the same {same}"), strict=True
-    )
-    for names, where in found:
+    places = "more than one split", "more than one class", f"the same {same}"
+    for names, where in zip(_sorted_out(groups, "~"), places, strict=True):
         if names:
             yield Finding(f"{len(names):,} group{'s' * (len(names) > 1)} of near copies in {where}{see}", names)
 

@@ -57,7 +57,7 @@ def _add_source(group) -> None:
     group.add_argument("--sample", action="store_true", help=f"use the built-in sample, drawn in {config.SAMPLE_PATH}")
     group.add_argument(
         "--check", nargs="?", const=config.BASE_PATH, metavar="DIR",
-        help="make nothing; check the dataset DIR for training: counts, sizes, broken photos, photos in two splits, "
+        help="make no dataset; check the dataset DIR for training: counts, sizes, broken photos, photos in two splits, "
         f"near copies, drawn in DIR-near-copies.png; exit status 1 if there are problems (default {config.BASE_PATH})",
     )  # fmt: skip
 

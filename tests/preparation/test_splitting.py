@@ -204,5 +204,5 @@ def test_near_copies_are_kept_together_where_that_is_asked_for(tmp_path):
 
 def test_near_copies_of_splits_that_are_there_cannot_be_kept_together(tmp_path):
     draw_photos(tmp_path / "source", *(f"{split}/a/0.jpg" for split in ("train", "val", "test")))
-    with pytest.raises(UserError, match="no split of .* is drawn by class; leave --group-near-copies out"):
+    with pytest.raises(UserError, match=r"no split of .* is drawn by class; leave --group-near-copies out"):
         read_with_copies(tmp_path, rates={}, near_copies=True)

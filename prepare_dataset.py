@@ -4,6 +4,7 @@
     python prepare_dataset.py --sample                            # without Food-11: draw a sample first
     python prepare_dataset.py --source my-photos --dest my-set    # photos with class numbers, names in classes.txt
     python prepare_dataset.py --source flower_photos --val-rate 0.2 --test-rate 0.1    # a folder per class, no splits
+    python prepare_dataset.py --source flowers.zip                # an archive, or parquet files of the Hugging Face hub
     python prepare_dataset.py --source lists --root photos        # train.txt, val.txt, test.txt: a path and a class
     python prepare_dataset.py --source train.csv --images train --id-column StudyInstanceUID --group-column PatientID
     python prepare_dataset.py --check                             # is dataset/ fit to train on?

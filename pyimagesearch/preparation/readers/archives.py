@@ -66,7 +66,7 @@ class Place:
     def grow(self, size: int) -> None:
         """Count the bytes of one more member."""
         self.size += size + PER_MEMBER
-        if self.size > self.limit:
+        if size < 0 or self.size > self.limit:
             raise UserError(
                 f"{self.origin} would take more than {self.limit / 2**30:.3g} GB unpacked, which looks like a bomb; if "
                 "it is none, allow more with --max-unpacked"
@@ -194,12 +194,12 @@ def _unpack_zip(path: str, place: Place) -> None:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is refused where tarfile would read any number of bytes into memory."""
+    """A header that is refused where tarfile would read any number of bytes into memory, or go back."""
 
     @classmethod
     def frombuf(cls, *arguments):
         header = super().frombuf(*arguments)
-        if header.type in b"xgXLK" and header.size > MAX_HEADER:  # extended headers and long names
+        if header.size < 0 or (header.type in b"xgXLK" and header.size > MAX_HEADER):  # extended headers, long names
             raise tarfile.ReadError(f"the header of {header.name[:100]!r} has {header.size:,} bytes")
         return header
 

@@ -159,6 +159,15 @@ def long_header(path):
     path.write_bytes(gzip.compress(good.tobuf() + header.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 20)))
 
 
+def negative_size(path, **fields):
+    """A tar whose second member leads back to the first (CVE-2025-8194)."""
+    good, back = tarfile.TarInfo("Bread/1.jpg"), tarfile.TarInfo("Bread/2.jpg")
+    back.pax_headers = fields
+    back.size = 0 if fields else -1024
+    kind = tarfile.PAX_FORMAT if fields else tarfile.GNU_FORMAT
+    path.write_bytes(good.tobuf() + back.tobuf(kind) + bytes(1024))
+
+
 def big_tar(path):
     return tarred(path, *((f"Bread/{n}.jpg", bytes(300_000), {}) for n in range(10)), mode="w:xz")
 
@@ -206,6 +215,8 @@ HOSTILE = {
     "tar-truncated": (damaged(good_tar, cut=30_000), "cannot unpack"),
     "tar-flipped": (damaged(good_tar, flip=10_000), "cannot unpack"),
     "tar-long-header": (long_header, "has 2,147,483,648 bytes"),
+    "tar-negative-size": (negative_size, "cannot unpack"),
+    "tar-negative-extended-size": (lambda path: negative_size(path, size="-2048"), "--max-unpacked"),
     "tar-bomb": (big_tar, "--max-unpacked"),
     "gzip-of-no-tar": (lambda path: path.write_bytes(gzip.compress(b"no tar" * 99)), "cannot unpack"),
     "rar": (lambda path: path.write_bytes(b"Rar!\x1a\x07\x01\x00 and so on"), "is of the kind RAR"),

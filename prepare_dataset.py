@@ -4,6 +4,7 @@
     python prepare_dataset.py --sample                            # without Food-11: draw a sample first
     python prepare_dataset.py --source my-photos --dest my-set    # photos with class numbers, names in classes.txt
     python prepare_dataset.py --source flower_photos --val-rate 0.2 --test-rate 0.1    # a folder per class, no splits
+    python prepare_dataset.py --source flowers.zip                # an archive, or parquet files of the Hugging Face hub
     python prepare_dataset.py --source lists --root photos        # train.txt, val.txt, test.txt: a path and a class
     python prepare_dataset.py --source train.csv --images train --id-column StudyInstanceUID --group-column PatientID
     python prepare_dataset.py --check                             # is dataset/ fit to train on?
@@ -47,20 +48,32 @@ def copy_images(rootDir, destiDir, *, classes=None, verify=True, link=False, wor
 
 def main() -> int:
     args = preparation_options()  # before the slow imports
-    from pyimagesearch.preparation import check, copying, splitting, staging
+    from pyimagesearch.preparation import check
     from pyimagesearch.preparation.readers import detect
-    from pyimagesearch.preparation.source import print_first
     from pyimagesearch.runtime import terminal
 
     terminal.quiet = args.quiet
     if args.check is not None:
-        return check.check(args.check, workers=args.workers)
-    source = detect.read_source(args)
+        with detect.opened_dataset(args) as folder:
+            return check.check(folder, shown_as=args.check, workers=args.workers)
+    with detect.opened_source(args) as source:
+        return prepare(args, source)
+
+
+def prepare(args, source) -> int:
+    """Make the dataset of a source, see options.preparation_options; returns the exit status."""
+    from pyimagesearch.preparation import copying, splitting, staging
+    from pyimagesearch.preparation.source import print_first
+    from pyimagesearch.runtime import terminal
+
     if args.strict:
         source.check_none_rejected()
     rates = {"validation": args.val_rate, "evaluation": args.test_rate}
     former = None if args.overwrite else staging.former_plan(args.dest)
-    source = splitting.draw_missing(source, rates, args.seed, former)
+    splitting.find_copies(source, args.workers)
+    source = splitting.draw_missing(
+        source, rates, args.seed, former, near_copies=args.group_near_copies, workers=args.workers
+    )
     source.check_complete()
     terminal.info(source.summary())
 
@@ -73,7 +86,7 @@ def main() -> int:
                 shown_as=os.path.join(args.dest, split.name),
                 holders=stage.holders(split),
                 verify=not args.no_verify,
-                link=args.link,
+                link=None if source.packed else args.link,  # the unpacked photos are removed at the end
                 workers=args.workers,
             )
         if args.strict:
@@ -85,6 +98,9 @@ def main() -> int:
         where = one_line(os.path.join(args.dest, staging.REJECTED_LIST))
         print(f"[INFO] left out: {len(source.rejected)}, listed in {where}")
         print_first(source.rejected)
+    if conflicts := source.conflicts():
+        where = one_line(os.path.join(args.dest, staging.CONFLICT_LIST))
+        print(f"[INFO] the same photo in several classes: {conflicts[-1][0]}, listed in {where}")
     print(source.table())
     for remark in remarks:
         print(f"[INFO] {remark}")

@@ -1,24 +1,36 @@
 """--check: is a dataset fit to train on? Looks at each of its photos, and changes nothing."""
 
-import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from pyimagesearch import config
-from pyimagesearch.data import labels_csv
-from pyimagesearch.data.decoding import EXTENSIONS, find_splits, folders_in, open_photo, photos_below
-from pyimagesearch.preparation.copying import why_unreadable
+from pyimagesearch.data import copies, labels_csv
+from pyimagesearch.data.decoding import (
+    EXTENSIONS,
+    describe_fault,
+    find_splits,
+    folders_in,
+    open_photo,
+    photos_below,
+    read_photo,
+    read_thumbnail,
+)
 from pyimagesearch.preparation.source import SHOWN, class_table, print_first
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
+from pyimagesearch.runtime.files import atomic_write
 from pyimagesearch.runtime.threads import in_threads
 
 FEW = 10  # training photos of a class; fewer are noted
+NEAR_COPIES = "-near-copies.png"  # after the name of the dataset
+ROWS, COLUMNS, THUMBNAIL = 40, 4, 180  # of that picture: groups, photos of each, pixels
 UNEVEN = 10  # ratio of the largest to the smallest class in training, from which it is noted
 
 
@@ -31,6 +43,7 @@ class CheckedPhoto(NamedTuple):
     label: str  # as training takes it: the folder directly below that of the split
     fault: str | None = None
     digest: bytes = b""
+    hash: int | None = None  # see copies.perceptual_hash
     kind: str | None = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)  # pixels: width, height, as stored
@@ -43,17 +56,19 @@ class Finding(NamedTuple):
     examples: Sequence[str] = ()
 
 
-def check(folder: str, *, workers: int | None = None) -> int:
+def check(folder: str, *, shown_as: str | None = None, workers: int | None = None) -> int:
     """Check the dataset in `folder` and print a report; returns the exit status: 1 if there are problems, else 0.
 
     Problems make training stop, or make what it measures wrong: unreadable photos, a photo in two splits or classes, a
     class that training lacks. Notes are worth knowing: classes that another split lacks, small or very uneven classes,
     copies of photos, ignored files.
-    The dataset needs no preparation by this project; it holds class folders, or a labels.csv and its photos.
+    The dataset needs no preparation by this project; it holds class folders, or a labels.csv and its photos. It is
+    `shown_as` another name if it is that of a temporary folder.
     """
     table = labels_csv.read_label_table(folder) if os.path.isfile(os.path.join(folder, labels_csv.LABELS_CSV)) else None
     folders, photos = ({}, list_table(folder, table)) if table else list_dataset(folder)
-    terminal.info(f"checking the {len(photos):,} photos of {one_line(folder)}...")
+    shown_as = one_line(shown_as or folder)
+    terminal.info(f"checking the {len(photos):,} photos of {shown_as}...")
     photos = in_threads(inspect_photo, photos, workers, "checking")
     readable = [photo for photo in photos if photo.fault is None]
 
@@ -66,16 +81,19 @@ def check(folder: str, *, workers: int | None = None) -> int:
 
     problems, notes = ([], [*_constant_labels(table)]) if table else _missing(folder, folders, photos, classes)
     notes += [] if table else [*_uneven(counts[config.SPLITS[0]], classes), *_ignored(folder)]
-    leaks, contradictions, copies = _duplicates(readable)
+    equal = _equal_photos(readable)
+    leaks, contradictions, repeated = _sorted_out(equal, "=")
     problems += _photos([f"{photo.name}: {photo.fault}" for photo in photos if photo.fault], "cannot be read")
     problems += _photos(leaks, "in more than one split")
     problems += _photos(contradictions, "with more than one set of labels" if table else "in more than one class")
     same = "split, with the same labels" if table else "class and split"
-    notes += _photos(copies, f"more than once in the same {same}")
-    return _report(folder, problems, () if terminal.quiet else notes)
+    notes += _photos(repeated, f"more than once in the same {same}")
+    if not terminal.quiet:
+        notes += _near_copies([group[0] for group in equal], same, os.path.abspath(shown_as) + NEAR_COPIES)
+    return _report(shown_as, problems, () if terminal.quiet else notes)
 
 
-def _report(folder: str, problems: Sequence[Finding], notes: Sequence[Finding]) -> int:
+def _report(shown_as: str, problems: Sequence[Finding], notes: Sequence[Finding]) -> int:
     for kind, findings in (("note", notes), ("problem", problems)):
         for finding in findings:
             print(f"[INFO] {kind}: {finding.line}")
@@ -83,7 +101,7 @@ def _report(folder: str, problems: Sequence[Finding], notes: Sequence[Finding]) 
     verdict = "fit to train on"
     if problems:
         verdict = f"not fit to train on: {len(problems)} problem{'s' * (len(problems) > 1)}"
-    print(f"[INFO] verdict: {one_line(folder)} is {verdict}")
+    print(f"[INFO] verdict: {shown_as} is {verdict}")
     return 1 if problems else 0
 
 
@@ -117,13 +135,12 @@ def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[CheckedPhoto]]
 
 def inspect_photo(photo: CheckedPhoto) -> CheckedPhoto:
     """Decode the photo; returns it with what its file holds."""
-    if fault := why_unreadable(photo.path):
-        return photo._replace(fault=fault)
-    digest = hashlib.blake2b(digest_size=16)
-    with open_photo(photo.path) as image, open(photo.path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return photo._replace(digest=digest.digest(), kind=image.format, mode=image.mode, size=image.size)
+    try:
+        photo = photo._replace(hash=copies.perceptual_hash(np.asarray(read_photo(photo.path))))
+    except Exception as error:  # Pillow raises nearly any exception for a broken file
+        return photo._replace(fault=describe_fault(error))
+    with open_photo(photo.path) as image:
+        return photo._replace(digest=copies.digest(photo.path), kind=image.format, mode=image.mode, size=image.size)
 
 
 def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
@@ -161,22 +178,55 @@ def _missing(
     return problems, notes
 
 
-def _duplicates(readable: Sequence[CheckedPhoto]) -> tuple[list[str], list[str], list[str]]:
-    """The photos with equal bytes: in several splits, else in several classes, else in one class and split."""
-    same_bytes: dict[bytes, list[CheckedPhoto]] = {}
+def _equal_photos(readable: Sequence[CheckedPhoto]) -> list[list[CheckedPhoto]]:
+    """The photos grouped by their bytes."""
+    groups: dict[bytes, list[CheckedPhoto]] = {}
     for photo in readable:
-        same_bytes.setdefault(photo.digest, []).append(photo)
+        groups.setdefault(photo.digest, []).append(photo)
+    return [*groups.values()]
+
+
+def _near_copies(firsts: Sequence[CheckedPhoto], same: str, picture: str) -> Iterator[Finding]:
+    """Photos that look alike, of which `firsts` has one of equal bytes; writes a picture of them."""
+    hashed = [(photo, photo.hash) for photo in firsts if photo.hash is not None]
+    groups = [[hashed[i][0] for i in group] for group in copies.near_groups([found for _, found in hashed])]
+    groups.sort(key=lambda group: len({photo.split for photo in group}) == 1)  # leaks first
+    see = ""
+    if groups:
+        with suppress(OSError):  # a place where nobody can write
+            _draw_groups(groups[:ROWS], picture)
+            see = f", see {one_line(picture)}"
+    places = "more than one split", "more than one class", f"the same {same}"
+    for names, where in zip(_sorted_out(groups, "~"), places, strict=True):
+        if names:
+            yield Finding(f"{len(names):,} group{'s' * (len(names) > 1)} of near copies in {where}{see}", names)
+
+
+def _draw_groups(groups: Sequence[Sequence[CheckedPhoto]], path: str) -> None:
+    """Write a PNG with a row for each group: its first photos, each below the end of its name."""
+    sheet = Image.new("RGB", (COLUMNS * (THUMBNAIL + 10), len(groups) * (THUMBNAIL + 20)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, group in enumerate(groups):
+        for column, photo in enumerate(group[:COLUMNS]):
+            left, top = column * (THUMBNAIL + 10), row * (THUMBNAIL + 20)
+            pen.text((left, top), photo.name[-28:].encode("ascii", "replace").decode(), "black")
+            sheet.paste(Image.fromarray(read_thumbnail(photo.path, THUMBNAIL)), (left, top + 14))
+    with atomic_write(path) as file:
+        sheet.save(file, "PNG")
+
+
+def _sorted_out(groups: Iterable[Sequence[CheckedPhoto]], sign: str) -> tuple[list[str], list[str], list[str]]:
+    """The groups of several photos: in several splits, else in several classes, else in one class and split."""
     leaks: list[str] = []
     contradictions: list[str] = []
-    copies: list[str] = []
-    for same in same_bytes.values():
-        if len(same) == 1:
-            continue
+    repeated: list[str] = []
+    for same in (group for group in groups if len(group) > 1):
         several_splits = len({photo.split for photo in same}) > 1
         several_classes = len({photo.label for photo in same}) > 1
-        found = leaks if several_splits else contradictions if several_classes else copies
-        found.append(" = ".join(photo.name for photo in same[:SHOWN]) + (" = ..." if len(same) > SHOWN else ""))
-    return leaks, contradictions, copies
+        found = leaks if several_splits else contradictions if several_classes else repeated
+        shown = [photo.name for photo in same[:SHOWN]] + ["..."] * (len(same) > SHOWN)
+        found.append(f" {sign} ".join(shown))
+    return leaks, contradictions, repeated
 
 
 def _constant_labels(table: labels_csv.LabelTable) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ def copy_split(
     shown_as: str | os.PathLike | None = None,
     holders: Sequence[Holder] = (),
     verify: bool = True,
-    link: bool = False,
+    link: bool | None = False,
     workers: int | None = None,
 ) -> None:
     """Copy a split's photos to `destination`/<class>/<file name>; print how many were found and how many are there.
@@ -39,7 +39,7 @@ def copy_split(
 
     shown_as : the name of `destination` in messages
     verify : decode each photo
-    link : make hard links instead of copies
+    link : make hard links instead of copies; None: where the file system can
     workers : threads; None starts one per core
     """
     destination = os.fspath(destination)
@@ -84,14 +84,13 @@ def is_at(photo: Photo, path: str) -> bool:
     return status.st_size == photo.size and abs(status.st_mtime_ns - photo.mtime_ns) < tolerance
 
 
-def copy(photo: Photo, target: str, *, link: bool = False) -> None:
-    """Copy `photo` with its times and mode, or hard-link it; a half-written copy never has the name `target`."""
+def copy(photo: Photo, target: str, *, link: bool | None = False) -> None:
+    """Copy or hard-link `photo`, see copy_split, with its times and mode; a half-written copy is never at `target`."""
     # not files.atomic_write: it waits for the disk after each file, too slow for thousands of photos
     temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
     try:
-        if link:
-            _hard_link(photo.path, temporary)
-        elif not _copy_in_kernel(photo.path, temporary):
+        linked = link is not False and _hard_link(photo.path, temporary, necessary=link is True)
+        if not linked and not _copy_in_kernel(photo.path, temporary):
             shutil.copy2(photo.path, temporary)
         os.replace(temporary, target)
     except BaseException:
@@ -126,10 +125,13 @@ def _copy_in_kernel(path: str, target: str) -> bool:
     return not left  # some network file systems report the end of the file too early
 
 
-def _hard_link(path: str, link: str) -> None:
+def _hard_link(path: str, link: str, necessary: bool) -> bool:
     try:
         os.link(os.path.realpath(path), link)  # the target of a symbolic link
+        return True
     except OSError as error:
+        if not necessary:
+            return False
         raise UserError(
             f"cannot hard-link {path} into {os.path.dirname(link)}: {error.strerror}; leave --link out to copy, or "
             "name a --dest on the file system of the source"

@@ -27,6 +27,10 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
         "or top (the topmost folder)",
     )  # fmt: skip
     places.add_argument("--dest", metavar="DIR", default=config.BASE_PATH, help="the dataset (default %(default)s)")
+    places.add_argument(
+        "--max-unpacked", type=number(float, 0, above=True), metavar="GB",
+        help="the most that an archive or parquet files may take unpacked (default: 200 times their size, at most 200)",
+    )  # fmt: skip
     places.add_argument("--overwrite", action="store_true", help="replace DEST with exactly what the source holds")
     _add_splits(parser.add_argument_group("splits that the source lacks"))
     _add_table(parser.add_argument_group("a CSV file as source, or text lists with further columns"))
@@ -39,7 +43,8 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     args = parser.parse_args(arguments)
     if args.check is not None:
         changed = [name for name, value in vars(args).items() if value != parser.get_default(name)]
-        if idle := [f"--{name.replace('_', '-')}" for name in changed if name not in ("check", "workers", "quiet")]:
+        fitting = ("check", "max_unpacked", "workers", "quiet")
+        if idle := [f"--{name.replace('_', '-')}" for name in changed if name not in fitting]:
             parser.error(f"--check changes nothing; leave {' and '.join(idle)} out")
     if (args.val_list or args.test_list) and not args.train_list:
         parser.error("--val-list and --test-list go with --train-list")
@@ -55,14 +60,15 @@ def _add_source(group) -> None:
         help="a folder with train, val and test (or training, validation, evaluation, ...) that hold photos named "
         "K_N.ext, K the class number (names in classes.txt, one per line, unless they are Food-11's), or a folder per "
         "class; or a folder per class without splits; or train.txt, val.txt and test.txt, each line a path and a class "
-        "(its name, or its number in classes.txt); or a CSV file, see below (default %(default)s)",
+        "(its name, or its number in classes.txt); or a zip or tar archive of one of these; or parquet files with the "
+        "bytes of a photo and a label per row; or a CSV file, see below (default %(default)s)",
     )  # fmt: skip
     group.add_argument("--train-list", metavar="FILE", help="text list of any name, instead of --source")
     group.add_argument("--sample", action="store_true", help=f"use the built-in sample, drawn in {config.SAMPLE_PATH}")
     group.add_argument(
         "--check", nargs="?", const=config.BASE_PATH, metavar="DIR",
-        help="make nothing; check the dataset DIR for training: counts, sizes, broken photos, photos in two splits; "
-        f"exit status 1 if there are problems (default {config.BASE_PATH})",
+        help="make no dataset; check the dataset DIR for training: counts, sizes, broken photos, photos in two splits, "
+        f"near copies, drawn in DIR-near-copies.png; exit status 1 if there are problems (default {config.BASE_PATH})",
     )  # fmt: skip
 
 
@@ -73,6 +79,11 @@ def _add_splits(group) -> None:
             help=f"share of each class's training photos that becomes {name}, drawn by file name and --seed: a "
             f"photo keeps its split when others are added; for a CSV file the share of its groups (default {default})",
         )  # fmt: skip
+    group.add_argument(
+        "--group-near-copies", action="store_true",
+        help="keep photos of a class that look alike (resized, recompressed, of a burst) in one split, as photos of "
+        "equal bytes always are; --check finds them too",
+    )  # fmt: skip
     group.add_argument(
         "--seed", type=number(int, 0, 2**31 - 1), default=0, metavar="N",
         help="for drawn splits and the sample (default %(default)s)",

@@ -95,6 +95,7 @@ class SplitPlan:
     rates: dict[str, float]  # by split
     seed: int
     moved: dict[str, str]  # by target with "/": the split of each photo that `rates` and `seed` put elsewhere
+    near_copies: bool = False  # whether they are kept in one split, as copies of equal bytes always are
 
 
 @dataclass
@@ -107,11 +108,13 @@ class Source:
     kind: Kind
     plan: SplitPlan | None = None
     notes: list[str] = field(default_factory=list)  # printed with the summary
+    packed: str | None = None  # the archive, or what else was unpacked into `folder`
+    copies: list[list[str]] = field(default_factory=list)  # the paths of photos with equal bytes
 
     @property
     def origin(self) -> str:
         """The path by which messages name the source."""
-        return self.folder
+        return self.packed or self.folder
 
     @property
     def settings(self) -> dict:
@@ -126,6 +129,17 @@ class Source:
     def rejected(self) -> list[Rejected]:
         """The rejected files of all splits, by their paths relative to the source."""
         return [Rejected(self.relative(path), reason) for split in self.splits for path, reason in split.rejected]
+
+    def conflicts(self) -> list[tuple[int, str, str]]:
+        """The photos with equal bytes in several classes: the number of each such group, the path and the class."""
+        photo_of = {photo.path: photo for split in self.splits for photo in split.photos}
+        groups = ([photo_of[path] for path in group if path in photo_of] for group in self.copies)
+        several = [group for group in groups if len({photo.label for photo in group}) > 1]
+        return [
+            (number, self.relative(photo.path), self.classes[photo.label])
+            for number, group in enumerate(several, 1)
+            for photo in group
+        ]
 
     def relative(self, path: str) -> str:
         """`path` relative to the source's folder, with "/" between its parts."""
@@ -157,7 +171,7 @@ class Source:
         trained = counts["training"]
         for split in self.splits:
             here, rejected = counts[split.name], self._first_rejected(split)
-            given = os.path.isdir(split.folder) and split.found and not self._is_drawn(split)
+            given = self.kind.walked and os.path.isdir(split.folder) and split.found and not self._is_drawn(split)
             if given and split.name != "training" and not here.keys() & trained:
                 raise UserError(
                     f"{split.folder} has no usable photo of a class of training{rejected}; if its photos have no "
@@ -233,7 +247,7 @@ def plan_flags(plan: SplitPlan | None) -> str:
     if plan is None:
         return "the splits of the source"
     rates = [f"{RATE_FLAGS[name]} {plan.rates[name]}" for name in config.SPLITS if name in plan.rates]
-    return " ".join([*rates, f"--seed {plan.seed}"])
+    return " ".join([*rates, f"--seed {plan.seed}", *["--group-near-copies"] * plan.near_copies])
 
 
 def class_table(classes: Iterable[str], counts: Mapping[str, Counter]) -> str:

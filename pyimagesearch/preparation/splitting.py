@@ -6,6 +6,8 @@ depend on the other photos, and each split has about its rate of each class.
 
 If a split gets no photo of some class, the photo of that class with the nearest number moves there. The moved photos
 are recorded in the dataset's prepared.json and stay, so no photo changes its split when others are added.
+
+Copies in one class share the number of the first of them by name; one that is in the dataset already stays there.
 """
 
 import hashlib
@@ -18,20 +20,37 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pyimagesearch import config
-from pyimagesearch.preparation.source import RATE_FLAGS, Photo, Source, Split, SplitPlan
+from pyimagesearch.data import copies
+from pyimagesearch.preparation.source import RATE_FLAGS, Photo, Source, Split, SplitPlan, plan_flags
 from pyimagesearch.runtime.errors import UserError
 
 DEFAULT_RATES = {"evaluation": config.TEST_RATE, "validation": config.VAL_RATE}
 
 
+def find_copies(source: Source, workers: int | None = None) -> None:
+    """Fill source.copies."""
+    if source.kind.has_splits:
+        sizes = {photo.path: photo.size for split in source.splits for photo in split.photos}
+        source.copies = copies.equal_files(sizes, workers)
+
+
 def draw_missing(
-    source: Source, rates: Mapping[str, float | None], seed: int = 0, former: SplitPlan | None = None
+    source: Source,
+    rates: Mapping[str, float | None],
+    seed: int = 0,
+    former: SplitPlan | None = None,
+    *,
+    near_copies: bool = False,
+    workers: int | None = None,
 ) -> Source:
     """Return the source with three splits; those that it lacks are drawn from its training photos.
 
     rates : share of each class, by split; None takes the default of config
     former : the plan of the present dataset; with the same rates and seed, its photos keep their splits
+    near_copies : keep them in one split too, not only source.copies
     """
+    if near_copies and (not source.kind.has_splits or len(source.splits) == len(config.SPLITS)):
+        raise UserError(f"no split of {source.origin} is drawn by class; leave --group-near-copies out")
     if not source.kind.has_splits:
         return source
     splits = {split.name: split for split in source.splits}
@@ -46,9 +65,14 @@ def draw_missing(
         return source
     check_rates(missing)
 
-    training, plan = splits["training"], SplitPlan(missing, seed, {})
-    moved = former.moved if former and (former.rates, former.seed) == (missing, seed) else {}
-    split_of = _assign_classes(source, training, plan, moved)
+    training, plan = splits["training"], SplitPlan(missing, seed, {}, near_copies)
+    moved = former.moved if former and plan_flags(former) == plan_flags(plan) else {}
+    together = source.copies
+    if near_copies:
+        together = copies.near_files([photo.path for photo in training.photos], workers)
+        largest = max(map(len, together), default=0)
+        source.notes.append(f"near copies: {len(together)} groups, the largest of {largest} photos")
+    split_of = _assign_classes(source, training, plan, moved, _first_copies(training, together))
     for name in missing:
         photos = [photo for photo in training.photos if split_of[_key(photo)] == name]
         splits[name] = Split(name, training.folder, len(photos), photos)
@@ -64,21 +88,38 @@ def check_rates(rates: Mapping[str, float]) -> None:
         raise UserError(f"nothing would be left for training with {flags}; expected a sum below 1")
 
 
-def _assign_classes(source: Source, training: Split, plan: SplitPlan, moved: Mapping[str, str]) -> dict[str, str]:
+def _first_copies(training: Split, groups: Iterable[Sequence[str]]) -> dict[str, str]:
+    """The key of the first among the copies of each training photo in its class, by the photo's key."""
+    photo_of = {photo.path: photo for photo in training.photos}
+    first: dict[str, str] = {}
+    for group in groups:
+        keys = defaultdict(list)
+        for photo in (photo_of[path] for path in group if path in photo_of):
+            keys[photo.label].append(_key(photo))
+        first |= {key: min(of_class) for of_class in keys.values() for key in of_class}
+    return first
+
+
+def _assign_classes(
+    source: Source, training: Split, plan: SplitPlan, moved: Mapping[str, str], first_copy: Mapping[str, str]
+) -> dict[str, str]:
     """The split of each training photo, by its key; fills plan.moved."""
-    keys: dict[int, list[str]] = defaultdict(list)
+    keys: dict[int, set[str]] = defaultdict(set)
     for photo in training.photos:
-        keys[photo.label].append(_key(photo))
+        keys[photo.label].add(first_copy.get(_key(photo), _key(photo)))
+    moved_first = {**{first_copy.get(key, key): split for key, split in moved.items()}, **moved}
     needed = len(plan.rates) + 1
     if few := sorted(label for label, of_class in keys.items() if len(of_class) < needed):
         count, more = len(keys[few[0]]), f" (the first of {len(few)} such classes)" if len(few) > 1 else ""
         raise UserError(
-            f"class {source.classes[few[0]]!r} in {training.folder} has {count} usable photo{'s' * (count > 1)}, too "
-            f"few for {needed} splits{more}; {source.kind.advice}, or remove the class"
+            f"class {source.classes[few[0]]!r} in {training.folder} has {count} usable photo{'s' * (count > 1)}"
+            f"{', copies counted once' * bool(first_copy)}, too few for {needed} splits{more}; "
+            f"{source.kind.advice}, or remove the class"
         )
     split_of: dict[str, str] = {}
     for of_class in keys.values():
-        split_of |= assign_photos(of_class, plan.rates, plan.seed, moved)
+        split_of |= assign_photos(of_class, plan.rates, plan.seed, moved_first)
+    split_of |= {key: moved.get(key) or split_of[first] for key, first in first_copy.items()}
     intervals = _intervals(plan.rates)
     drawn = {key: _split_at(hash_to_unit(key, plan.seed), intervals) for key in split_of}
     plan.moved = {key: split_of[key] for key in sorted(split_of) if split_of[key] != drawn[key]}

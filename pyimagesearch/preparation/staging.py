@@ -8,11 +8,13 @@ import csv
 import io
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from pyimagesearch import config
 from pyimagesearch.data import labels_csv
 from pyimagesearch.preparation.copying import Holder, copy, is_at
 from pyimagesearch.preparation.source import (
@@ -32,10 +34,11 @@ from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, locked, read_json, wri
 # ("drawing"), whether each photo was decoded
 MARKER = "prepared.json"
 REJECTED_LIST = "rejected.csv"
+CONFLICT_LIST = "conflicts.csv"  # the same photo in several classes; all of them are in the dataset
 PARTIAL_SUFFIX = ".partial"
 LOCK_SUFFIX = ".lock"  # beside the dataset, which is replaced as a whole
 REPLACED = ".replaced"
-OURS = {MARKER, REJECTED_LIST, CLASS_LIST, labels_csv.LABELS_CSV}
+OURS = {MARKER, REJECTED_LIST, CONFLICT_LIST, CLASS_LIST, labels_csv.LABELS_CSV}
 OF_FILE_MANAGERS = {".DS_Store", "Thumbs.db", "desktop.ini"}
 ANOTHER = "name another --dest, or give --overwrite to replace it with exactly what the source holds"
 
@@ -209,7 +212,9 @@ class Staging:
         """Move the dataset to its place. Returns False if the present one is up to date and was left untouched."""
         self._check_nothing_lost()
         planned = self._planned()
-        texts = {**self.source.texts(), REJECTED_LIST: rejected_csv(self.source.rejected)}
+        texts = {**self.source.texts(), REJECTED_LIST: csv_text(Rejected._fields, self.source.rejected)}
+        if conflicts := self.source.conflicts():
+            texts[CONFLICT_LIST] = csv_text(("photo", "path", "class"), conflicts)
         new = _keep_only(self.partial, set(planned) | {MARKER})
         if new == {MARKER} and self._is_up_to_date(planned, texts):
             self.discard()
@@ -225,6 +230,8 @@ class Staging:
 
     def _is_up_to_date(self, planned: Mapping[str, Photo], texts: Mapping[str, str]) -> bool:
         if not self.old or (self.marker["verified"] and not self.old["verified"]):
+            return False
+        if plan_flags(_plan_of(self.old)) != plan_flags(self.source.plan):  # with --overwrite
             return False
         return list_files(self.dest) == {*planned, MARKER, *texts} and all(
             Path(self.dest, name).read_bytes() == text.encode() for name, text in texts.items()
@@ -264,9 +271,15 @@ def read_marker(folder: str) -> dict | None:
 
 
 def former_plan(dest: str | os.PathLike) -> SplitPlan | None:
-    """How splits were drawn for the dataset at `dest`, or by an interrupted run."""
+    """How splits were drawn for the dataset at `dest`, or by an interrupted run; `moved` is where its photos are."""
     dest = os.path.realpath(dest)
-    return _plan_of(read_marker(dest) or read_marker(dest + PARTIAL_SUFFIX) or {})
+    folder = dest if read_marker(dest) else dest + PARTIAL_SUFFIX
+    if plan := _plan_of(read_marker(folder) or {}):
+        for path in list_files(folder):
+            split, _, name = unicodedata.normalize("NFC", path.replace(os.sep, "/")).partition("/")
+            if split in config.SPLITS:
+                plan.moved[name] = split
+    return plan
 
 
 def _plan_of(marker: Mapping) -> SplitPlan | None:
@@ -274,12 +287,13 @@ def _plan_of(marker: Mapping) -> SplitPlan | None:
     return SplitPlan(**drawing) if drawing else None
 
 
-def rejected_csv(rejected: Sequence[Rejected]) -> str:
-    """The rejected files as CSV: path, relative to the source, and reason. Undecodable bytes are escaped."""
+def csv_text(header: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """A table as CSV. Undecodable bytes of file names are escaped."""
     text = io.StringIO()
-    returns = any("\r" in row.path for row in rejected)  # not quoted by default, though they end a line when it is read
+    # carriage returns are not quoted by default, though they end a line when it is read
+    returns = any("\r" in str(cell) for row in rows for cell in row)
     writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
-    writer.writerows([Rejected._fields, *rejected])
+    writer.writerows([header, *rows])
     return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
 

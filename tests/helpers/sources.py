@@ -2,9 +2,13 @@
 
 import csv
 import hashlib
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 from PIL import Image
@@ -37,6 +41,25 @@ def make_source(tmp_path):
                 photo(tmp_path / "source" / split / f"{label}_{number}.jpg", (label * 90, number * 90, 0))
     (tmp_path / "source" / "classes.txt").write_text("Noodles/Pasta\nRice\n")
     return tmp_path / "source"
+
+
+def archive_layout(folder):
+    """flowers.zip: class folders in one folder; returns the photos of each class."""
+    draw(folder / "in" / "flowers", *(f"{name}/{number}.jpg" for name in ("rose", "tulip") for number in range(6)))
+    pack(folder / "in", folder / "flowers.zip")
+    shutil.rmtree(folder / "in")
+    return {"rose": 6, "tulip": 6}
+
+
+def parquet_layout(folder):
+    """birds/: shards as the Hugging Face hub serves them; returns the photos of each class."""
+    for first, name in enumerate(("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001")):
+        paths = [draw(folder, f"{first}-{number}.jpg") / f"{first}-{number}.jpg" for number in range(6)]
+        rows = [(path.read_bytes(), number % 2) for number, path in enumerate(paths)]
+        shard(folder / "birds" / "data" / f"{name}.parquet", rows, ["owl", "wren"])
+        for path in paths:
+            path.unlink()
+    return {"owl": 9, "wren": 9}
 
 
 # --- the layouts of docs/data.md, by name: each makes what its command there names, and returns the photos per class --
@@ -162,6 +185,35 @@ def rejected(dataset):
     with open(dataset / "rejected.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return {row["path"]: row["reason"] for row in rows}
+
+
+def pack(folder, archive):
+    """Make an archive of what is in `folder`, of the kind that its suffix says; returns its path."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for path in sorted(folder.rglob("*")):
+                file.write(path, path.relative_to(folder))
+    else:
+        kind = archive.suffix[1:].replace("tgz", "gz")
+        with tarfile.open(archive, "w" if kind == "tar" else f"w:{kind}") as file:
+            for path in sorted(folder.iterdir()):
+                file.add(path, path.name)
+    return archive
+
+
+def shard(path, rows, names=None, **columns):
+    """Write a parquet file as the Hugging Face hub serves them, of (bytes, label) per row; `names` are the classes."""
+    import pyarrow
+    from pyarrow import parquet
+
+    photos = [{"bytes": content, "path": f"{number}.jpg"} for number, (content, _) in enumerate(rows)]
+    table = pyarrow.table({"image": photos, "label": [label for _, label in rows], **columns})
+    if names:
+        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(table, path, row_group_size=4)
+    return path
 
 
 # --- layouts of tables and lists: each builds one below `folder`, of 12 photos of cats and dogs -----------------------

@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from helpers.photos import draw_photo
+from helpers.photos import draw_photo, scene
 from helpers.sources import draw, tree
 from PIL import Image
 
@@ -203,6 +203,30 @@ def test_copies_in_a_class_and_files_that_training_ignores_are_noted(made, check
         "note: 1 photo more than once in the same class and split\n  training/Red/000.png = training/Red/other" in out
     )
     assert "note: training has files that are ignored: 1 (photos outside class folders), 1 (.heic)\n" in out
+
+
+def test_near_copies_are_noted_by_where_they_are_and_drawn(made, checked):
+    for number, (name, other) in enumerate(
+        (
+            ("training/Red/a.png", "evaluation/Red/small.jpg"),
+            ("training/Red/b.png", "training/Green/small.jpg"),
+            ("training/Red/c.png", "training/Red/small-c.jpg"),
+        )
+    ):
+        scene(number).save(made / name)
+        scene(number).resize((100, 60)).save(made / other, quality=60)
+    shutil.copy(made / "training" / "Red" / "a.png", made / "training" / "Red" / "equal.png")
+    out, status = checked()
+    assert status == 0
+    picture = f"{made}-near-copies.png"
+    for where, names in (
+        ("more than one split", "training/Red/a.png ~ evaluation/Red/small.jpg"),
+        ("more than one class", "training/Green/small.jpg ~ training/Red/b.png"),
+        ("the same class and split", "training/Red/c.png ~ training/Red/small-c.jpg"),
+    ):
+        assert f"note: 1 group of near copies in {where}, see {picture}\n  {names}\n" in out
+    with Image.open(picture) as sheet:
+        assert (sheet.format, sheet.height) == ("PNG", 3 * (check.THUMBNAIL + 20))
 
 
 def test_quiet_leaves_the_problems_and_the_verdict(made, checked, monkeypatch):

@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 from collections import Counter
 
 import pytest
+from helpers.photos import scene
 from helpers.sources import draw as draw_photos
 
 from pyimagesearch import config
@@ -128,3 +130,79 @@ def test_what_cannot_be_drawn_is_refused(tmp_path, files, rates, said):
     draw_photos(tmp_path / "source", *files)
     with pytest.raises(UserError, match=said):
         read(tmp_path, rates=rates)
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+
+def copied(folder, first, *others):
+    """Make others of equal bytes."""
+    for other in others:
+        (folder / other).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / first, folder / other)
+
+
+def split_of_each(source):
+    return {photo.target: split.name for split in source.splits for photo in split.photos}
+
+
+def read_with_copies(tmp_path, former=None, rates=RATES, **options):
+    source = detect.read_folder(tmp_path / "source")
+    splitting.find_copies(source)
+    return splitting.draw_missing(source, rates, 2, former, **options)
+
+
+def test_photos_of_equal_bytes_in_a_class_are_in_one_split_and_no_other_moves(tmp_path):
+    source = draw_photos(tmp_path / "source", *names(30), *(f"Soup/{number}.jpg" for number in range(30)))
+    before = split_of_each(read(tmp_path))
+    groups = [[f"Rice/{number}.jpg", *(f"Rice/{copy}-{number}.jpg" for copy in "abc")] for number in range(30)]
+    for first, *others in groups:
+        copied(source, first, *others)
+    parted = split_of_each(read(tmp_path))  # without find_copies
+    assert any(len({parted[name] for name in group}) > 1 for group in groups)
+    drawn = read_with_copies(tmp_path)
+    after = split_of_each(drawn)
+    assert all(len({after[name] for name in group}) == 1 for group in groups)
+    assert set(after.values()) == set(config.SPLITS)
+    assert before.items() <= after.items()  # "0.jpg" comes before "a-0.jpg"
+    assert split_of_each(read_with_copies(tmp_path, drawn.plan)) == after
+
+
+def test_a_copy_with_an_earlier_name_follows_the_photo_that_is_in_the_dataset(tmp_path):
+    source = draw_photos(tmp_path / "source", *names(30))
+    before = read_with_copies(tmp_path)
+    for number in range(30):
+        copied(source, f"Rice/{number}.jpg", f"Rice/+{number}.jpg")
+    former = SplitPlan(RATES, 2, split_of_each(before))  # as staging.former_plan has it
+    after = split_of_each(read_with_copies(tmp_path, former))
+    assert split_of_each(before).items() <= after.items()
+    assert all(after[f"Rice/+{number}.jpg"] == after[f"Rice/{number}.jpg"] for number in range(30))
+
+
+def test_a_class_of_copies_of_one_photo_cannot_be_split(tmp_path):
+    copied(draw_photos(tmp_path / "source", "Rice/0.jpg"), "Rice/0.jpg", *names(8, first=1))
+    with pytest.raises(UserError, match="has 1 usable photo, copies counted once, too few for 3 splits"):
+        read_with_copies(tmp_path)
+
+
+def test_near_copies_are_kept_together_where_that_is_asked_for(tmp_path):
+    source = tmp_path / "source"
+    for number in range(20):
+        scene(number).save(draw_photos(source, f"Rice/{number}.png") / f"Rice/{number}.png")
+        scene(number).resize((80, 60)).save(source / f"Rice/{number}-small.jpg", quality=70)
+    (source / "Rice" / "broken.jpg").write_text("no photo")
+
+    def parted(drawn):
+        split_of = split_of_each(drawn)
+        return [n for n in range(20) if split_of[f"Rice/{n}.png"] != split_of[f"Rice/{n}-small.jpg"]]
+
+    assert parted(read_with_copies(tmp_path))
+    drawn = read_with_copies(tmp_path, near_copies=True)
+    assert not parted(drawn)
+    assert drawn.summary().endswith("--group-near-copies; near copies: 20 groups, the largest of 2 photos")
+
+
+def test_near_copies_of_splits_that_are_there_cannot_be_kept_together(tmp_path):
+    draw_photos(tmp_path / "source", *(f"{split}/a/0.jpg" for split in ("train", "val", "test")))
+    with pytest.raises(UserError, match=r"no split of .* is drawn by class; leave --group-near-copies out"):
+        read_with_copies(tmp_path, rates={}, near_copies=True)

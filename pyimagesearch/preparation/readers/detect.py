@@ -1,19 +1,64 @@
 """Which reader a source needs: the flags say so, or what lies in the folder."""
 
+import hashlib
 import os
+import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from pyimagesearch import config
 from pyimagesearch.data.decoding import find_splits
 from pyimagesearch.preparation.options import TABLE_SUFFIXES
-from pyimagesearch.preparation.readers import class_folders, csv_table, file_names, text_lists
-from pyimagesearch.preparation.source import Source
+from pyimagesearch.preparation.readers import archives, class_folders, csv_table, file_names, parquet, text_lists
+from pyimagesearch.preparation.source import Source, first_few
 from pyimagesearch.preparation.splitting import SplitRates
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
 
+UNPACKED_SUFFIX = ".unpacked"
 READERS = (file_names, class_folders, text_lists)  # each has KIND, found(folder) and read(folder)
+
+
+@contextmanager
+def opened_source(args: Namespace) -> Iterator[Source]:
+    """As read_source, but an archive or parquet files are unpacked beside --dest for the time of the block."""
+    folder = os.path.realpath(args.dest) + UNPACKED_SUFFIX
+    archives.discard(folder)
+    others = args.sample or args.train_list
+    kind = None if others else archives.kind_of(args.source)
+    shards = [args.source] if kind == "parquet" else [] if others else _shards_alone(args.source)
+    if not kind and not shards:
+        yield read_source(args)
+        return
+    with archives.unpacking(args.source, shards or [args.source], folder, args.max_unpacked) as place:
+        if shards:
+            source = parquet.read(args.source, shards, place, args.label_column)
+        else:
+            source = read_source(Namespace(**{**vars(args), "source": archives.unpack(args.source, place)}))
+        left_out = [f"left out: {'; '.join(first_few(place.left_out, 3))}"] if place.left_out else []
+        yield replace(source, packed=args.source, notes=[*source.notes, *left_out])
+
+
+@contextmanager
+def opened_dataset(args: Namespace) -> Iterator[str]:
+    """The folder that --check names; an archive is unpacked into a temporary one for the time of the block."""
+    if archives.kind_of(args.check) is None:
+        yield args.check
+        return
+    name = hashlib.blake2b(os.fsencode(os.path.realpath(args.check)), digest_size=8).hexdigest()
+    folder = os.path.join(os.path.realpath(tempfile.gettempdir()), name + UNPACKED_SUFFIX)
+    with archives.unpacking(args.check, [args.check], folder, args.max_unpacked) as place:
+        yield archives.unpack(args.check, place)
+
+
+def _shards_alone(folder: str) -> list[str]:
+    """The parquet files below a folder that no other reader takes, sorted."""
+    if not os.path.isdir(folder) or any(reader.found(folder) for reader in READERS):
+        return []
+    return sorted(str(path) for path in Path(folder).rglob("*.parquet"))
 
 
 def read_source(args: Namespace) -> Source:
@@ -56,7 +101,7 @@ def _read_kind(folder: str, root: str | None, label_column: str | None) -> Sourc
     if len(readers) != 1:
         found = " as well as ".join(reader.KIND.layout for reader in readers) or "nothing that can be read"
         lists = "; move one away, or name the lists with --train-list" if text_lists in readers else ""
-        kinds = "; or ".join(reader.KIND.layout for reader in READERS)
+        kinds = "; or ".join(reader.KIND.layout for reader in (*READERS, parquet))
         raise UserError(f"{folder} holds {found}; expected {kinds}{lists}{file_names.suggestion(folder)}")
     if readers[0] is text_lists:
         return text_lists.read(folder, root, label_column)

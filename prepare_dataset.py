@@ -54,8 +54,7 @@ def main() -> int:
 
     terminal.quiet = args.quiet
     if args.check is not None:
-        with detect.opened_dataset(args) as folder:
-            return check.check(folder, shown_as=args.check, workers=args.workers)
+        return check.check(args.check, workers=args.workers)
     with detect.opened_source(args) as source:
         return prepare(args, source)
 

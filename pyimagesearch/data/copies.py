@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from functools import partial
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -12,59 +12,48 @@ import numpy as np
 from pyimagesearch.data.decoding import read_reduced
 from pyimagesearch.runtime.threads import in_threads
 
+T = TypeVar("T")
 SIDE = 32  # pixels of the square whose lowest 8 x 8 frequencies are the hash
 # bits of 64 in which near copies differ at most. Of 155 photos of groceries, recompressed (quality 20) or resized (to a
 # quarter) ones differed in 4 or fewer, 15 % brighter ones in 6; of all 1.7 million pairs of 1,856 such photos 6 were
 # that near, each of one scene, and the first of two scenes at 12
 NEAR = 6
 FLAT = 2  # standard deviation of the grey levels of a photo of one colour
-END = 4096  # bytes at the end of a file that are compared before the whole
 BLOCK = 256  # hashes that are compared with all others at a time
 
 
 def equal_files(sizes: Mapping[str, int], workers: int | None = None) -> list[list[str]]:
-    """The groups of files with equal bytes, given their sizes in bytes; few files are read whole."""
-    groups = _alike(sizes.items())
-    for read in (partial(digest, last=END), digest):
-        paths = [path for group in groups for path in group]
-        digests = in_threads(read, paths, workers, "looking for copies")
-        groups = _alike((path, (sizes[path], found)) for path, found in zip(paths, digests, strict=True))
-    return groups
+    """The groups of files with equal bytes, given their sizes in bytes; only files of one size are read."""
+    paths = [path for group in _alike(sizes, sizes.values()) for path in group]
+    return _alike(paths, in_threads(digest, paths, workers, "looking for copies"))
 
 
-def _alike(keys: Iterable[tuple[str, Hashable]]) -> list[list[str]]:
-    """The paths of each key that several have."""
-    paths = defaultdict(list)
-    for path, key in keys:
-        paths[key].append(path)
-    return [group for group in paths.values() if len(group) > 1]
+def _alike(items: Iterable[T], keys: Iterable[Hashable]) -> list[list[T]]:
+    """The items of each key that several have."""
+    groups = defaultdict(list)
+    for item, key in zip(items, keys, strict=True):
+        groups[key].append(item)
+    return [group for group in groups.values() if len(group) > 1]
 
 
-def digest(path: str, last: int | None = None) -> bytes:
-    """A digest of the content of a file, or of its last bytes; of a file that cannot be read, one like no other."""
-    found = hashlib.blake2b(digest_size=16)
+def digest(path: str) -> bytes:
+    """A digest of the content of a file; of a file that cannot be read, one like no other."""
     try:
         with open(path, "rb") as file:
-            if last:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - last))
-            while block := file.read(1 << 20):
-                found.update(block)
+            return hashlib.blake2b(file.read(), digest_size=16).digest()
     except OSError:
         return os.fsencode(path)
-    return found.digest()
 
 
 def near_files(paths: Sequence[str], workers: int | None = None) -> list[list[str]]:
     """The groups of photos that are near copies; unreadable ones are in none."""
     hashes = in_threads(_hash_of_file, paths, workers, "looking for near copies")
-    readable = [(path, found) for path, found in zip(paths, hashes, strict=True) if found is not None]
-    return [[readable[index][0] for index in group] for group in near_groups([found for _, found in readable])]
+    return [[paths[index] for index in group] for group in near_groups(hashes)]
 
 
 def _hash_of_file(path: str) -> int | None:
     try:
-        pixels, _ = read_reduced(path, lambda width, height: 8 if min(width, height) >= 8 * SIDE else 1)
-        return perceptual_hash(pixels)
+        return perceptual_hash(read_reduced(path, lambda width, height: 8 if min(width, height) >= 8 * SIDE else 1)[0])
     except Exception:  # Pillow raises nearly any exception for a broken file
         return None
 
@@ -81,12 +70,13 @@ def perceptual_hash(pixels: np.ndarray) -> int | None:
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes(), "big")
 
 
-def near_groups(hashes: Sequence[int]) -> list[list[int]]:
+def near_groups(hashes: Sequence[int | None]) -> list[list[int]]:
     """The groups of indices whose hashes differ in at most NEAR bits, directly or by way of others."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    unique, which = np.unique(np.array(hashes, np.uint64), return_inverse=True)
+    indices = [index for index, found in enumerate(hashes) if found is not None]
+    unique, which = np.unique(np.array([hashes[index] for index in indices], np.uint64), return_inverse=True)
     signs = np.unpackbits(unique.view(np.uint8).reshape(-1, 8), axis=1).astype(np.float32) * 2 - 1
     near = [np.empty((0, 2), np.int64)]
     for start in range(0, len(unique), BLOCK):  # 64 less the sum of products is twice the number of bits that differ
@@ -94,8 +84,4 @@ def near_groups(hashes: Sequence[int]) -> list[list[int]]:
         near.append(np.argwhere(products >= 64 - 2 * NEAR) + start)
     first, second = np.concatenate(near).T
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(unique), len(unique)))
-    _, labels = connected_components(links, directed=False)
-    groups = defaultdict(list)
-    for index, label in enumerate(labels[which]):
-        groups[label].append(index)
-    return [group for group in groups.values() if len(group) > 1]
+    return _alike(indices, connected_components(links, directed=False)[1][which])

@@ -56,19 +56,18 @@ class Finding(NamedTuple):
     examples: Sequence[str] = ()
 
 
-def check(folder: str, *, shown_as: str | None = None, workers: int | None = None) -> int:
+def check(folder: str, *, workers: int | None = None) -> int:
     """Check the dataset in `folder` and print a report; returns the exit status: 1 if there are problems, else 0.
 
     Problems make training stop, or make what it measures wrong: unreadable photos, a photo in two splits or classes, a
     class that training lacks. Notes are worth knowing: classes that another split lacks, small or very uneven classes,
     copies of photos, ignored files.
-    The dataset needs no preparation by this project; it holds class folders, or a labels.csv and its photos. It is
-    `shown_as` another name if it is that of a temporary folder.
+    The dataset needs no preparation by this project; it holds class folders, or a labels.csv and its photos.
     """
     table = labels_csv.read_label_table(folder) if os.path.isfile(os.path.join(folder, labels_csv.LABELS_CSV)) else None
     folders, photos = ({}, list_table(folder, table)) if table else list_dataset(folder)
-    shown_as = one_line(shown_as or folder)
-    terminal.info(f"checking the {len(photos):,} photos of {shown_as}...")
+    shown = one_line(folder)
+    terminal.info(f"checking the {len(photos):,} photos of {shown}...")
     photos = in_threads(inspect_photo, photos, workers, "checking")
     readable = [photo for photo in photos if photo.fault is None]
 
@@ -81,19 +80,21 @@ def check(folder: str, *, shown_as: str | None = None, workers: int | None = Non
 
     problems, notes = ([], [*_constant_labels(table)]) if table else _missing(folder, folders, photos, classes)
     notes += [] if table else [*_uneven(counts[config.SPLITS[0]], classes), *_ignored(folder)]
-    equal = _equal_photos(readable)
-    leaks, contradictions, repeated = _sorted_out(equal, "=")
+    equal: dict[bytes, list[CheckedPhoto]] = {}
+    for photo in readable:
+        equal.setdefault(photo.digest, []).append(photo)
+    leaks, contradictions, repeated = _sorted_out(equal.values(), "=")
     problems += _photos([f"{photo.name}: {photo.fault}" for photo in photos if photo.fault], "cannot be read")
     problems += _photos(leaks, "in more than one split")
     problems += _photos(contradictions, "with more than one set of labels" if table else "in more than one class")
     same = "split, with the same labels" if table else "class and split"
     notes += _photos(repeated, f"more than once in the same {same}")
     if not terminal.quiet:
-        notes += _near_copies([group[0] for group in equal], same, os.path.abspath(shown_as) + NEAR_COPIES)
-    return _report(shown_as, problems, () if terminal.quiet else notes)
+        notes += _near_copies([group[0] for group in equal.values()], same, os.path.abspath(folder) + NEAR_COPIES)
+    return _report(shown, problems, () if terminal.quiet else notes)
 
 
-def _report(shown_as: str, problems: Sequence[Finding], notes: Sequence[Finding]) -> int:
+def _report(shown: str, problems: Sequence[Finding], notes: Sequence[Finding]) -> int:
     for kind, findings in (("note", notes), ("problem", problems)):
         for finding in findings:
             print(f"[INFO] {kind}: {finding.line}")
@@ -101,7 +102,7 @@ def _report(shown_as: str, problems: Sequence[Finding], notes: Sequence[Finding]
     verdict = "fit to train on"
     if problems:
         verdict = f"not fit to train on: {len(problems)} problem{'s' * (len(problems) > 1)}"
-    print(f"[INFO] verdict: {shown_as} is {verdict}")
+    print(f"[INFO] verdict: {shown} is {verdict}")
     return 1 if problems else 0
 
 
@@ -178,18 +179,9 @@ def _missing(
     return problems, notes
 
 
-def _equal_photos(readable: Sequence[CheckedPhoto]) -> list[list[CheckedPhoto]]:
-    """The photos grouped by their bytes."""
-    groups: dict[bytes, list[CheckedPhoto]] = {}
-    for photo in readable:
-        groups.setdefault(photo.digest, []).append(photo)
-    return [*groups.values()]
-
-
 def _near_copies(firsts: Sequence[CheckedPhoto], same: str, picture: str) -> Iterator[Finding]:
     """Photos that look alike, of which `firsts` has one of equal bytes; writes a picture of them."""
-    hashed = [(photo, photo.hash) for photo in firsts if photo.hash is not None]
-    groups = [[hashed[i][0] for i in group] for group in copies.near_groups([found for _, found in hashed])]
+    groups = [[firsts[index] for index in group] for group in copies.near_groups([photo.hash for photo in firsts])]
     groups.sort(key=lambda group: len({photo.split for photo in group}) == 1)  # leaks first
     see = ""
     if groups:

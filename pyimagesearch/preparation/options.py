@@ -43,8 +43,7 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     args = parser.parse_args(arguments)
     if args.check is not None:
         changed = [name for name, value in vars(args).items() if value != parser.get_default(name)]
-        fitting = ("check", "max_unpacked", "workers", "quiet")
-        if idle := [f"--{name.replace('_', '-')}" for name in changed if name not in fitting]:
+        if idle := [f"--{name.replace('_', '-')}" for name in changed if name not in ("check", "workers", "quiet")]:
             parser.error(f"--check changes nothing; leave {' and '.join(idle)} out")
     if (args.val_list or args.test_list) and not args.train_list:
         parser.error("--val-list and --test-list go with --train-list")

@@ -14,10 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, NoReturn
 
-from pyimagesearch.data.decoding import EXTENSIONS
+from pyimagesearch.data.decoding import EXTENSIONS, is_hidden
 from pyimagesearch.preparation.source import OTHER_IMAGES, first_few, folded
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line, system_message
@@ -72,31 +73,33 @@ class Place:
                 "it is none, allow more with --max-unpacked"
             )
 
-    def path_of(self, name: str, size: int) -> str | None:
-        """Where the member `name` of `size` bytes is to be written; None if no reader needs it."""
+    def path_of(self, name: str, size: int, fault: str | None = None, link: str | None = None) -> str | None:
+        """Where the member `name` of `size` bytes is to be written; None if it is left out.
+
+        fault : why its archive is refused
+        link : the path in the archive that it leads to; no link is made
+        """
+        if fault:
+            self.refuse(name, fault)
         if _leads_outside(name):
             self.refuse(name, "that leads outside of the archive")
+        if link is not None and _leads_outside(posixpath.normpath(link)):
+            self.refuse(name, f"that links to {link[:100]!r}, outside of the archive")
         parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
         if len(parts) > MAX_DEPTH:
             self.refuse(name, f"in more than {MAX_DEPTH} nested folders")
         self.grow(size)
-        if any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        if name.endswith(("/", "\\")) or any(map(is_hidden, parts)):
             return None
-        if name.lower().endswith(PACKED):
-            self.left_out.append(f"{name}, an archive")
-        if os.path.splitext(name)[1].lower() not in NEEDED or name.endswith(("/", "\\")):
+        if name.lower().endswith(PACKED) or link is not None:
+            self.left_out.append(f"{name}, {'an archive' if link is None else 'a link'}")
+            return None
+        if os.path.splitext(name)[1].lower() not in NEEDED:
             return None
         if (key := folded("/".join(parts))) in self.names:
             self.refuse(name, "twice, or two whose names differ only by case")
         self.names.add(key)
         return os.path.join(self.folder, *parts)
-
-    def check_link(self, name: str, target: str) -> None:
-        """No link is made; `target` is a path in the archive, and one that leads outside is refused."""
-        if _leads_outside(posixpath.normpath(target)):
-            self.refuse(name, f"that links to {target[:100]!r}, outside of the archive")
-        if self.path_of(name, 0):
-            self.left_out.append(f"{name}, a link")
 
     def write(self, path: str, file: IO[bytes], seconds: float) -> None:
         """Copy `file` to `path`, with `seconds` since 1970 as its time."""
@@ -142,13 +145,18 @@ def discard(folder: str) -> None:
 
 
 def unpack(path: str, place: Place) -> str:
-    """Unpack the archive at `path`; returns the innermost folder that holds everything."""
+    """Unpack the archive at `path`; returns the folder of its content."""
     kind = kind_of(path)
     if kind not in ("zip", "tar"):
         raise UserError(f"{path} is of the kind {kind}, not a zip or tar archive; unpack it, and name the folder")
     terminal.info(f"unpacking {one_line(path)}...")
     try:
-        (_unpack_zip if kind == "zip" else _unpack_tar)(path, place)
+        members = _members_of_zip(path) if kind == "zip" else _members_of_tar(path, place)
+        checked = ((place.path_of(*facts), opened, seconds) for *facts, opened, seconds in members)
+        for target, opened, seconds in [*checked] if kind == "zip" else checked:  # a tar is read in one pass
+            if target:
+                with opened() as file:
+                    place.write(target, file, seconds)
     except UserError:
         raise
     except Exception as error:  # zipfile, tarfile and the decompressors raise nearly any exception for a broken file
@@ -160,37 +168,26 @@ def unpack(path: str, place: Place) -> str:
     if not os.listdir(place.folder):
         inner = "; ".join(first_few(place.left_out, 3))
         raise UserError(f"{path} holds no photo" + f", but {inner}: unpack it, and name that one" * bool(inner))
-    folder = place.folder
-    while len(entries := os.listdir(folder)) == 1 and os.path.isdir(os.path.join(folder, entries[0])):
-        folder = os.path.join(folder, entries[0])
-    return folder
+    return place.folder
 
 
-def _unpack_zip(path: str, place: Place) -> None:
-    """All members are checked before the first is written."""
-    with zipfile.ZipFile(path) as archive:
-        wanted = []
-        for member in archive.infolist():
-            name = member.filename
-            if not member.flag_bits & 0x800:  # zipfile takes such a name for cp437, though many are UTF-8
-                with suppress(UnicodeError):
-                    name = name.encode("cp437").decode()
-            if member.flag_bits & 1:
-                place.refuse(name, "that is encrypted")
-            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the archive is not from Unix
-            if kind == stat.S_IFLNK:
-                target = os.fsdecode(archive.read(member)) if member.file_size < 4096 else ".."
-                place.check_link(name, posixpath.join(posixpath.dirname(name), target))
-            elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                place.refuse(name, "that is a device")
-            elif path_of_member := place.path_of(name, member.file_size):
-                wanted.append((member, path_of_member))
-        for member, path_of_member in wanted:
-            seconds = 0
-            with suppress(ValueError):  # month 0; the time zone is not known: any will do if it is always the same
-                seconds = calendar.timegm((*member.date_time, 0, 0, 0))
-            with archive.open(member) as file:
-                place.write(path_of_member, file, seconds)
+def _members_of_zip(path: str) -> Iterator[tuple]:
+    """The arguments of Place.path_of for each member, a function that opens it, and its time, in seconds since 1970."""
+    archive = zipfile.ZipFile(path)  # open until the last member is read
+    for member in archive.infolist():
+        name, link, seconds = member.filename, None, 0
+        if not member.flag_bits & 0x800:  # zipfile takes such a name for cp437, though many are UTF-8
+            with suppress(UnicodeError):
+                name = name.encode("cp437").decode()
+        kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the archive is not from Unix
+        device = kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
+        fault = "that is encrypted" if member.flag_bits & 1 else "that is a device" if device else None
+        if kind == stat.S_IFLNK and not fault:
+            target = os.fsdecode(archive.read(member)) if member.file_size < 4096 else ".."
+            link = posixpath.join(posixpath.dirname(name), target)
+        with suppress(ValueError):  # month 0; the time zone is not known: any will do if it is always the same
+            seconds = calendar.timegm((*member.date_time, 0, 0, 0))
+        yield name, member.file_size, fault, link, partial(archive.open, member), seconds
 
 
 class _Header(tarfile.TarInfo):
@@ -204,26 +201,23 @@ class _Header(tarfile.TarInfo):
         return header
 
 
-def _unpack_tar(path: str, place: Place) -> None:
-    """The members are checked as they are read, in one pass."""
+def _members_of_tar(path: str, place: Place) -> Iterator[tuple]:
+    """See _members_of_zip."""
     with tarfile.open(path, tarinfo=_Header, encoding="utf-8", errors="surrogateescape") as archive:
         while member := archive.next():
             archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
-            name, linked = _decoded(member.name) + "/" * member.isdir(), _decoded(member.linkname)
+            name, link = _decoded(member.name) + "/" * member.isdir(), None
             if member.issym() or member.islnk():
-                place.check_link(name, posixpath.join(posixpath.dirname(name), linked) if member.issym() else linked)
-            elif member.isdev():
-                place.refuse(name, "that is a device")
-            elif (target := place.path_of(name, member.size)) and (file := archive.extractfile(member)):
-                place.write(target, file, member.mtime)
+                link = posixpath.join(posixpath.dirname(name) * member.issym(), _decoded(member.linkname))
+            fault = "that is a device" if member.isdev() else None
+            yield name, member.size, fault, link, partial(archive.extractfile, member), member.mtime
         while rest := archive.fileobj.read(2**20):  # type: ignore[union-attr]  # up to the checksum at the end of gzip
             place.grow(len(rest))
 
 
 def _decoded(name: str) -> str:
     """A name in a tar, taken for Latin-1 where it is not UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(name).decode("latin-1")
-    return name
+    raw = os.fsencode(name)
+    with suppress(UnicodeDecodeError):
+        return raw.decode()
+    return raw.decode("latin-1")

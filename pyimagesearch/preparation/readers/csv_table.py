@@ -332,9 +332,8 @@ def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSou
     if columns.group is not None and rows:
         rows = _split_groups(rows, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
     kind = ONE._replace(has_splits=columns.group is None)
-    classes = text_lists.fill(
-        os.path.dirname(table.path) or os.curdir, splits, [(name, line) for name, _, line in rows], kind
-    )
+    lines = [(name, line) for name, _, line in rows]
+    classes = text_lists.fill(table.path, splits, lines, kind, text_lists.names_beside(table.path))
     source = TableSource(table.folder, classes, list(splits.values()), kind, notes=notes)
     source.table_path, source.columns, source.rates = table.path, columns, rates
     return source

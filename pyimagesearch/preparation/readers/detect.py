@@ -1,8 +1,6 @@
 """Which reader a source needs: the flags say so, or what lies in the folder."""
 
-import hashlib
 import os
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,18 +38,6 @@ def opened_source(args: Namespace) -> Iterator[Source]:
             source = read_source(Namespace(**{**vars(args), "source": archives.unpack(args.source, place)}))
         left_out = [f"left out: {'; '.join(first_few(place.left_out, 3))}"] if place.left_out else []
         yield replace(source, packed=args.source, notes=[*source.notes, *left_out])
-
-
-@contextmanager
-def opened_dataset(args: Namespace) -> Iterator[str]:
-    """The folder that --check names; an archive is unpacked into a temporary one for the time of the block."""
-    if archives.kind_of(args.check) is None:
-        yield args.check
-        return
-    name = hashlib.blake2b(os.fsencode(os.path.realpath(args.check)), digest_size=8).hexdigest()
-    folder = os.path.join(os.path.realpath(tempfile.gettempdir()), name + UNPACKED_SUFFIX)
-    with archives.unpacking(args.check, [args.check], folder, args.max_unpacked) as place:
-        yield archives.unpack(args.check, place)
 
 
 def _shards_alone(folder: str) -> list[str]:

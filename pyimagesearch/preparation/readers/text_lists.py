@@ -56,10 +56,6 @@ class Line(NamedTuple):
     path: str
     label: str
 
-    @property
-    def number(self) -> int:
-        return int(self.place.rpartition(":")[2])
-
 
 def found(folder: str) -> bool:
     """Whether `folder` has a list of training photos under a usual name."""
@@ -103,22 +99,23 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
     notes = [f"the first line names the columns: {', '.join(header)}"] if header else []
     if len(columns) > 2:
         notes.append(f"classes from column {list(columns)[label]!r} of {column_list(columns)}")
-    folder = os.path.dirname(lists["training"]) or os.curdir
-    classes = fill(folder, splits, lines, KIND)
-    return Source(folder, classes, list(splits.values()), KIND, notes=notes)
+    classes = fill(lists["training"], splits, lines, KIND, names_beside(lists["training"]))
+    return Source(os.path.dirname(lists["training"]) or os.curdir, classes, list(splits.values()), KIND, notes=notes)
 
 
-def fill(folder: str, splits: dict[str, Split], lines: Sequence[tuple[str, Line]], kind: Kind) -> list[str]:
+def fill(
+    origin: str, splits: dict[str, Split], lines: Sequence[tuple[str, Line]], kind: Kind, names: Sequence[str] | None
+) -> list[str]:
     """Make each line a photo of the split that stands before it, or reject it; returns the classes.
 
-    folder : may have a list of the classes
     splits : those of the lists; others that occur are added
+    names : of the classes, by number; None: the classes are the numbers that occur, or the names
     """
-    classes, label_of = _classes(folder, [line.label for _, line in lines])
+    classes, label_of = _classes(origin, [line.label for _, line in lines], names)
     lists = list(splits.values())
     if not classes:
         why = commonest_reason([rejected for split in lists for rejected in split.rejected])
-        raise UserError(f"{lists[0].folder} has no line with a path and a class{why}; {kind.advice}")
+        raise UserError(f"{origin} has no line with a path and a class{why}; {kind.advice}")
     places: dict[str, dict[int, str]] = defaultdict(dict)  # by photo: the first line for each of its classes
     of_split: dict[str, list[Line]] = {name: [] for name in splits}
     for name, line in lines:
@@ -129,7 +126,7 @@ def fill(folder: str, splits: dict[str, Split], lines: Sequence[tuple[str, Line]
         splits[name] = split = splits.pop(name) if name in splits else Split(name, lists[0].folder)
         split.found = len(of_split[name]) + len(split.rejected)
         _fill_split(split, of_split[name], classes, label_of, places)
-        split.rejected.sort(key=lambda rejected: int(rejected.path.rpartition(":")[2]))
+        split.rejected.sort(key=lambda rejected: re.sub("[0-9]+", lambda number: number[0].zfill(9), rejected.path))
     return classes
 
 
@@ -237,15 +234,21 @@ def are_splits(values: Iterable[str]) -> bool:
     return {value.lower() for value in values} <= SPLIT_OF.keys()
 
 
-def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[str], int]]:
+def names_beside(path: str) -> list[str] | None:
+    """The class names in the classes.txt beside a list; None without it."""
+    folder = os.path.dirname(path)
+    return read_classes(folder) if os.path.lexists(os.path.join(folder, CLASS_LIST)) else None
+
+
+def _classes(origin: str, labels: Sequence[str], names: Sequence[str] | None) -> tuple[list[str], Callable[[str], int]]:
     """The class names, and a function from the class in a line to its index, which raises Unusable."""
     numbers = [int(match[1]) for label in labels if (match := NUMBER.fullmatch(label))]
-    if os.path.lexists(os.path.join(folder, CLASS_LIST)):
-        classes = read_classes(folder)
+    if names is not None:
+        classes = [*names]
         known = {str(number): number for number in range(len(classes))} | {name: i for i, name in enumerate(classes)}
         unnamed = filter(None, map(NUMBER.fullmatch, {*labels} - {*classes}))
-        check_numbering({int(match[1]) for match in unnamed}, classes, folder)
-        fault = f"neither one of the names in {CLASS_LIST} nor a number from 0 to {len(classes) - 1}"
+        check_numbering({int(match[1]) for match in unnamed}, classes, os.path.dirname(origin))
+        fault = f"neither one of the {len(classes)} names of classes nor a number from 0 to {len(classes) - 1}"
     elif 2 * len(numbers) > len(labels):
         width = len(str(max(numbers)))  # with leading zeros the names sort like the numbers
         occurring = sorted(set(numbers))
@@ -254,10 +257,10 @@ def _classes(folder: str, labels: Sequence[str]) -> tuple[list[str], Callable[[s
         fault = "not a whole number, as most are"
     else:
         classes = sorted(label for label in set(labels) if not fault_of_class(label))
-        if classes:
-            check_class_names(classes, folder)
         known = {name: i for i, name in enumerate(classes)}
         fault = "a name that no class folder can have"
+    if classes:
+        check_class_names(classes, origin)
 
     def label_of(label: str) -> int:
         if label not in known and (match := NUMBER.fullmatch(label)):
@@ -277,17 +280,17 @@ def _fill_split(
     places: Mapping[str, Mapping[int, str]],
 ) -> None:
     """Make each line a photo of `split`, or reject it."""
-    seen: dict[str, int] = {}
+    seen: dict[str, str] = {}
     taken: set[str] = set()
     for line in lines:
-        with split.rejecting(line.place, f"{one_line(line.given)}: "):
+        with split.rejecting(line.place, "" if line.place == line.path else f"{one_line(line.given)}: "):
             label = label_of(line.label)
             if len(places[line.path]) > 1:
                 named = (f"{classes[label]} in {os.path.basename(place)}" for label, place in places[line.path].items())
                 raise Unusable(f"it has several classes, {' and '.join(named)}")
             if line.path in seen:
-                raise Unusable(f"line {seen[line.path]} has it too")
-            seen[line.path] = line.number
+                raise Unusable(f"{os.path.basename(seen[line.path])} has it too")
+            seen[line.path] = line.place
             split.photos.append(look_at(line.path, _target(classes[label], line, taken), label))
 
 

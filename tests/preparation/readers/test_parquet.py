@@ -80,12 +80,12 @@ def test_rows_that_cannot_be_used_are_listed(tmp_path):
     odd = [(b"no photo", 0), (None, 1), (b"", 1), (PHOTOS[30], -1), (PHOTOS[31], 3), (PHOTOS[32], None)]
     prepare(shard(tmp_path / "train.parquet", rows(0, 27) + odd, NAMES), tmp_path / "dataset")
     assert rejected(tmp_path / "dataset") == {
-        "train.parquet/000027.jpg": "not an image",
-        "train.parquet/000028.jpg": "the row has no bytes of a photo",
-        "train.parquet/000029.jpg": "the row has no bytes of a photo",
-        "train.parquet/000030.jpg": "the label is -1, which is no class",
-        "train.parquet/000031.jpg": "the label is 3, which is no class",
-        "train.parquet/000032.jpg": "the label is None, which is no class",
+        "train-000027.jpg": "not an image",
+        "train-000028.jpg": "empty",
+        "train-000029.jpg": "empty",
+        "train-000030.jpg": "the class '-1' is neither one of the 3 names of classes nor a number from 0 to 2",
+        "train-000031.jpg": "the class '3' is neither one of the 3 names of classes nor a number from 0 to 2",
+        "train-000032.jpg": "the class '' is neither one of the 3 names of classes nor a number from 0 to 2",
     }
     assert len(photos(tmp_path / "dataset")) == 27
 

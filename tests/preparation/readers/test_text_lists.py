@@ -91,7 +91,7 @@ def test_a_class_list_gives_the_names_of_numbers_and_knows_the_names(tmp_path, r
     source = read("0.jpg 0\n1.jpg 1\n2.jpg Bread\n3.jpg 2\n4.jpg -1\n5.jpg bread\n")
     assert source.classes == ["Rice", "Bread"]
     assert targets(source.splits[0]) == ["Rice/0.jpg", "Bread/1.jpg", "Bread/2.jpg"]
-    neither = "neither one of the names in classes.txt nor a number from 0 to 1"
+    neither = "neither one of the 2 names of classes nor a number from 0 to 1"
     assert reasons(source) == {
         "train.txt:4": f"3.jpg: the class '2' is {neither}",
         "train.txt:5": f"4.jpg: the class '-1' is {neither}",
@@ -129,7 +129,7 @@ def test_unusable_lines_are_rejected_with_the_reason(tmp_path, read):
         "train.txt:6": "b.jpg: the class '1.5' is not a whole number, as most are",
         "train.txt:7": "gone.jpg: cannot be read: No such file or directory",
         "train.txt:8": "empty.jpg: empty",
-        "train.txt:9": "./a.jpg: line 2 has it too",
+        "train.txt:9": "./a.jpg: train.txt:2 has it too",
         "train.txt:10": "c.jpg: it has several classes, 0 in train.txt:10 and 1 in train.txt:11",
         "train.txt:11": "c.jpg: it has several classes, 0 in train.txt:10 and 1 in train.txt:11",
         "train.txt:12": ".d.jpg: begins with a dot, as hidden files do",

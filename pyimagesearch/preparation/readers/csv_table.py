@@ -6,7 +6,7 @@ classes.
 """
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -35,11 +35,12 @@ SEVERAL = Kind(
     "add rows, or name the folder of their photos with --images",
     has_splits=False,
 )
-ONE = SEVERAL._replace(
+SINGLE = SEVERAL._replace(
     name="a table of classes", layout="a CSV file with an id and a class for each photo", has_splits=True
 )
-VALUES = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}  # as pandas writes them, in any case
-BLANK, MINUS_ONE = ("", "nan"), ("-1", "-1.0")
+# cells of labels, as pandas writes them, in any case
+ZERO, ONE, BLANK, MINUS_ONE = ("0", "0.0", "false"), ("1", "1.0", "true"), ("", "nan"), ("-1", "-1.0")
+VALUES = {**dict.fromkeys(ZERO, 0), **dict.fromkeys(ONE, 1)}
 LABEL_CELLS = {*VALUES, *BLANK, *MINUS_ONE}
 UNCERTAIN = {"ignore": UNKNOWN, "zero": 0, "one": 1}  # what --uncertain makes of -1
 
@@ -131,14 +132,13 @@ class Table:
         self.moved: dict[str, str] = {}  # names that are no paths below the folder, and the photos that they mean
         start = len(os.path.join(self.folder, ""))
         self.files = sorted(path[start:].replace(os.sep, "/") for path in walk_photos(self.folder, EXTENSIONS))
-        bare: dict[str, list[str]] = {}
-        deep: dict[str, list[str]] = {}
+        self.paths: dict[str, list[str]] = defaultdict(list)
+        names = defaultdict(list)
         for path in self.files:
-            bare.setdefault(os.path.splitext(path)[0], []).append(path)
-            for name in {os.path.basename(path), os.path.splitext(os.path.basename(path))[0]} if "/" in path else ():
-                deep.setdefault(name, []).append(path)
-        self.paths = bare | {path: [path] for path in self.files}  # the later ones count first
-        self.named = deep | self.paths
+            for name in (path, os.path.splitext(path)[0]):
+                self.paths[name].append(path)
+                names[os.path.basename(name)].append(path)
+        self.named = names | self.paths  # a path counts before a name in any folder
 
     def find(self, name: str) -> list[str]:
         """The photos that `name` may mean: a path with its suffix or without, in the folder or in one of its folders.
@@ -257,15 +257,15 @@ def _read_labels(table: Table, columns: Columns, rates: SplitRates) -> LabelSour
 def _unknown_labels(table: Table, columns: Columns) -> list[str]:
     """What to tell of the labels that are -1 or empty."""
     counts = Counter(cell.lower() for name in columns.labels or () for cell in table.cells[name])
-    minus_one, blank = (sum(counts[cell] for cell in cells) for cells in (MINUS_ONE, BLANK))
-    if minus_one and columns.uncertain is None and not any(counts[cell] for cell in VALUES if not VALUES[cell]):
+    zero, minus_one, blank = (sum(counts[cell] for cell in cells) for cells in (ZERO, MINUS_ONE, BLANK))
+    if minus_one and not zero and columns.uncertain is None:
         raise UserError(
             f"the labels of {table.path} are 1 or -1 and never 0; if -1 means that a photo does not have the label, "
             "give --uncertain zero, and if it means not known, --uncertain ignore"
         )
     taken = {"zero": "0", "one": "1"}.get(columns.uncertain or "", "not known (--uncertain)")
-    notes = f"{minus_one:,} labels are -1, taken as {taken}", f"{blank:,} labels are empty, taken as not known"
-    return [note for note, count in zip(notes, (minus_one, blank), strict=True) if count]
+    notes = [f"{minus_one:,} labels are -1, taken as {taken}"] * (minus_one > 0)
+    return notes + [f"{blank:,} labels are empty, not known"] * (blank > 0)
 
 
 def _add_photos(source: LabelSource, table: Table) -> None:
@@ -281,12 +281,13 @@ def _add_photos(source: LabelSource, table: Table) -> None:
             usable.setdefault(one_place(photo.target), []).append((line, photo, content))
     for rows in usable.values():
         first_line, first, content = rows[0]
-        repeated, fault = rows, f"lines {', '.join(str(line) for line, _, _ in rows)} disagree"
-        if all(other == content for _, _, other in rows):
+        fault, agree = f"the same as line {first_line}", all(other == content for _, _, other in rows)
+        if agree:
             split.photos.append(first)
             source.rows[first.target] = content
-            repeated, fault = rows[1:], f"the same as line {first_line}"
-        for line, photo, _ in repeated:
+        else:
+            fault = f"lines {', '.join(str(line) for line, _, _ in rows)} disagree"
+        for line, photo, _ in rows[agree:]:
             split.reject(os.path.join(source.folder, photo.target), f"{name_of_table}, line {line}: {fault}")
 
 
@@ -331,10 +332,10 @@ def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSou
             rows.append((name, row.get(columns.group or "", ""), text_lists.Line(place, given, path, row[label])))
     if columns.group is not None and rows:
         rows = _split_groups(rows, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
-    kind = ONE._replace(has_splits=columns.group is None)
+    kind = SINGLE._replace(has_splits=columns.group is None)
     lines = [(name, line) for name, _, line in rows]
     classes = text_lists.fill(table.path, splits, lines, kind, text_lists.names_beside(table.path))
-    source = TableSource(table.folder, classes, list(splits.values()), kind, notes=notes)
+    source = TableSource(table.folder, classes, [*splits.values()], kind, notes=notes)
     source.table_path, source.columns, source.rates = table.path, columns, rates
     return source
 

@@ -379,7 +379,7 @@ def test_empty_labels_are_not_known_and_minus_one_is_what_the_flag_says(classes,
     last = None if value == -1 else ("4.jpg", [-1, value])
     assert found == [("1.jpg", [1, -1]), ("2.jpg", [value, 0]), ("3.jpg", [0, 1]), last]
     assert classes.source.classes == ["tube", "line"]
-    assert "2 labels are empty, taken as not known" in classes.source.notes
+    assert "2 labels are empty, not known" in classes.source.notes
     assert any(note.startswith("2 labels are -1, taken as ") for note in classes.source.notes)
 
 

@@ -357,11 +357,11 @@ LISTS = {
     "A\nA\n": "share one folder",
     "Rice\nrice\n": "share one folder",
     "A/x\nA/y\n": "share one folder",
-    "../../escaped\nB\n": "begins with a dot",
-    "A/../../../escaped\nB\n": "begins with a dot",
-    "/tmp/escaped\nB\n": "absolute path",
-    "C:\\escaped\nB\n": "backslash",
-    "..\\escaped\nB\n": "backslash",
+    "../../evaded\nB\n": "begins with a dot",
+    "A/../../../evaded\nB\n": "begins with a dot",
+    "/tmp/evaded\nB\n": "absolute path",
+    "C:\\evaded\nB\n": "backslash",
+    "..\\evaded\nB\n": "backslash",
     "A\0\nB\n": "control character",
     "A\x1b[31m\nB\n": "control character",
     f"{'x' * 256}\nB": "longer than 255 bytes",
@@ -381,7 +381,7 @@ def test_a_list_of_classes_makes_these_folders_or_is_one_line(tmp_path, run, sou
         assert expected in run(status=2).err
         assert not (tmp_path / "dataset").exists()
     assert {path.name for path in tmp_path.iterdir()} <= {"source", "dataset"}
-    assert not [path for path in tmp_path.parent.rglob("escaped*")]
+    assert not [path for path in tmp_path.parent.rglob("evaded*")]
 
 
 # --- every flag ------------------------------------------------------------------------------------------------------

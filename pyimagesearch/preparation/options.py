@@ -47,7 +47,7 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
             parser.error(f"--check changes nothing; leave {' and '.join(idle)} out")
     if (args.val_list or args.test_list) and not args.train_list:
         parser.error("--val-list and --test-list go with --train-list")
-    if args.label_pattern and (args.train_list or args.sample or args.source.lower().endswith(".csv")):
+    if args.label_pattern and (args.train_list or args.sample or args.source.lower().endswith(TABLE_SUFFIXES)):
         parser.error("--label-pattern goes with a folder as --source")
     _check_table(parser, args)
     return args

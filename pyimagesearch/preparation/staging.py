@@ -130,7 +130,10 @@ class Staging:
         for root in sorted(roots):
             for ours in (self.dest, self.partial):
                 if self.source.kind.walked and _within(ours, root):
-                    raise UserError(f"the dataset {ours} would lie in its source {root}; name a --dest outside of it")
+                    table = ", or with --images only the folder of the photos" * (root != self.source.origin)
+                    raise UserError(
+                        f"the dataset {ours} would lie in its source {root}; name a --dest outside of it{table}"
+                    )
                 if _within(root, ours):
                     raise UserError(f"the source {root} lies in the dataset {ours}; name another --dest")
         for path in (self.dest, self.partial):

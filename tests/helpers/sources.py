@@ -43,25 +43,6 @@ def make_source(tmp_path):
     return tmp_path / "source"
 
 
-def archive_layout(folder):
-    """flowers.zip: class folders in one folder; returns the photos of each class."""
-    draw(folder / "in" / "flowers", *(f"{name}/{number}.jpg" for name in ("rose", "tulip") for number in range(6)))
-    pack(folder / "in", folder / "flowers.zip")
-    shutil.rmtree(folder / "in")
-    return {"rose": 6, "tulip": 6}
-
-
-def parquet_layout(folder):
-    """birds/: shards as the Hugging Face hub serves them; returns the photos of each class."""
-    for first, name in enumerate(("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001")):
-        paths = [draw(folder, f"{first}-{number}.jpg") / f"{first}-{number}.jpg" for number in range(6)]
-        rows = [(path.read_bytes(), number % 2) for number, path in enumerate(paths)]
-        shard(folder / "birds" / "data" / f"{name}.parquet", rows, ["owl", "wren"])
-        for path in paths:
-            path.unlink()
-    return {"owl": 9, "wren": 9}
-
-
 # --- the layouts of docs/data.md, by name: each makes what its command there names, and returns the photos per class --
 
 
@@ -138,6 +119,65 @@ def _lists(folder):
     return {"cat": 6, "dog": 6}
 
 
+def _archive(folder):
+    """flowers.zip: class folders in one folder; returns the photos of each class."""
+    draw(folder / "in" / "flowers", *(f"{name}/{number}.jpg" for name in ("rose", "tulip") for number in range(6)))
+    pack(folder / "in", folder / "flowers.zip")
+    shutil.rmtree(folder / "in")
+    return {"rose": 6, "tulip": 6}
+
+
+def _parquet(folder):
+    """birds/: shards as the Hugging Face hub serves them; returns the photos of each class."""
+    for first, name in enumerate(("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001")):
+        paths = [draw(folder, f"{first}-{number}.jpg") / f"{first}-{number}.jpg" for number in range(6)]
+        rows = [(path.read_bytes(), number % 2) for number, path in enumerate(paths)]
+        shard(folder / "birds" / "data" / f"{name}.parquet", rows, ["owl", "wren"])
+        for path in paths:
+            path.unlink()
+    return {"owl": 9, "wren": 9}
+
+
+def _csv_of_classes(folder):
+    """train.csv as Kaggle has it: an id without suffix, and a class; the photos are in images."""
+    return _listed(folder, "train.csv", "image_id,label", lambda n, name: f"{n},{name}")
+
+
+def _csv_of_another_machine(folder):
+    """labels.csv as pandas wrote it on Windows: an index, absolute paths, numbers with names, splits, semicolons."""
+    splits = ["train", "train", "val", "test"]
+    return _listed(
+        folder, "labels.csv", "\ufeff;path;label;name;split",
+        lambda n, name: f"{n};C:\\data\\images\\{n}.jpg;{int(name == 'dog')}.0;{name};{splits[n // 2 % 4]}",
+    )  # fmt: skip
+
+
+def _csv_with_groups(folder):
+    """labels.csv with a patient for each two photos."""
+    return _listed(folder, "labels.csv", "file,label,patient", lambda n, name: f"{n}.jpg,{name},p{n // 2}")
+
+
+def csv_with_unknown_labels(folder):
+    """train.csv as CheXpert has it: labels of 1, 0, -1 for uncertain, and empty cells."""
+    cells = ["1.0,0.0", "-1.0,1.0", ",0.0", "0.0,"]
+    return _listed(folder, "train.csv", "Path,Sex,Edema,Cough", lambda n, _: f"v1/images/{n}.jpg,F,{cells[n % 4]}")
+
+
+def _list_with_columns(folder):
+    """train.txt with a header, and a fine and a coarse class."""
+    row = "images/{0}.jpg,{1} {2},{1}"
+    return _listed(
+        folder / "classified", "train.txt", "path,fine,coarse", lambda n, name: row.format(n, name, n // 2 % 2)
+    )
+
+
+def _listed(folder, name, header, row):
+    draw(folder / "images", *(f"{number}.jpg" for number in range(12)))
+    rows = [header, *(row(number, ("cat", "dog")[number % 2]) for number in range(12))]
+    (folder / name).write_text("".join(f"{text}\n" for text in rows))
+    return {"cat": 6, "dog": 6}
+
+
 LAYOUTS = {
     "Food-11": _food_11,
     "other classes, in `classes.txt`": _own_numbers,
@@ -150,6 +190,12 @@ LAYOUTS = {
     "the class is the innermost folder": _folder_of_the_photo,
     "the class elsewhere in the path": _any_pattern,
     "text lists": _lists,
+    "a list with more columns": _list_with_columns,
+    "a CSV file with a class per photo": _csv_of_classes,
+    "a CSV file of another computer, with splits": _csv_of_another_machine,
+    "a CSV file with patients": _csv_with_groups,
+    "an archive of one of these": _archive,
+    "parquet files of the Hugging Face hub": _parquet,
 }
 
 
@@ -214,45 +260,3 @@ def shard(path, rows, names=None, **columns):
     path.parent.mkdir(parents=True, exist_ok=True)
     parquet.write_table(table, path, row_group_size=4)
     return path
-
-
-# --- layouts of tables and lists: each builds one below `folder`, of 12 photos of cats and dogs -----------------------
-
-
-def csv_of_classes(folder):
-    """train.csv as Kaggle has it: an id without suffix, and a class; the photos are in images."""
-    return _listed(folder, "train.csv", "image_id,label", lambda n, name: f"{n},{name}")
-
-
-def csv_of_another_machine(folder):
-    """labels.csv as pandas wrote it on Windows: an index, absolute paths, numbers with names, splits, semicolons."""
-    splits = ["train", "train", "val", "test"]
-    return _listed(
-        folder, "labels.csv", "\ufeff;path;label;name;split",
-        lambda n, name: f"{n};C:\\data\\images\\{n}.jpg;{int(name == 'dog')}.0;{name};{splits[n // 2 % 4]}",
-    )  # fmt: skip
-
-
-def csv_with_groups(folder):
-    """labels.csv with a patient for each two photos."""
-    return _listed(folder, "labels.csv", "file,label,patient", lambda n, name: f"{n}.jpg,{name},p{n // 2}")
-
-
-def csv_with_unknown_labels(folder):
-    """train.csv as CheXpert has it: labels of 1, 0, -1 for uncertain, and empty cells."""
-    cells = ["1.0,0.0", "-1.0,1.0", ",0.0", "0.0,"]
-    return _listed(folder, "train.csv", "Path,Sex,Edema,Cough", lambda n, _: f"v1/images/{n}.jpg,F,{cells[n % 4]}")
-
-
-def list_with_columns(folder):
-    """train.txt with a header, and a fine and a coarse class."""
-    return _listed(
-        folder, "train.txt", "path,fine,coarse", lambda n, name: f"images/{n}.jpg,{name} {n // 2 % 2},{name}"
-    )
-
-
-def _listed(folder, name, header, row):
-    draw(folder / "images", *(f"{number}.jpg" for number in range(12)))
-    rows = [header, *(row(number, ("cat", "dog")[number % 2]) for number in range(12))]
-    (folder / name).write_text("".join(f"{text}\n" for text in rows))
-    return folder

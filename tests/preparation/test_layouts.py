@@ -20,6 +20,8 @@ def test_every_layout_of_the_page_is_made_here():
 
 @pytest.mark.parametrize("layout", COMMANDS)
 def test_a_layout_is_prepared_by_the_command_of_the_page(layout, tmp_path, monkeypatch):
+    if layout.startswith("parquet"):
+        pytest.importorskip("pyarrow")
     expected = LAYOUTS[layout](tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["prepare_dataset.py", *shlex.split(COMMANDS[layout])])

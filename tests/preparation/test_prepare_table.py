@@ -150,40 +150,28 @@ def test_flags_that_exclude_each_other_are_an_error(flags, said, tmp_path):
 # --- layouts ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("build", "flags", "last"),
-    [
-        (sources.csv_of_classes, "--source in/train.csv --images in/images", "total 5 4 3"),
-        (sources.csv_of_another_machine, "--source in/labels.csv", "total 8 2 2"),
-        (sources.csv_with_groups, "--source in/labels.csv --group-column patient", "total 8 2 2"),
-        (sources.csv_with_unknown_labels, "--source in/train.csv", "Cough 3 0 0"),
-        (sources.list_with_columns, "--source in --label-column coarse", "total 5 4 3"),
-    ],
-)
-def test_each_layout_is_prepared_by_one_command(tmp_path, build, flags, last):
-    build(tmp_path / "in")
-    told = runner(tmp_path, *flags.split())().out
-    assert last in [" ".join(line.split()) for line in told.splitlines()]
+def test_labels_that_are_not_known_are_counted_as_such(tmp_path):
+    sources.csv_with_unknown_labels(tmp_path / "in")
+    told = runner(tmp_path, "--source", "in/train.csv")().out
+    assert "Cough 3 0 0" in [" ".join(line.split()) for line in told.splitlines()]
 
 
 @pytest.mark.parametrize(
-    ("build", "flags", "said"),
+    ("layout", "flags", "said"),
     [
-        (
-            sources.csv_of_classes,
-            "--source in/train.csv --images other",
-            "names no photo in other.*--images, the folder",
-        ),
-        (
-            sources.csv_with_groups,
-            "--source in/labels.csv --label-column breed",
-            "'file', 'label', 'patient'; expected",
-        ),
-        (sources.list_with_columns, "--source in", "3 columns: 'path' .*'coarse' .*; name the column of the class"),
+        ("a CSV file with a class per photo", "in/train.csv --images other", "names no photo in other.*--images, the"),
+        ("a CSV file with patients", "in/labels.csv --label-column breed", "'file', 'label', 'patient'; expected"),
+        ("a list with more columns", "in/classified", "3 columns: 'path' .*'coarse' .*; name the column of the class"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_one_line_and_nothing_is_left(tmp_path, build, flags, said):
-    build(tmp_path / "in")
+def test_what_cannot_be_read_is_refused_in_one_line_and_nothing_is_left(tmp_path, layout, flags, said):
+    sources.LAYOUTS[layout](tmp_path / "in")
     (tmp_path / "other").mkdir()
-    assert re.search(said, runner(tmp_path, *flags.split())(status=2).err)
+    assert re.search(said, runner(tmp_path, "--source", *flags.split())(status=2).err)
     assert sorted(os.listdir(tmp_path)) == ["in", "other"]
+
+
+def test_a_dataset_beside_the_table_needs_the_folder_of_the_photos(tmp_path):
+    sources.LAYOUTS["a CSV file with a class per photo"](tmp_path)
+    error = runner(tmp_path, "--source", "train.csv")(status=2).err
+    assert "name a --dest outside of it, or with --images only the folder of the photos" in error

@@ -16,7 +16,7 @@ from pyimagesearch.runtime.errors import UserError
 KIND = Kind("class folders", "a folder per class, in train, val and test or without splits", "add some")
 # folders of a split (bullet_train too, which alone is a class) or of any photos
 HARDLY_CLASS = re.compile(
-    r"(?:.*[-_. ])?(train|val|test|eval|pred)(?:ing|id|idation|uation|iction)?(?:[-_. ]?set)?"
+    r"(?:.*[-_. ])?(train|val|test|eval|pred)(?:ing|id|idation|uation|iction)?(?:[-_. ]?(?:set|images?|imgs?|photos?))?"
     r"|images?|imgs?|photos?|pictures?|data|masks?|annotations?",
     re.IGNORECASE,
 )

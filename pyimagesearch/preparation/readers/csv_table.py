@@ -16,6 +16,7 @@ from pyimagesearch.data.decoding import EXTENSIONS
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, UNKNOWN, LabelTable, read_csv
 from pyimagesearch.preparation.readers import text_lists
 from pyimagesearch.preparation.source import (
+    RATE_FLAGS,
     Kind,
     Source,
     Split,
@@ -357,7 +358,10 @@ def _label_column(table: Table, columns: Columns, others: Sequence[str]) -> str:
 def _split_groups(rows: Sequence[tuple], rates: SplitRates, origin: str) -> list[tuple]:
     """The rows with their splits; those that no row has are drawn from training, each group in one split."""
     rows, training = list(rows), [number for number, row in enumerate(rows) if row[0] == "training"]
-    drawn = assign_groups([rows[number][1] for number in training], rates, origin, {row[0] for row in rows})
+    given, usual = {row[0] for row in rows}, SplitRates().shares
+    if idle := [name for name, share in rates.shares.items() if name in given and share != usual[name]]:
+        raise UserError(f"{origin} has its {idle[0]} split; leave {RATE_FLAGS[idle[0]]} out")
+    drawn = assign_groups([rows[number][1] for number in training], rates, origin, given)
     for number, split in zip(training, drawn, strict=True):
         rows[number] = (split, *rows[number][1:])
     first: dict[str, str] = {}

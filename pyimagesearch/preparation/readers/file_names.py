@@ -10,6 +10,7 @@ from imutils import paths
 
 from pyimagesearch import config
 from pyimagesearch.data.decoding import EXTENSIONS, find_splits
+from pyimagesearch.preparation.options import TABLE_SUFFIXES
 from pyimagesearch.preparation.readers.class_names import (
     check_class_names,
     check_numbering,
@@ -131,7 +132,9 @@ def _below(path: str, folder: str) -> str:
 
 
 def suggestion(folder: str) -> str:
-    """The end of a refusal: the named pattern that fits the names of the photos in `folder`; "" if none does."""
+    """The end of a refusal: a table in `folder`, or the named pattern that fits the names of its photos; or ""."""
+    if tables := sorted(name for name in os.listdir(folder) if name.lower().endswith(TABLE_SUFFIXES)):
+        return f"; if {one_line(tables[0])} names the photos and their classes, give that file as --source"
     tops = find_splits(folder).values() or [folder]
     paths_below = sorted(_below(path, top) for top in tops for path in walk_photos(top, EXTENSIONS))
     for name in ("prefix", "suffix"):

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -111,6 +112,7 @@ def fill(
     splits : those of the lists; others that occur are added
     names : of the classes, by number; None: the classes are the numbers that occur, or the names
     """
+    lines = [(name, line._replace(label=unicodedata.normalize("NFC", line.label))) for name, line in lines]
     classes, label_of = _classes(origin, [line.label for _, line in lines], names)
     lists = list(splits.values())
     if not classes:

@@ -363,6 +363,8 @@ def test_missing_splits_are_drawn_by_groups_and_given_ones_stay(classes):
     split_of = {name: split for name, (split, _) in classes(header + "".join(rows), columns).items()}
     assert split_of["5"] == split_of["6"] == "evaluation"
     assert {split_of["1"], split_of["3"]} == {"training", "validation"}
+    with pytest.raises(UserError, match="has its evaluation split; leave --test-rate out"):
+        classes(header + "".join(rows), columns, SplitRates(test=0.3))
     with pytest.raises(UserError, match=r"the group 'p2' of .* is in (training|validation) and evaluation"):
         classes(header + "".join(rows[:3]) + "4,a,test,p2\n", columns)
 

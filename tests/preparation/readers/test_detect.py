@@ -128,3 +128,11 @@ def test_very_small_classes_are_named(tmp_path, count, few):
 def test_one_class_is_refused(tmp_path, names):
     with pytest.raises(UserError, match="has photos of one class, 'cat'; expected at least two"):
         detect.read_folder(draw(tmp_path, *names)).check_complete()
+
+
+@pytest.mark.parametrize("folders", [("images",), ("train_images", "test_images"), ()])
+def test_a_table_in_the_folder_is_named_where_the_folder_cannot_be_read(tmp_path, folders):
+    draw(tmp_path, *(f"{folder}/{number}.jpg" for folder in folders or ("",) for number in range(3)))
+    (tmp_path / "train.csv").write_text("id,label\n")
+    with pytest.raises(UserError, match=r"; if train.csv names the photos and .*, give that file as --source"):
+        detect.read_folder(tmp_path)

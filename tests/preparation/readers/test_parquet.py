@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.sources import archive_layout, parquet_layout, photos, rejected, shard, tree
+from helpers.sources import photos, rejected, shard, tree
 from PIL import Image
 
 import prepare_dataset
@@ -134,14 +134,6 @@ def repeat_a_photo(hub):
     """A bomb: one photo in the dictionary of the column, in many rows."""
     path = shard(hub / "data" / "train-00001-of-00002.parquet", [(PHOTOS[0] + bytes(100_000), 0)] * 900, NAMES)
     parquet.write_table(parquet.read_table(path), path, row_group_size=900)
-
-
-@pytest.mark.parametrize(("build", "name"), [(archive_layout, "flowers.zip"), (parquet_layout, "birds")])
-def test_the_layouts_of_the_docs_are_read(tmp_path, build, name):
-    counts = build(tmp_path)
-    assert os.listdir(tmp_path) == [name]
-    prepare(tmp_path / name, tmp_path / "dataset")
-    assert {label: len([*tmp_path.glob(f"dataset/*/{label}/*")]) for label in counts} == counts
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,11 @@ def test_classes_are_the_names_in_their_order(tmp_path, read):
     assert [targets(split) for split in source.splits] == [["Rice/a.jpg", "Fried food/b.jpg"], ["Noodles/Pasta/c.jpg"]]
 
 
+def test_one_name_in_two_unicode_forms_is_one_class(tmp_path, read):
+    draw(tmp_path / "lists", "a.jpg", "b.jpg")
+    assert read("a.jpg \u00c9clair\nb.jpg E\u0301clair\n").classes == ["\u00c9clair"]
+
+
 def test_a_class_list_gives_the_names_of_numbers_and_knows_the_names(tmp_path, read):
     draw(tmp_path / "lists", *(f"{number}.jpg" for number in range(6)))
     (tmp_path / "lists" / "classes.txt").write_text("Rice\nBread\n")

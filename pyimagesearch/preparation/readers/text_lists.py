@@ -6,8 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pyimagesearch import config
@@ -113,7 +112,7 @@ def fill(
     names : of the classes, by number; None: the classes are the numbers that occur, or the names
     """
     lines = [(name, line._replace(label=unicodedata.normalize("NFC", line.label))) for name, line in lines]
-    classes, label_of = _classes(origin, [line.label for _, line in lines], names)
+    classes, label_of, fault = _classes(origin, [line.label for _, line in lines], names)
     lists = list(splits.values())
     if not classes:
         why = commonest_reason([rejected for split in lists for rejected in split.rejected])
@@ -122,12 +121,24 @@ def fill(
     of_split: dict[str, list[Line]] = {name: [] for name in splits}
     for name, line in lines:
         of_split.setdefault(name, []).append(line)
-        with suppress(Unusable):  # rejected below
-            places[line.path].setdefault(label_of(line.label), line.place)
+        if line.label in label_of:
+            places[line.path].setdefault(label_of[line.label], line.place)
     for name in sorted(of_split, key=config.SPLITS.index):
         splits[name] = split = splits.pop(name) if name in splits else Split(name, lists[0].folder)
         split.found = len(of_split[name]) + len(split.rejected)
-        _fill_split(split, of_split[name], classes, label_of, places)
+        first: dict[str, str] = {}  # by photo: its first line in this split
+        taken: set[str] = set()
+        for line in of_split[name]:
+            with split.rejecting(line.place, "" if line.place == line.path else f"{one_line(line.given)}: "):
+                if line.label not in label_of:
+                    raise Unusable(f"the class {one_line(line.label)!r} is {fault}")
+                if len(places[line.path]) > 1:
+                    each = (f"{classes[i]} in {os.path.basename(place)}" for i, place in places[line.path].items())
+                    raise Unusable(f"it has several classes, {' and '.join(each)}")
+                if first.setdefault(line.path, line.place) != line.place:
+                    raise Unusable(f"{os.path.basename(first[line.path])} has it too")
+                label = label_of[line.label]
+                split.photos.append(look_at(line.path, _target(classes[label], line, taken), label))
         split.rejected.sort(key=lambda rejected: re.sub("[0-9]+", lambda number: number[0].zfill(9), rejected.path))
     return classes
 
@@ -242,58 +253,28 @@ def names_beside(path: str) -> list[str] | None:
     return read_classes(folder) if os.path.lexists(os.path.join(folder, CLASS_LIST)) else None
 
 
-def _classes(origin: str, labels: Sequence[str], names: Sequence[str] | None) -> tuple[list[str], Callable[[str], int]]:
-    """The class names, and a function from the class in a line to its index, which raises Unusable."""
-    numbers = [int(match[1]) for label in labels if (match := NUMBER.fullmatch(label))]
+def _classes(origin: str, labels: Sequence[str], names: Sequence[str] | None) -> tuple[list[str], dict[str, int], str]:
+    """The class names, the index of the class that each usable label means, and what the other labels are."""
+    numbers = {label: int(match[1]) for label in {*labels} if (match := NUMBER.fullmatch(label))}
     if names is not None:
-        classes = [*names]
-        known = {str(number): number for number in range(len(classes))} | {name: i for i, name in enumerate(classes)}
-        unnamed = filter(None, map(NUMBER.fullmatch, {*labels} - {*classes}))
-        check_numbering({int(match[1]) for match in unnamed}, classes, os.path.dirname(origin))
-        fault = f"neither one of the {len(classes)} names of classes nor a number from 0 to {len(classes) - 1}"
-    elif 2 * len(numbers) > len(labels):
-        width = len(str(max(numbers)))  # with leading zeros the names sort like the numbers
-        occurring = sorted(set(numbers))
+        classes, count = list(names), len(names)
+        check_numbering({numbers[label] for label in numbers.keys() - {*names}}, names, os.path.dirname(origin))
+        known = {label: number for label, number in numbers.items() if 0 <= number < count}
+        known |= {name: index for index, name in enumerate(names)}
+        fault = f"neither one of the {count} names of classes nor a number from 0 to {count - 1}"
+    elif 2 * sum(label in numbers for label in labels) > len(labels):
+        occurring = sorted({*numbers.values()})
+        width = len(str(occurring[-1]))  # with leading zeros the names sort like the numbers
         classes = [f"{number:0{width}}" for number in occurring]
-        known = {str(number): i for i, number in enumerate(occurring)}
+        known = {label: occurring.index(number) for label, number in numbers.items()}
         fault = "not a whole number, as most are"
     else:
-        classes = sorted(label for label in set(labels) if not fault_of_class(label))
-        known = {name: i for i, name in enumerate(classes)}
+        classes = sorted(label for label in {*labels} if not fault_of_class(label))
+        known = {name: index for index, name in enumerate(classes)}
         fault = "a name that no class folder can have"
     if classes:
         check_class_names(classes, origin)
-
-    def label_of(label: str) -> int:
-        if label not in known and (match := NUMBER.fullmatch(label)):
-            label = str(int(match[1]))
-        if label not in known:
-            raise Unusable(f"the class {one_line(label)!r} is {fault}")
-        return known[label]
-
-    return classes, label_of
-
-
-def _fill_split(
-    split: Split,
-    lines: Sequence[Line],
-    classes: Sequence[str],
-    label_of: Callable[[str], int],
-    places: Mapping[str, Mapping[int, str]],
-) -> None:
-    """Make each line a photo of `split`, or reject it."""
-    seen: dict[str, str] = {}
-    taken: set[str] = set()
-    for line in lines:
-        with split.rejecting(line.place, "" if line.place == line.path else f"{one_line(line.given)}: "):
-            label = label_of(line.label)
-            if len(places[line.path]) > 1:
-                named = (f"{classes[label]} in {os.path.basename(place)}" for label, place in places[line.path].items())
-                raise Unusable(f"it has several classes, {' and '.join(named)}")
-            if line.path in seen:
-                raise Unusable(f"{os.path.basename(seen[line.path])} has it too")
-            seen[line.path] = line.place
-            split.photos.append(look_at(line.path, _target(classes[label], line, taken), label))
+    return classes, known, fault
 
 
 def _target(name: str, line: Line, taken: set[str]) -> str:

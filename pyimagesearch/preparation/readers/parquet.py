@@ -6,6 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from pyimagesearch import config
@@ -74,7 +75,9 @@ def _columns(path: str, shards: list[str], label: str | None) -> tuple[str, str,
     kinds = {field.name: str(field.type) for field in schema}
     images = [name for name, kind in kinds.items() if re.match("(large_)?binary|struct<.*bytes: binary", kind)]
     usable = [name for name, kind in kinds.items() if re.match("u?int|(large_)?string|dictionary<values=string", kind)]
-    features = json.loads((schema.metadata or {}).get(b"huggingface", "{}")).get("info", {}).get("features", {})
+    features: dict[str, Any] = {}
+    with suppress(TypeError, KeyError, ValueError):  # no metadata, or others
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     named = [name for name in usable if "names" in features.get(name, {})]
     labels = [name for name in usable if name == (label or "label")] or ([] if label else named or usable)
     if len(images) != 1 or len(labels) != 1:

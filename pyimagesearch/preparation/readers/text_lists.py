@@ -263,10 +263,10 @@ def _classes(origin: str, labels: Sequence[str], names: Sequence[str] | None) ->
         known |= {name: index for index, name in enumerate(names)}
         fault = f"neither one of the {count} names of classes nor a number from 0 to {count - 1}"
     elif 2 * sum(label in numbers for label in labels) > len(labels):
-        occurring = sorted({*numbers.values()})
-        width = len(str(occurring[-1]))  # with leading zeros the names sort like the numbers
-        classes = [f"{number:0{width}}" for number in occurring]
-        known = {label: occurring.index(number) for label, number in numbers.items()}
+        index_of = {number: index for index, number in enumerate(sorted({*numbers.values()}))}
+        width = len(str(max(index_of)))  # with leading zeros the names sort like the numbers
+        classes = [f"{number:0{width}}" for number in index_of]
+        known = {label: index_of[number] for label, number in numbers.items()}
         fault = "not a whole number, as most are"
     else:
         classes = sorted(label for label in {*labels} if not fault_of_class(label))

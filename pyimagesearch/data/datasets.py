@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from pyimagesearch import config
 from pyimagesearch.data.crops import Window
-from pyimagesearch.data.decoding import EXTENSIONS, Reduction, Size, photos_below, read_checked, read_reduced
+from pyimagesearch.data.decoding import Reduction, Size, is_hidden, photos_below, read_checked, read_reduced
 from pyimagesearch.data.keyed_randomness import keyed_numbers, keyed_randomness
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, read_label_table
 from pyimagesearch.data.transforms import SquareTransform
@@ -155,8 +155,8 @@ class PhotoFolder(PhotoDataset):
         found = [photos_below(os.path.join(root, name))[:limit] for name in classes]
         for name, paths in zip(classes, found, strict=True):
             if not paths:
-                folder, kinds = os.path.join(root, name), ", ".join(EXTENSIONS)
-                raise UserError(f"{folder} has no photo ({kinds}); add some, or remove the class from every split")
+                folder = os.path.join(root, name)
+                raise UserError(f"{folder} has no photo; add some, or remove the class from every split")
         labels = np.repeat(np.arange(len(found)), [len(paths) for paths in found])
         start = len(os.path.join(root, ""))
         names = [path[start:] for paths in found for path in paths]
@@ -177,7 +177,7 @@ class PhotoFolder(PhotoDataset):
 def _class_folders(root: str) -> list[str]:
     try:
         with os.scandir(root) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))
     except OSError as error:
         raise UserError(
             f"cannot read the dataset folder {root}: {error.strerror}; make it with prepare_dataset.py or name another "

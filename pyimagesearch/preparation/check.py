@@ -10,14 +10,14 @@ import numpy as np
 
 from pyimagesearch import config
 from pyimagesearch.data import labels_csv
-from pyimagesearch.data.decoding import EXTENSIONS, open_photo, photos_below
-from pyimagesearch.preparation.copying import why_unreadable
+from pyimagesearch.data.decoding import describe_fault, is_hidden, is_photo, open_photo, photos_below, read_pixels
 from pyimagesearch.preparation.source import SHOWN, class_table, folders_in, print_first
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.threads import in_threads
 
 FEW = 10  # training photos of a class; fewer are noted
+FLAT = 8  # of 255; the levels of a photo's darkest and brightest pixels, less 1 % each, of which it is noted
 UNEVEN = 10  # ratio of the largest to the smallest class in training, from which it is noted
 
 
@@ -33,6 +33,7 @@ class CheckedPhoto(NamedTuple):
     kind: str | None = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)  # pixels: width, height, as stored
+    doubt: str = ""  # why its pixels may not show what is meant
 
 
 class Finding(NamedTuple):
@@ -67,6 +68,7 @@ def check(folder: str, *, workers: int | None = None) -> int:
     notes += _ignored(folder, folders)
     leaks, contradictions, copies = _duplicates(readable)
     problems += _photos([f"{photo.name}: {photo.fault}" for photo in photos if photo.fault], "cannot be read")
+    notes += _photos([f"{photo.name}: {photo.doubt}" for photo in readable if photo.doubt], "hardly show anything")
     problems += _photos(leaks, "in more than one split")
     problems += _photos(contradictions, "with more than one set of labels" if table else "in more than one class")
     same = "split, with the same labels" if table else "class and split"
@@ -116,13 +118,24 @@ def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[CheckedPhoto]]
 
 def inspect_photo(photo: CheckedPhoto) -> CheckedPhoto:
     """Decode the photo; returns it with what its file holds."""
-    if fault := why_unreadable(photo.path):
-        return photo._replace(fault=fault)
+    try:
+        pixels = read_pixels(photo.path)
+    except Exception as error:  # Pillow raises nearly any exception for a broken file
+        return photo._replace(fault=describe_fault(error))
     digest = hashlib.blake2b(digest_size=16)
     with open_photo(photo.path) as image, open(photo.path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-        return photo._replace(digest=digest.digest(), kind=image.format, mode=image.mode, size=image.size)
+        photo = photo._replace(digest=digest.digest(), kind=image.format, mode=image.mode, size=image.size)
+    return photo._replace(doubt=_doubt(pixels, photo.mode))
+
+
+def _doubt(pixels: np.ndarray, mode: str) -> str:
+    """What is odd about the values of a photo, decoded from an image of this mode; "" for most."""
+    if mode[0] in "IF" and pixels.max() < 32:
+        return f"dark: mode {mode}, none above 1/8 of the range, as 12-bit values in 16 bits are"
+    least, most = np.percentile(pixels[::8, ::8], (1, 99))
+    return f"almost all one value, {least:.0f} to {most:.0f} of 255" if most - least < FLAT else ""
 
 
 def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
@@ -203,11 +216,10 @@ def _ignored(folder: str, splits: Iterable[str]) -> Iterator[Finding]:
         top = os.path.join(folder, split)
         kinds: Counter = Counter()
         for parent, folders, names in os.walk(top):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in (name for name in names if not name.startswith(".")):
-                suffix = os.path.splitext(name)[1].lower()
-                if suffix not in EXTENSIONS:
-                    kinds[suffix or "no suffix"] += 1
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            for name in (name for name in names if not is_hidden(name)):
+                if not is_photo(parent, name):
+                    kinds[os.path.splitext(name)[1].lower() or "no suffix"] += 1
                 elif parent == top:
                     kinds["photos outside class folders"] += 1
         if kinds:

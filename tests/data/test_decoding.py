@@ -59,7 +59,7 @@ FILES = {
     ),
     "sixteen_bit.tif": (lambda path: save(path, image([[0, 65535]], np.uint16)), [(0,) * 3, WHITE]),
     "float.tif": (
-        lambda path: save(path, image([[-1, 0, 0.2, 1, 7, np.nan]], np.float32)),
+        lambda path: save(path, image([[-0.1, 0, 0.2, 1, 1.2, np.nan]], np.float32)),
         [(0,) * 3, (0,) * 3, (51,) * 3, WHITE, WHITE, (0,) * 3],
     ),
 }

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from pyimagesearch.data.decoding import EXTENSIONS
+from pyimagesearch.data.decoding import EXTENSIONS, is_photo
 from pyimagesearch.preparation.readers import numbered_files, text_lists
 from pyimagesearch.preparation.readers.class_names import check_class_names
 from pyimagesearch.preparation.source import Kind, Source, Split, find_splits, folders_in, look_at, walk_photos
@@ -65,7 +65,7 @@ def _read_split(name: str, folder: str, classes: Sequence[str]) -> Split:
             with split.rejecting(path):
                 split.photos.append(look_at(path, os.path.relpath(path, folder), label))
     for entry in os.scandir(folder):
-        if entry.is_file() and entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith("."):
+        if entry.is_file() and is_photo(folder, entry.name):
             split.found += 1
             split.reject(entry.path, "not in a class folder")
     split.rejected.sort()

@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from pyimagesearch.runtime.errors import UserError, one_line
 
@@ -47,23 +47,8 @@ warnings.filterwarnings("ignore", module="PIL")
 # let Pillow keep four blocks of memory, of 16 MB at most, for the next photo: clearing new pages for each photo takes
 # longer than decoding a small one
 Image.core.set_blocks_max(max(4, Image.core.get_blocks_max()))
-
-
-class _PngStream(PngImagePlugin.PngStream):
-    """Skips texts and profiles that Pillow refuses for their length (Pillow#8363): the pixels are read without them."""
-
-    def call(self, cid: bytes, pos: int, length: int) -> bytes:
-        try:
-            return super().call(cid, pos, length)
-        except ValueError:
-            if cid not in (b"iCCP", b"iTXt", b"tEXt", b"zTXt"):
-                raise
-            self.fp.seek(pos)  # type: ignore[union-attr]
-            return ImageFile._safe_read(self.fp, length)  # type: ignore[arg-type]
-
-
-PngImagePlugin.PngStream = _PngStream  # type: ignore[misc]
-PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20  # bytes; profiles with tables of colours have more than Pillow's 1 MB
+# bytes of a text or ICC profile in a PNG, above which Pillow refuses the photo: 1 MB would be too few (Pillow#8363)
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 
 def is_hidden(name: str) -> bool:
@@ -169,8 +154,8 @@ def pixels_of(image: Image.Image | np.ndarray) -> np.ndarray:
     """The pixels of an image in memory, see upright_rgb."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (3,), (4,)):
-            expected = "uint8 of shape (height, width, 3), or (height, width) for grey"
-            raise ValueError(f"an array of {image.dtype} of shape {image.shape}; expected {expected}")
+            found = f"{image.dtype} of shape {image.shape}"
+            raise ValueError(f"{found}; expected uint8 of shape (height, width, 3) or (height, width)")
         image = Image.fromarray(image)
     return np.array(upright_rgb(image))
 
@@ -301,13 +286,11 @@ def _value_range(image: Any, values: np.ndarray) -> tuple[float, float]:
         black, white = (float(np.ravel(tags[tag])[0]) for tag in SAMPLE_RANGE)
         if black < white:
             return black, white
-    least, most = values.min(), values.max()
+    least, most, beyond, expected = values.min(), values.max(), 0.0, "0 to 65535"
+    white = 2 ** min(16, np.ravel(tags.get(ExifTags.Base.BitsPerSample, 16))[0]) - 1
     if image.mode == "F":
         white, expected = 1 if most <= 1.5 else 255, "0 to 1 or 0 to 255"
         beyond = white / 2  # filters overshoot
-    else:
-        white, expected = 2 ** min(16, np.ravel(tags.get(ExifTags.Base.BitsPerSample, 16))[0]) - 1, "0 to 65535"
-        beyond = 0
     if -beyond <= least and most <= white + beyond:
         return 0, white
     advice = "set its tags SMinSampleValue and SMaxSampleValue, or scale it"

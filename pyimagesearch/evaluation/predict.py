@@ -109,7 +109,7 @@ def predict(
 
 
 def list_photos(named: Paths) -> list[PhotoSource]:
-    """The files and images in `named` as they are, and the photos below its folders, sorted; in the order of `named`."""
+    """The files and images in `named` as they are and the photos below its folders, sorted; in the order of `named`."""
     photos: list[PhotoSource] = []
     for one in named:
         if isinstance(one, (Image.Image, np.ndarray)):

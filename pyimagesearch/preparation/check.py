@@ -17,7 +17,7 @@ from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.threads import in_threads
 
 FEW = 10  # training photos of a class; fewer are noted
-FLAT = 8  # of 255; the levels of a photo's darkest and brightest pixels, less 1 % each, of which it is noted
+FLAT = 8  # of 255: photos whose pixels, but for 1 % at each end, differ less are noted
 UNEVEN = 10  # ratio of the largest to the smallest class in training, from which it is noted
 
 
@@ -68,7 +68,7 @@ def check(folder: str, *, workers: int | None = None) -> int:
     notes += _ignored(folder, folders)
     leaks, contradictions, copies = _duplicates(readable)
     problems += _photos([f"{photo.name}: {photo.fault}" for photo in photos if photo.fault], "cannot be read")
-    notes += _photos([f"{photo.name}: {photo.doubt}" for photo in readable if photo.doubt], "hardly show anything")
+    notes += _photos([f"{photo.name}: {photo.doubt}" for photo in readable if photo.doubt], "of hardly any contrast")
     problems += _photos(leaks, "in more than one split")
     problems += _photos(contradictions, "with more than one set of labels" if table else "in more than one class")
     same = "split, with the same labels" if table else "class and split"
@@ -134,8 +134,9 @@ def _doubt(pixels: np.ndarray, mode: str) -> str:
     """What is odd about the values of a photo, decoded from an image of this mode; "" for most."""
     if mode[0] in "IF" and pixels.max() < 32:
         return f"dark: mode {mode}, none above 1/8 of the range, as 12-bit values in 16 bits are"
-    least, most = np.percentile(pixels[::8, ::8], (1, 99))
-    return f"almost all one value, {least:.0f} to {most:.0f} of 255" if most - least < FLAT else ""
+    step = max(1, min(pixels.shape[:2]) // 64)
+    spread = np.ptp(np.percentile(pixels[::step, ::step], (1, 99), axis=(0, 1)), axis=0)
+    return "almost all pixels have one value" if spread.max() < FLAT else ""
 
 
 def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:

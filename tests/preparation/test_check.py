@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 from helpers.photos import draw_photo
 from helpers.sources import tree
@@ -37,7 +38,8 @@ def checked(made, capsys):
 
 def test_a_good_dataset_is_counted_and_fit_to_train_on(made, checked):
     draw_photo(made / "training" / "Red" / "big.jpg", (300, 200))
-    Image.new("L", (8, 9)).save(made / "validation" / "Green" / "grey.png")
+    grey = draw_photo(made / "validation" / "Green" / "grey.png", (8, 9))
+    Image.open(grey).convert("L").save(grey)
     out, status = checked()
     assert status == 0
     table = [line.split() for line in out.splitlines()[1:5]]
@@ -169,7 +171,7 @@ def test_small_and_uneven_classes_are_notes_and_no_problems(photos, capsys, coun
 
 def test_copies_in_a_class_and_files_that_training_ignores_are_noted(made, checked):
     repeat(made)
-    (made / "training" / "Red" / "phone.heic").write_text("not read")
+    (made / "training" / "Red" / "notes.doc").write_text("not read")
     (made / "training" / "Red" / ".hidden").write_text("nobody looks at it")
     draw_photo(made / "training" / "astray.jpg")
     out, status = checked()
@@ -177,7 +179,20 @@ def test_copies_in_a_class_and_files_that_training_ignores_are_noted(made, check
     assert (
         "note: 1 photo more than once in the same class and split\n  training/Red/000.png = training/Red/other" in out
     )
-    assert "note: training has files that are ignored: 1 (photos outside class folders), 1 (.heic)\n" in out
+    assert "note: training has files that are ignored: 1 (photos outside class folders), 1 (.doc)\n" in out
+
+
+def test_photos_that_hardly_show_anything_are_noted(made, checked):
+    folder = made / "training" / "Red"
+    Image.new("RGB", (300, 200), (255, 120, 0)).save(folder / "flat.png")
+    values = np.random.default_rng(0).integers(0, 4096, (40, 40)).astype(np.uint16)
+    Image.fromarray(values).save(folder / "deep.png")
+    Image.fromarray(values * 16).save(folder / "scaled.png")
+    out, status = checked()
+    assert status == 0
+    assert "note: 2 photos of hardly any contrast\n" in out
+    assert "training/Red/flat.png: almost all pixels have one value\n" in out
+    assert "training/Red/deep.png: dark: mode I;16, none above 1/8 of the range, as 12-bit values in 16 bits" in out
 
 
 def test_quiet_leaves_the_problems_and_the_verdict(made, checked, monkeypatch):

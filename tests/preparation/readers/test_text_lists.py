@@ -5,7 +5,9 @@ import random
 import pytest
 from helpers.sources import draw
 
+from pyimagesearch.data.decoding import EXTENSIONS
 from pyimagesearch.preparation.readers import text_lists
+from pyimagesearch.preparation.source import not_read
 from pyimagesearch.runtime.errors import UserError
 
 
@@ -121,7 +123,7 @@ def test_unusable_lines_are_rejected_with_the_reason(tmp_path, read):
         "" 1"""
     source = read(text, val="b.jpg 2\n", test="c.jpg 0\ne.jpg 2\n")
     assert reasons(source) == {
-        "train.txt:1": "path: of a kind that is not read; jpg, jpeg, png, bmp, tif, tiff, webp, gif are",
+        "train.txt:1": f"path: {not_read(EXTENSIONS)}",
         "train.txt:3": "no class after the path: b.jpg",
         "train.txt:4": "no class after the path: my photo.jpg",
         "train.txt:5": 'no class after the path: "b.jpg",',
@@ -134,11 +136,11 @@ def test_unusable_lines_are_rejected_with_the_reason(tmp_path, read):
         "train.txt:12": ".d.jpg: begins with a dot, as hidden files do",
         "train.txt:13": "e.jpg: several classes, 0 1 1; expected one",
         "train.txt:14": "e.jpg: the class '1.0' is not a whole number from 0 on, as most are",
-        "train.txt:15": "phone.heic: of a kind that is not read; jpg, jpeg, png, bmp, tif, tiff, webp, gif are",
+        "train.txt:15": "phone.heic: cannot be read: No such file or directory",
         "train.txt:16": "e\\x00.jpg: no file has such a name",
         "train.txt:17": "e.jpg: it has several classes, 1 in train.txt:17 and 2 in test.txt:2",
         "train.txt:18": "e.jpg: the class 'cat' is not a whole number from 0 on, as most are",
-        "train.txt:19": ": of a kind that is not read; jpg, jpeg, png, bmp, tif, tiff, webp, gif are",
+        "train.txt:19": f": {not_read(EXTENSIONS)}",
     }
     assert list(reasons(source)) == sorted(reasons(source), key=lambda place: int(place.split(":")[1]))
     assert [targets(split) for split in source.splits] == [["0/a.jpg"], ["2/b.jpg"], []]

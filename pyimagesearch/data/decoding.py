@@ -33,6 +33,7 @@ SIGNATURES = {
     "TIFF": rb"II[*+]\0|MM\0[*+]", "BMP": rb"BM....\0\0\0\0", "JPEG2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "AVIF": rb"....ftypavi[fs]", "HEIF": rb"....ftyp(hei|hev|mif1|msf1)", "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
 }  # fmt: skip
+BITS = ExifTags.Base.BitsPerSample
 SAMPLE_RANGE = ExifTags.Base.SMinSampleValue, ExifTags.Base.SMaxSampleValue
 # Pillow warns of decompression bombs above this; decoding takes 8 bytes per pixel, 0.7 GB in all
 MAX_PIXELS = 89_478_485
@@ -86,10 +87,8 @@ def photos_below(folder: str) -> list[str]:
     parents = {folder: {start, *map(str, Path(start).parents)}}  # for each folder to visit, the folders it lies in
     for parent, folders, names in os.walk(folder, followlinks=True):
         above = parents.pop(parent) | {os.path.realpath(parent)}
-        folders[:] = [
-            name for name in folders
-            if not is_hidden(name) and os.path.realpath(os.path.join(parent, name)) not in above
-        ]  # fmt: skip
+        visible = [name for name in folders if not is_hidden(name)]
+        folders[:] = [name for name in visible if os.path.realpath(os.path.join(parent, name)) not in above]
         parents.update((os.path.join(parent, name), above) for name in folders)
         found += [(parent, name) for name in names if is_photo(parent, name)]
     return [os.path.join(parent, name) for parent, name in sorted(found)]
@@ -277,20 +276,21 @@ def _to_rgb(image: Any) -> Image.Image:
 
 
 def _value_range(image: Any, values: np.ndarray) -> tuple[float, float]:
-    """Black and white in a grey image of more than 8 bits: by its TIFF tags or its type, not by how bright it is.
+    """The values of black and white in a grey image of more than 8 bits: by its TIFF tags, else by its type.
 
-    PNG's sBIT chunk says nothing here: samples fill the whole range all the same (PNG specification, 11.3.2.7).
+    PNG's sBIT chunk does not change them: samples fill the whole range all the same (PNG specification, 11.3.2.7).
     """
     tags = getattr(image, "tag_v2", {})
     with contextlib.suppress(KeyError, TypeError, ValueError):  # no such tag, or not a number
         black, white = (float(np.ravel(tags[tag])[0]) for tag in SAMPLE_RANGE)
         if black < white:
             return black, white
-    least, most, beyond, expected = values.min(), values.max(), 0.0, "0 to 65535"
-    white = 2 ** min(16, np.ravel(tags.get(ExifTags.Base.BitsPerSample, 16))[0]) - 1
-    if image.mode == "F":
+    least, most = values.min(), values.max()
+    if image.mode == "F":  # in both ranges that are common; filters overshoot them
         white, expected = 1 if most <= 1.5 else 255, "0 to 1 or 0 to 255"
-        beyond = white / 2  # filters overshoot
+        beyond = white / 2
+    else:
+        white, expected, beyond = 2 ** min(16, np.ravel(tags.get(BITS, 16))[0]) - 1, "0 to 65535", 0
     if -beyond <= least and most <= white + beyond:
         return 0, white
     advice = "set its tags SMinSampleValue and SMaxSampleValue, or scale it"

@@ -27,8 +27,8 @@ from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError
 
 NOT_FINITE = "the model's output is not a finite number; try --amp off"
-PhotoSource = str | Image.Image | np.ndarray  # a path, or an image in memory, see decoding.pixels_of
-Paths = Sequence[PhotoSource | os.PathLike]
+IN_MEMORY = Image.Image, np.ndarray  # the types of images that have no path, see decoding.pixels_of
+PhotoSource = str | os.PathLike | Image.Image | np.ndarray
 BATCH = 32  # photos; there are at most as many workers as batches, so a few hundred photos must make several
 
 
@@ -85,17 +85,13 @@ def load_trained(output: str, launch: distributed.Launch, amp: str = "auto") -> 
 
 
 def predict(
-    paths: Paths | PhotoSource | os.PathLike,
-    output: str = config.OUTPUT_PATH,
-    *,
-    top_k: int = 1,
-    batch: int = BATCH,
-    workers: int = 0,
-) -> list[Prediction]:
+    paths: Sequence[PhotoSource] | PhotoSource, output: str = config.OUTPUT_PATH, *, top_k: int = 1,
+    batch: int = BATCH, workers: int = 0,
+) -> list[Prediction]:  # fmt: skip
     """What distributed_inference.py predicts, for use in Python: one Prediction per photo, in the order of list_photos.
 
-    paths : photos, folders of them, and images in memory: from Pillow, or arrays of uint8 in RGB or grey, of shape
-        (height, width, 3) or (height, width); the path of the answer for the first photo is then "image 1"
+    paths : photos, folders of them, and images in memory: PIL images, or uint8 arrays of shape (height, width, 3) in
+        RGB or (height, width); in place of a path, their predictions have "image 1" (the number of the photo)
     output : the folder of the trained model
     top_k : how many classes to name for each photo
     batch, workers : photos per batch, and processes that read them; under torchrun for each rank
@@ -104,15 +100,15 @@ def predict(
         trained = load_trained(output, launch)
         with distributed.failing_together():
             check_top_k(top_k, trained.card)
-            photos = list_photos([paths] if isinstance(paths, (str, os.PathLike, Image.Image, np.ndarray)) else paths)
+            photos = list_photos([paths] if isinstance(paths, (str, os.PathLike, *IN_MEMORY)) else paths)
         return predict_photos(trained, photos, top_k=top_k, batch=batch, workers=workers)
 
 
-def list_photos(named: Paths) -> list[PhotoSource]:
+def list_photos(named: Sequence[PhotoSource]) -> list[PhotoSource]:
     """The files and images in `named` as they are and the photos below its folders, sorted; in the order of `named`."""
     photos: list[PhotoSource] = []
     for one in named:
-        if isinstance(one, (Image.Image, np.ndarray)):
+        if isinstance(one, IN_MEMORY):
             photos.append(one)
             continue
         path = os.fspath(one)
@@ -147,7 +143,7 @@ class PhotoList(Dataset):
     def __getitem__(self, key: Key) -> tuple[Tensor, str]:
         photo = self.photos[key.index]
         try:
-            return self.transform(read_pixels(photo) if isinstance(photo, str) else pixels_of(photo)), ""
+            return self.transform(pixels_of(photo) if isinstance(photo, IN_MEMORY) else read_pixels(photo)), ""
         except Exception as error:  # Pillow's readers raise nearly anything for broken files
             return self.transform(np.zeros((1, 1, 3), np.uint8)), describe_fault(error)
 
@@ -159,7 +155,9 @@ def predict_photos(
 
     batch, workers : see predict; bar : a progress bar, see terminal.make_bar
     """
-    paths = [one if isinstance(one, str) else f"image {number}" for number, one in enumerate(photos, 1)]
+    paths = [
+        f"image {number}" if isinstance(one, IN_MEMORY) else os.fspath(one) for number, one in enumerate(photos, 1)
+    ]
     dataset = PhotoList(photos, transform_of(trained.card))
     sampler = WholeBatchSampler(len(dataset), batch)
     loader = PhotoLoader(

@@ -246,8 +246,8 @@ def exif_block(tag: int, kind: int) -> bytes:
 def test_a_turned_photo_with_a_tag_of_any_type_is_turned_by_the_orientation_alone(tmp_path):
     upright = Image.new("RGB", (16, 32), RED)
     whole = save(tmp_path / "whole.jpg", upright.transpose(Image.Transpose.ROTATE_90), quality=95).read_bytes()
-    path, tags = tmp_path / "some.jpg", [tag for tag in ExifTags.Base if tag < 0xA500 and tag != 274][::3]
-    assert len(tags) > 50
+    path, tags = tmp_path / "some.jpg", [tag for tag in ExifTags.Base if tag < 0xA500 and tag != 274][::5]
+    assert len(tags) > 30
     for tag in tags:
         for kind in range(1, 14):
             block = exif_block(tag, kind)

@@ -27,6 +27,7 @@ ROOM_PATH = re.compile(r"`((?:docs|tests|benchmarks|deploy|pyimagesearch)/[\w/.]
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn"}
 BROUGHT = {"jinja2", "markupsafe", "scipy"}  # by torch and scikit-learn, as requirements.txt says
 OPTIONAL = {
+    "pillow_heif",
     "tensorboard",
     "safetensors",
     "onnx",

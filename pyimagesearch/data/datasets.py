@@ -16,7 +16,6 @@ from torch.utils.data import Dataset, default_collate, get_worker_info
 from pyimagesearch import config
 from pyimagesearch.data.crops import Window
 from pyimagesearch.data.decoding import (
-    EXTENSIONS,
     Reduction,
     Size,
     find_splits,
@@ -172,8 +171,8 @@ class PhotoFolder(PhotoDataset):
             classes = sorted(set(names_of))
             for name, paths in zip(folders, found, strict=True):
                 if not paths:
-                    folder, kinds = os.path.join(root, name), ", ".join(EXTENSIONS)
-                    raise UserError(f"{folder} has no photo ({kinds}); add some, or remove the class from every split")
+                    folder = os.path.join(root, name)
+                    raise UserError(f"{folder} has no photo; add some, or remove the class from every split")
         numbers = {unicodedata.normalize("NFC", name): number for number, name in enumerate(classes)}
         if unknown := [name for name, paths in zip(names_of, found, strict=True) if paths and name not in numbers]:
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
@@ -182,7 +181,7 @@ class PhotoFolder(PhotoDataset):
                 "add its photos to training, or move its folder away"
             )
         if not any(found):
-            raise UserError(f"{root} has no photo ({', '.join(EXTENSIONS)}) of the {len(classes)} classes of training")
+            raise UserError(f"{root} has no photo of the {len(classes)} classes of training")
         labels = np.repeat([numbers.get(name, 0) for name in names_of], [len(paths) for paths in found])
         start = len(os.path.join(root, ""))
         names = [path[start:] for paths in found for path in paths]

@@ -1,8 +1,10 @@
 """Which folders and files hold photos, and the one place that decodes them: upright, in 8-bit RGB."""
 
+import contextlib
 import functools
 import io
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable
@@ -11,15 +13,32 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from pyimagesearch import config
 from pyimagesearch.runtime.errors import UserError, one_line
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
+    ".jp2", ".avif", ".heic", ".heif",
+)  # fmt: skip
+NO_IMAGES = (".csv", ".json", ".md", ".npy", ".py", ".txt", ".xml", ".yaml")  # suffixes of files that are not opened
+# names of files and folders, in lower case, that systems and unpackers leave and nobody takes for photos
+SYSTEM_NAMES = {
+    "__macosx", "@eadir", "$recycle.bin", "#recycle", "lost+found", "system volume information", "thumbs.db",
+    "desktop.ini",
+}  # fmt: skip
 # the formats that such a file may have; Pillow's others make no sense here, or run programs (EPS)
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+# formats that need a newer Pillow or another package, and what to install
+RARE_FORMATS = {"AVIF": "'pillow>=11.3'", "HEIF": "pillow-heif", "JPEG2000": "a Pillow built with OpenJPEG"}
+SIGNATURES = {
+    "JPEG": rb"\xff\xd8\xff", "PNG": rb"\x89PNG\r\n", "GIF": rb"GIF8[79]a", "WEBP": rb"RIFF....WEBP",
+    "TIFF": rb"II[*+]\0|MM\0[*+]", "BMP": rb"BM....\0\0\0\0", "JPEG2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "AVIF": rb"....ftypavi[fs]", "HEIF": rb"....ftyp(hei|hev|mif1|msf1)", "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+}  # fmt: skip
+BITS = ExifTags.Base.BitsPerSample
+SAMPLE_RANGE = ExifTags.Base.SMinSampleValue, ExifTags.Base.SMaxSampleValue
 # Pillow warns of decompression bombs above this; decoding takes 8 bytes per pixel, 0.7 GB in all
 MAX_PIXELS = 89_478_485
 # a colour profile that differs from sRGB by no more than this, of 255, counts as sRGB: JPEG itself changes more
@@ -33,6 +52,33 @@ warnings.filterwarnings("ignore", module="PIL")
 # let Pillow keep four blocks of memory, of 16 MB at most, for the next photo: clearing new pages for each photo takes
 # longer than decoding a small one
 Image.core.set_blocks_max(max(4, Image.core.get_blocks_max()))
+# bytes of a text or ICC profile in a PNG, above which Pillow refuses the photo: 1 MB would be too few (Pillow#8363)
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no one's photo: hidden, or made by a system or an unpacker."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def is_photo(folder: str, name: str) -> bool:
+    """Whether this file counts as a photo: by its suffix, else by its first bytes. It may turn out to be unreadable."""
+    lower = name.lower()
+    if is_hidden(name) or lower.endswith(NO_IMAGES):
+        return False
+    return lower.endswith(EXTENSIONS) or image_format(os.path.join(folder, name)) is not None
+
+
+def image_format(path: str | os.PathLike) -> str | None:
+    """The format of an image with any name, by its first bytes; None for other files and what cannot be opened."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+            return None
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError:
+        return None
+    return next((name for name, bytes_ in SIGNATURES.items() if re.match(bytes_, start, re.DOTALL)), None)
 
 
 def find_splits(folder: str, suffix: str = "") -> dict[str, str]:
@@ -58,11 +104,6 @@ def folders_in(folder: str) -> list[str]:
         return sorted(entry.path for entry in entries if entry.is_dir() and not is_hidden(entry.name))
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a folder of this name holds nothing of the user: hidden, or made by a system or an unpacker."""
-    return name.startswith(".") or name in SYSTEM_FOLDERS
-
-
 def photos_below(folder: str) -> list[str]:
     """The photos in `folder` in ImageFolder's order: sorted by the path of their folder, then by name.
 
@@ -73,25 +114,32 @@ def photos_below(folder: str) -> list[str]:
     parents = {folder: {start, *map(str, Path(start).parents)}}  # for each folder to visit, the folders it lies in
     for parent, folders, names in os.walk(folder, followlinks=True):
         above = parents.pop(parent) | {os.path.realpath(parent)}
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above]
+        visible = [name for name in folders if not is_hidden(name)]
+        folders[:] = [name for name in visible if os.path.realpath(os.path.join(parent, name)) not in above]
         parents.update((os.path.join(parent, name), above) for name in folders)
-        found += [(parent, name) for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+        found += [(parent, name) for name in names if is_photo(parent, name)]
     return [os.path.join(parent, name) for parent, name in sorted(found)]
 
 
 def read_photo(path) -> Image.Image:
-    """Decode a photo to RGB, upright by its EXIF orientation; of an animation, the first frame.
+    """Decode a photo as training does, see upright_rgb.
 
-    16-bit grey is scaled to 8 bits, transparency is laid on white, and colours with an ICC profile become sRGB. A
-    broken file raises nearly any exception: OSError mostly, but struct.error and DecompressionBombError too.
+    A broken file raises nearly any exception: OSError mostly, but struct.error and DecompressionBombError too.
     """
-    with open_photo(path) as image:
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+    return Image.fromarray(read_pixels(path))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """`image` in 8-bit RGB, upright by its EXIF orientation; of an animation, the first frame.
+
+    Grey of more bits is scaled to 8, transparency is laid on white, and colours with an ICC profile become sRGB.
+    """
+    image.load()
+    return _turned(_to_rgb(image), _orientation(image))
 
 
 def read_pixels(path) -> np.ndarray:
-    """The pixels of read_photo, bit for bit: uint8 of shape (height, width, 3)."""
+    """The pixels of a photo, see upright_rgb: uint8 of shape (height, width, 3)."""
     return read_reduced(path)[0]
 
 
@@ -102,7 +150,8 @@ def read_reduced(path, reduction: Reduction | None = None) -> tuple[np.ndarray, 
     """
     if (found := _read_plain_jpeg(path, reduction)) is not None:
         return found
-    pixels = np.array(read_photo(path))
+    with open_photo(path) as image:
+        pixels = pixels_of(image)
     return pixels, pixels.shape[1::-1]
 
 
@@ -121,12 +170,20 @@ def _read_plain_jpeg(path, reduction: Reduction | None) -> tuple[np.ndarray, Siz
         pixels: Any = cv2.imdecode(content, flags | cv2.IMREAD_IGNORE_ORIENTATION)
         cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
         if orientation != 1:
-            stored = Image.fromarray(pixels)
-            stored.getexif()[ExifTags.Base.Orientation] = orientation
-            pixels = np.array(ImageOps.exif_transpose(stored))
-    except Exception:  # both libraries raise nearly anything; read_photo then says what is wrong
+            pixels = np.array(_turned(Image.fromarray(pixels), orientation))
+    except Exception:  # both libraries raise nearly anything; upright_rgb then says what is wrong
         return None
     return pixels, size
+
+
+def pixels_of(image: Image.Image | np.ndarray) -> np.ndarray:
+    """The pixels of an image in memory, see upright_rgb."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (3,), (4,)):
+            found = f"{image.dtype} of shape {image.shape}"
+            raise ValueError(f"{found}; expected uint8 of shape (height, width, 3) or (height, width)")
+        image = Image.fromarray(image)
+    return np.array(upright_rgb(image))
 
 
 def photo_size(path) -> Size:
@@ -147,12 +204,38 @@ def open_photo(path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a pipe would wait for a writer
         raise OSError("not a regular file")
-    image = Image.open(path, formats=formats)
+    try:
+        image: Any = Image.open(path, formats=formats)
+    except UnidentifiedImageError:
+        kind = image_format(path)
+        if formats is not FORMATS or kind is None or kind in FORMATS:
+            raise
+        image = _open_rare(path, kind)
+    if image.format == "TIFF" and image.tag_v2.get(ExifTags.Base.NewSubfileType) == 1:
+        image.close()
+        raise OSError("its first image is a preview, as in raw files of cameras; convert it to JPEG")
     width, height = image.size
     if width * height > MAX_PIXELS:
         image.close()
         raise OSError(f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read")
     return image
+
+
+def _open_rare(path, kind: str) -> Image.Image:
+    """Open an image of the format `kind`, for which something may have to be installed."""
+    Image.init()
+    with contextlib.suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    readable = [name for name in RARE_FORMATS if name in Image.OPEN]
+    try:
+        return Image.open(path, formats=readable)
+    except UnidentifiedImageError:
+        if kind in readable:  # it is damaged
+            raise
+        install = f"pip install {RARE_FORMATS[kind]}, or " if kind in RARE_FORMATS else ""
+        raise OSError(f"an image of the format {kind}; {install}convert it to JPEG") from None
 
 
 def describe_fault(error: Exception) -> str:
@@ -175,7 +258,20 @@ def read_checked(read: Callable, path, *arguments):
 
 
 def _orientation(image: Image.Image) -> int:
-    return image.getexif().get(ExifTags.Base.Orientation, 1)  # a broken file may hold anything here
+    """1 to 8; 1 also where the EXIF block is damaged, which may hold anything and raise nearly anything."""
+    try:
+        found: Any = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return 1
+    return int(found) if found in range(1, 9) else 1
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    if orientation == 1:
+        return image
+    bare = Image.fromarray(np.asarray(image))  # exif_transpose writes all tags anew; a wrong one fails (Pillow#8965)
+    bare.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(bare)
 
 
 def _upright_size(image: Any) -> Size:
@@ -187,11 +283,12 @@ def _upright_size(image: Any) -> Size:
 
 def _to_rgb(image: Any) -> Image.Image:
     """`image` of any mode as 8-bit RGB."""
-    if image.mode.startswith("I"):  # 16-bit grey, "I" or "I;16"; 8 bits are enough for a classifier
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray((grey / 257).round().astype(np.uint8))
-    elif image.mode == "F":  # by convention 0 to 1
-        image = Image.fromarray((np.nan_to_num(np.asarray(image)).clip(0, 1) * 255).round().astype(np.uint8))
+    if image.mode[0] in "IF":  # grey of more bits, "I", "I;16" or "F"; 8 bits are enough for a classifier
+        values = np.nan_to_num(np.asarray(image))
+        low, high = _value_range(image, values)
+        values = values if image.mode == "F" else values.astype(np.int64)
+        values = (values.clip(low, high) - low) * (255 / (high - low))
+        image = Image.fromarray(values.round().astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
     elif image.mode == "P":
@@ -203,6 +300,28 @@ def _to_rgb(image: Any) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _value_range(image: Any, values: np.ndarray) -> tuple[float, float]:
+    """The values of black and white in a grey image of more than 8 bits: by its TIFF tags, else by its type.
+
+    PNG's sBIT chunk does not change them: samples fill the whole range all the same (PNG specification, 11.3.2.7).
+    """
+    tags = getattr(image, "tag_v2", {})
+    with contextlib.suppress(KeyError, TypeError, ValueError):  # no such tag, or not a number
+        black, white = (float(np.ravel(tags[tag])[0]) for tag in SAMPLE_RANGE)
+        if black < white:
+            return black, white
+    least, most = values.min(), values.max()
+    if image.mode == "F":  # in both ranges that are common; filters overshoot them
+        white, expected = 1 if most <= 1.5 else 255, "0 to 1 or 0 to 255"
+        beyond = white / 2
+    else:
+        white, expected, beyond = 2 ** min(16, np.ravel(tags.get(BITS, 16))[0]) - 1, "0 to 65535", 0
+    if -beyond <= least and most <= white + beyond:
+        return 0, white
+    advice = "set its tags SMinSampleValue and SMaxSampleValue, or scale it"
+    raise ValueError(f"values from {least:g} to {most:g}, expected {expected}; {advice}")
 
 
 @functools.lru_cache(maxsize=16)  # making one takes longer than a small photo; a camera's photos share one profile

@@ -2,12 +2,14 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset, default_collate
 
@@ -15,7 +17,7 @@ from pyimagesearch import config
 from pyimagesearch.create_dataloaders import PhotoLoader, WholeBatchSampler, begin_worker, get_dataloader
 from pyimagesearch.data.cache import DeviceLoader
 from pyimagesearch.data.datasets import NO_LABEL, SEPARATOR, Key, PhotoDataset, open_split, truths_of
-from pyimagesearch.data.decoding import describe_fault, photos_below, read_pixels
+from pyimagesearch.data.decoding import describe_fault, photos_below, pixels_of, read_pixels
 from pyimagesearch.data.transforms import SquareTransform, to_device
 from pyimagesearch.food_classifier import load_classifier, resolve_amp, set_precision
 from pyimagesearch.models import parallel
@@ -25,7 +27,8 @@ from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError
 
 NOT_FINITE = "the model's output is not a finite number; try --amp off"
-Paths = Sequence[str | os.PathLike]
+IN_MEMORY = Image.Image, np.ndarray  # the types of images that have no path, see decoding.pixels_of
+PhotoSource = str | os.PathLike | Image.Image | np.ndarray
 BATCH = 32  # photos; there are at most as many workers as batches, so a few hundred photos must make several
 
 
@@ -82,11 +85,14 @@ def load_trained(output: str, launch: distributed.Launch, amp: str = "auto") -> 
 
 
 def predict(
-    paths: Paths, output: str = config.OUTPUT_PATH, *, top_k: int = 1, batch: int = BATCH, workers: int = 0
-) -> list[Prediction]:
+    paths: Sequence[PhotoSource] | PhotoSource, output: str = config.OUTPUT_PATH, *, top_k: int = 1,
+    batch: int = BATCH, workers: int = 0,
+) -> list[Prediction]:  # fmt: skip
     """What distributed_inference.py predicts, for use in Python: one Prediction per photo, in the order of list_photos.
 
-    paths : photos, and folders of them; output : the folder of the trained model
+    paths : photos, folders of them, and images in memory: PIL images, or uint8 arrays of shape (height, width, 3) in
+        RGB or (height, width); in place of a path, their predictions have "image 1" (the number of the photo)
+    output : the folder of the trained model
     top_k : how many classes to name for each photo
     batch, workers : photos per batch, and processes that read them; under torchrun for each rank
     """
@@ -94,19 +100,25 @@ def predict(
         trained = load_trained(output, launch)
         with distributed.failing_together():
             check_top_k(top_k, trained.card)
-            photos = list_photos([paths] if isinstance(paths, (str, os.PathLike)) else paths)
+            photos = list_photos([paths] if isinstance(paths, (str, os.PathLike, *IN_MEMORY)) else paths)
         return predict_photos(trained, photos, top_k=top_k, batch=batch, workers=workers)
 
 
-def list_photos(named: Paths) -> list[str]:
-    """The files in `named` as they are, and all photos below its folders, sorted; in the order of `named`."""
-    names, photos = [os.fspath(path) for path in named], list[str]()
-    for path in names:
+def list_photos(named: Sequence[PhotoSource]) -> list[PhotoSource]:
+    """The files and images in `named` as they are and the photos below its folders, sorted; in the order of `named`."""
+    photos: list[PhotoSource] = []
+    for one in named:
+        if isinstance(one, IN_MEMORY):
+            photos.append(one)
+            continue
+        path = os.fspath(one)
         if not os.path.lexists(path):
-            raise UserError(f"there is no {path}; name photos, or folders that have photos")
+            url = re.match(r"[A-Za-z][\w+.-]+:/", path)
+            what = f"{path} is a URL; download it first" if url else f"there is no {path}"
+            raise UserError(f"{what}; name photos, or folders that have photos")
         photos += photos_below(path) if os.path.isdir(path) else [path]
     if not photos:
-        raise UserError(f"no photo in {', '.join(names)}; name photos, or folders that have photos")
+        raise UserError(f"no photo in {', '.join(map(str, named))}; name photos, or folders that have photos")
     return photos
 
 
@@ -120,29 +132,33 @@ def check_top_k(top_k: int, card: dict) -> None:
 
 
 class PhotoList(Dataset):
-    """Photos by their paths. An item is (transformed photo, ""), or (blank, the reason) if it cannot be read."""
+    """Some photos. An item is (transformed photo, ""), or (blank, the reason) if it cannot be read."""
 
-    def __init__(self, paths: Sequence[str], transform: SquareTransform):
-        self.paths, self.transform = paths, transform
+    def __init__(self, photos: Sequence[PhotoSource], transform: SquareTransform):
+        self.photos, self.transform = photos, transform
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.photos)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, str]:
+        photo = self.photos[key.index]
         try:
-            return self.transform(read_pixels(self.paths[key.index])), ""
+            return self.transform(pixels_of(photo) if isinstance(photo, IN_MEMORY) else read_pixels(photo)), ""
         except Exception as error:  # Pillow's readers raise nearly anything for broken files
             return self.transform(np.zeros((1, 1, 3), np.uint8)), describe_fault(error)
 
 
 def predict_photos(
-    trained: Trained, paths: Sequence[str], *, top_k: int = 1, batch: int = BATCH, workers: int = 0, bar=None
+    trained: Trained, photos: Sequence[PhotoSource], *, top_k: int = 1, batch: int = BATCH, workers: int = 0, bar=None
 ) -> list[Prediction]:
-    """One Prediction per photo, in the order of `paths`, on every rank and the same for any number of ranks.
+    """One Prediction per photo, in the order of `photos`, on every rank and the same for any number of ranks.
 
     batch, workers : see predict; bar : a progress bar, see terminal.make_bar
     """
-    dataset = PhotoList(paths, transform_of(trained.card))
+    paths = [
+        f"image {number}" if isinstance(one, IN_MEMORY) else os.fspath(one) for number, one in enumerate(photos, 1)
+    ]
+    dataset = PhotoList(photos, transform_of(trained.card))
     sampler = WholeBatchSampler(len(dataset), batch)
     loader = PhotoLoader(
         dataset, batch_sampler=sampler, num_workers=min(workers, len(sampler)), worker_init_fn=begin_worker,

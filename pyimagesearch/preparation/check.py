@@ -13,13 +13,14 @@ from PIL import Image, ImageDraw
 from pyimagesearch import config
 from pyimagesearch.data import copies, labels_csv
 from pyimagesearch.data.decoding import (
-    EXTENSIONS,
     describe_fault,
     find_splits,
     folders_in,
+    is_hidden,
+    is_photo,
     open_photo,
     photos_below,
-    read_photo,
+    read_pixels,
     read_thumbnail,
 )
 from pyimagesearch.preparation.source import SHOWN, class_table, print_first
@@ -29,6 +30,7 @@ from pyimagesearch.runtime.files import atomic_write
 from pyimagesearch.runtime.threads import in_threads
 
 FEW = 10  # training photos of a class; fewer are noted
+FLAT = 8  # of 255: photos whose pixels, but for 1 % at each end, differ less are noted
 NEAR_COPIES = "-near-copies.png"  # after the name of the dataset
 ROWS, COLUMNS, THUMBNAIL = 40, 4, 180  # of that picture: groups, photos of each, pixels
 UNEVEN = 10  # ratio of the largest to the smallest class in training, from which it is noted
@@ -47,6 +49,7 @@ class CheckedPhoto(NamedTuple):
     kind: str | None = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)  # pixels: width, height, as stored
+    doubt: str = ""  # why its pixels may not show what is meant
 
 
 class Finding(NamedTuple):
@@ -85,6 +88,7 @@ def check(folder: str, *, workers: int | None = None) -> int:
         equal.setdefault(photo.digest, []).append(photo)
     leaks, contradictions, repeated = _sorted_out(equal.values(), "=")
     problems += _photos([f"{photo.name}: {photo.fault}" for photo in photos if photo.fault], "cannot be read")
+    notes += _photos([f"{photo.name}: {photo.doubt}" for photo in readable if photo.doubt], "of hardly any contrast")
     problems += _photos(leaks, "in more than one split")
     problems += _photos(contradictions, "with more than one set of labels" if table else "in more than one class")
     same = "split, with the same labels" if table else "class and split"
@@ -137,11 +141,21 @@ def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[CheckedPhoto]]
 def inspect_photo(photo: CheckedPhoto) -> CheckedPhoto:
     """Decode the photo; returns it with what its file holds."""
     try:
-        photo = photo._replace(hash=copies.perceptual_hash(np.asarray(read_photo(photo.path))))
+        pixels = read_pixels(photo.path)
     except Exception as error:  # Pillow raises nearly any exception for a broken file
         return photo._replace(fault=describe_fault(error))
     with open_photo(photo.path) as image:
-        return photo._replace(digest=copies.digest(photo.path), kind=image.format, mode=image.mode, size=image.size)
+        photo = photo._replace(digest=copies.digest(photo.path), kind=image.format, mode=image.mode, size=image.size)
+    return photo._replace(hash=copies.perceptual_hash(pixels), doubt=_doubt(pixels, photo.mode))
+
+
+def _doubt(pixels: np.ndarray, mode: str) -> str:
+    """What is odd about the values of a photo, decoded from an image of this mode; "" for most."""
+    if mode[0] in "IF" and pixels.max() < 32:
+        return f"dark: mode {mode}, none above 1/8 of the range, as 12-bit values in 16 bits are"
+    step = max(1, min(pixels.shape[:2]) // 64)
+    spread = np.ptp(np.percentile(pixels[::step, ::step], (1, 99), axis=(0, 1)), axis=0)
+    return "almost all pixels have one value" if spread.max() < FLAT else ""
 
 
 def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
@@ -250,11 +264,10 @@ def _ignored(folder: str) -> Iterator[Finding]:
     for split, top in find_splits(folder).items():
         kinds: Counter = Counter()
         for parent, folders, names in os.walk(top):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in (name for name in names if not name.startswith(".")):
-                suffix = os.path.splitext(name)[1].lower()
-                if suffix not in EXTENSIONS:
-                    kinds[suffix or "no suffix"] += 1
+            folders[:] = [name for name in folders if not is_hidden(name)]
+            for name in (name for name in names if not is_hidden(name)):
+                if not is_photo(parent, name):
+                    kinds[os.path.splitext(name)[1].lower() or "no suffix"] += 1
                 elif parent == top:
                     kinds["photos outside class folders"] += 1
         if kinds:

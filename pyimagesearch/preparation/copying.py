@@ -7,7 +7,7 @@ import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pyimagesearch.data.decoding import describe_fault, read_photo
+from pyimagesearch.data.decoding import describe_fault, read_pixels
 from pyimagesearch.preparation.source import Photo, Rejected, Split
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
@@ -67,7 +67,7 @@ def copy_split(
 def why_unreadable(path: str | os.PathLike) -> str | None:
     """Decode the photo at `path`: the reason why training could not read it, or None."""
     try:
-        read_photo(path)
+        read_pixels(path)
     except Exception as error:  # Pillow raises nearly any exception for a broken file
         return describe_fault(error)
     return None

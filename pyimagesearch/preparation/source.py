@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
 from pyimagesearch import config
-from pyimagesearch.data.decoding import is_hidden
+from pyimagesearch.data.decoding import EXTENSIONS, is_hidden, is_photo
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 
 RATE_FLAGS = {"evaluation": "--test-rate", "validation": "--val-rate"}
-# images that some reader does not take: reported as left out, so that nobody misses them later
-OTHER_IMAGES = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".webp")
 CLASS_LIST = "classes.txt"
 FEW = 5  # training photos of a class; fewer are reported
 SHOWN = 5  # files that are printed before "and N more"
@@ -268,9 +266,9 @@ def print_first(items: Sequence[object], file: IO | None = None) -> None:
 
 
 def walk_photos(folder: str, suffixes: tuple[str, ...], split: Split | None = None) -> Iterator[str]:
-    """Yield each file below `folder` that has one of `suffixes` (lower case), in any order; no file is opened.
+    """Yield each photo below `folder`, see is_photo, in any order; with `suffixes` other than EXTENSIONS only those.
 
-    Hidden files and folders are skipped. What a person may take for a photo, but is not yielded, `split` rejects.
+    What a person may take for a photo, but is not yielded, `split` rejects.
     """
     split = split or Split("", folder)
     errors: list[OSError] = []
@@ -278,14 +276,14 @@ def walk_photos(folder: str, suffixes: tuple[str, ...], split: Split | None = No
         folders[:] = [name for name in folders if not is_hidden(name)]
         for name in folders:
             path = os.path.join(parent, name)
-            if name.lower().endswith((*suffixes, *OTHER_IMAGES)):
+            if name.lower().endswith(EXTENSIONS):
                 split.reject(path, "a folder, not a photo")
             elif os.path.islink(path):
                 split.reject(path, "a link to a folder, which is not followed")
-        for path in (os.path.join(parent, name) for name in names if not name.startswith(".")):
-            if path.lower().endswith(suffixes):
+        for path in (os.path.join(parent, name) for name in names if is_photo(parent, name)):
+            if suffixes == EXTENSIONS or path.lower().endswith(suffixes):
                 yield path
-            elif path.lower().endswith(OTHER_IMAGES):
+            else:
                 split.reject(path, not_read(suffixes))
     for error in errors:
         split.reject(error.filename, f"cannot be listed: {error.strerror}")

@@ -1,12 +1,30 @@
 """Photos of any format and mode are decoded to upright 8-bit RGB; broken ones are refused."""
 
+import io
+import os
 import struct
+import sys
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError, features
 
-from pyimagesearch.data.decoding import MAX_PIXELS, describe_fault, photo_size, read_photo, read_pixels, read_reduced
+from pyimagesearch.data.decoding import (
+    EXTENSIONS,
+    MAX_PIXELS,
+    describe_fault,
+    open_photo,
+    photo_size,
+    photos_below,
+    pixels_of,
+    read_photo,
+    read_pixels,
+    read_reduced,
+    read_thumbnail,
+    upright_rgb,
+)
+from pyimagesearch.preparation.copying import why_unreadable
+from pyimagesearch.preparation.source import Split, walk_photos
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -20,7 +38,8 @@ def pixels(path) -> np.ndarray:
     photo = read_photo(path)
     assert photo.mode == "RGB"
     found = np.asarray(photo)
-    assert np.array_equal(read_pixels(path), found)  # decodes most JPEGs with OpenCV
+    with open_photo(path) as image:
+        assert np.array_equal(np.asarray(upright_rgb(image)), found)  # read_photo decodes most JPEGs with OpenCV
     assert photo_size(path) == photo.size
     return found.astype(int)
 
@@ -59,7 +78,7 @@ FILES = {
     ),
     "sixteen_bit.tif": (lambda path: save(path, image([[0, 65535]], np.uint16)), [(0,) * 3, WHITE]),
     "float.tif": (
-        lambda path: save(path, image([[-1, 0, 0.2, 1, 7, np.nan]], np.float32)),
+        lambda path: save(path, image([[-0.1, 0, 0.2, 1, 1.2, np.nan]], np.float32)),
         [(0,) * 3, (0,) * 3, (51,) * 3, WHITE, WHITE, (0,) * 3],
     ),
 }
@@ -211,3 +230,153 @@ def test_a_jpeg_can_be_decoded_at_a_reduced_size(tmp_path, times, orientation):
 def test_any_other_file_is_decoded_whole(tmp_path, photo):
     pixels, size = read_reduced(photo(tmp_path / "some.png", (64, 32)), lambda width, height: 4)
     assert pixels.shape == (32, 64, 3) and size == (64, 32)
+
+
+# --- the orientation --------------------------------------------------------------------------------------------------
+
+
+def exif_block(tag: int, kind: int) -> bytes:
+    """An EXIF block with orientation 6 and a tag of this type, right or wrong; its value is 8, or the bytes at 8."""
+    entries = {ExifTags.Base.Orientation: struct.pack("<HHIHH", 274, 3, 1, 6, 0)}
+    entries[tag] = struct.pack("<HHII", tag, kind, 1, 8)
+    ordered = [entries[number] for number in sorted(entries)]
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(ordered)) + b"".join(ordered) + bytes(4)
+
+
+def test_a_turned_photo_with_a_tag_of_any_type_is_turned_by_the_orientation_alone(tmp_path):
+    upright = Image.new("RGB", (16, 32), RED)
+    whole = save(tmp_path / "whole.jpg", upright.transpose(Image.Transpose.ROTATE_90), quality=95).read_bytes()
+    path, tags = tmp_path / "some.jpg", [tag for tag in ExifTags.Base if tag < 0xA500 and tag != 274][::5]
+    assert len(tags) > 30
+    for tag in tags:
+        for kind in range(1, 14):
+            block = exif_block(tag, kind)
+            path.write_bytes(whole[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + whole[2:])
+            assert why_unreadable(path) is None, (tag, kind)  # prepare_dataset.py
+            with open_photo(path) as image:
+                assert upright_rgb(image).size == (16, 32), (tag, kind)
+            assert read_reduced(path)[0].shape == (32, 16, 3)  # training
+            assert photo_size(path) == (16, 32)  # its cache
+            assert read_thumbnail(path, 32).shape == (32, 16, 3)  # the picture of distributed_inference.py
+
+
+def test_an_exif_block_that_is_damaged_turns_nothing(tmp_path):
+    photo = Image.new("RGB", (8, 4), RED)
+    for content in (b"Exif\0\0", b"Exif\0\0no TIFF header", exif_block(271, 2)[:20]):
+        assert pixels(save(tmp_path / "some.png", photo, exif=content)).shape == (4, 8, 3)
+
+
+# --- which files are photos -------------------------------------------------------------------------------------------
+
+NO_PHOTOS = [".ipynb_checkpoints/a.jpg", "@eaDir/a.jpg", "__MACOSX/a.jpg", ".thumbnails/a.jpg", "$RECYCLE.BIN/a.jpg",
+             "#recycle/a.jpg", "._a.jpg", "Thumbs.db", "notes.txt", "notes.doc", "Makefile"]  # fmt: skip
+
+
+def test_one_rule_says_which_files_of_a_folder_are_photos(tmp_path, photo):
+    content = photo(tmp_path / "photo.jpg").read_bytes()
+    images = [f"a{suffix}" for suffix in (*EXTENSIONS, ".JPG", "", ".orig", ".0001")] + ["below/b"]
+    for name in (*images, *NO_PHOTOS):
+        path = tmp_path / "cat" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if name in images or name.endswith(".jpg") else b"BM, II: not an image, but words")
+    os.mkfifo(tmp_path / "cat" / "pipe")
+    folder, split = str(tmp_path / "cat"), Split("training", str(tmp_path))
+    found = {os.path.relpath(path, folder) for path in photos_below(folder)}
+    assert found == set(images)
+    assert {os.path.relpath(path, folder) for path in walk_photos(folder, EXTENSIONS, split)} == found
+    assert not split.rejected
+    assert not any(map(why_unreadable, photos_below(folder)))
+
+
+def test_files_whose_suffix_says_enough_are_not_opened(tmp_path, photo, monkeypatch):
+    for name in ("a.jpg", "b.PNG", "c.txt"):
+        photo(tmp_path / "a.png").rename(tmp_path / name)
+    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("opened"))
+    assert [os.path.basename(path) for path in photos_below(str(tmp_path))] == ["a.jpg", "b.PNG"]
+
+
+# --- formats that need something, and Pillow's limits -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "the format HEIF; pip install pillow-heif, or convert it to JPEG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "the format JPEG XL; convert it to JPEG"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named_with_what_to_do(tmp_path, monkeypatch, start, said):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it is not installed
+    (tmp_path / "phone.jpg").write_bytes(start + bytes(64))
+    assert said in (why_unreadable(tmp_path / "phone.jpg") or "")
+
+
+@pytest.mark.parametrize(("name", "feature"), [("a.avif", "avif"), ("a.jp2", "jpg_2000")])
+def test_rarer_formats_are_read_where_pillow_reads_them(tmp_path, photo, name, feature):
+    if not features.check(feature):
+        pytest.skip(f"this Pillow does not write {feature}")
+    path = save(tmp_path / name, Image.new("RGB", (32, 16), RED), quality=100)
+    assert np.abs(pixels(path) - RED).max() < 8
+
+
+def test_raw_files_of_cameras_are_refused_as_they_begin_with_a_preview(tmp_path):
+    path = save(tmp_path / "some.dng", Image.new("RGB", (8, 8)), format="TIFF", tiffinfo={254: 1})
+    assert "a preview" in (why_unreadable(path) or "")
+
+
+def test_a_png_with_a_long_text_or_profile_is_read(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", "x" * 5_000_000, zip=True)
+    text.add_itxt("more", "y" * 5_000_000, zip=True)
+    some = Image.new("RGB", (2, 1), RED)
+    assert pixels(save(tmp_path / "text.png", some, pnginfo=text)).tolist() == [[list(RED)] * 2]
+    assert pixels(save(tmp_path / "profile.png", some, icc_profile=bytes(5_000_000))).tolist() == [[list(RED)] * 2]
+
+
+# --- the range of values ----------------------------------------------------------------------------------------------
+
+
+def tiff(path, values, dtype, **tags):
+    return save(path, image([values], dtype), tiffinfo={getattr(ExifTags.Base, tag): tags[tag] for tag in tags})
+
+
+def packed_12_bits(path):
+    """A TIFF of two pixels of 12 bits, 0x800 and 0xfff."""
+    tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    path.write_bytes(b"II*\0\x0c\0\0\0" + b"\x80\x0f\xff\0" + struct.pack("<H", len(tags)) + entries + bytes(4))
+    return path
+
+
+def test_black_and_white_are_those_of_the_file_s_tags_or_its_type(tmp_path):
+    limits = {"SMinSampleValue": 100.0, "SMaxSampleValue": 4100.0}
+    for dtype in (np.uint16, np.float32):
+        assert pixels(tiff(tmp_path / "a.tif", [0, 100, 2100, 4100, 9000], dtype, **limits))[0, :, 0].tolist() == [
+            0, 0, 128, 255, 255,
+        ]  # fmt: skip
+    assert pixels(packed_12_bits(tmp_path / "a.tif"))[0, :, 0].tolist() == [128, 255]
+    assert pixels(tiff(tmp_path / "a.tif", [0, 51, 255, 256], np.float32))[0, :, 0].tolist() == [0, 51, 255, 255]
+    assert pixels(tiff(tmp_path / "a.tif", [0, 4095], np.uint16))[0, :, 0].tolist() == [0, 16]
+
+
+def test_values_beyond_any_known_range_are_refused_with_what_to_do(tmp_path):
+    for values, dtype in (([0, 3000], np.float32), ([-1024, 3071], np.int32), ([0, 70_000], np.int32)):
+        fault = why_unreadable(tiff(tmp_path / "a.tif", values, dtype)) or ""
+        assert f"values from {min(values)} to {max(values):g}, expected 0 to " in fault
+        assert "SMaxSampleValue" in fault and "\n" not in fault
+
+
+# --- images in memory -------------------------------------------------------------------------------------------------
+
+
+def test_an_image_in_memory_has_the_pixels_that_its_file_has(tmp_path, photo):
+    exif = Image.Exif()
+    exif[274] = 6
+    path = save(tmp_path / "turned.png", Image.open(photo(tmp_path / "a.png")), exif=exif)
+    expected = read_pixels(path)
+    assert np.array_equal(pixels_of(Image.open(io.BytesIO(path.read_bytes()))), expected)
+    assert np.array_equal(pixels_of(expected), expected)
+    assert np.array_equal(pixels_of(expected[..., 0]), np.repeat(expected[..., :1], 3, axis=-1))
+    for wrong in (expected / 255, expected[0, 0], expected[None], expected.transpose(2, 0, 1)):
+        with pytest.raises(ValueError, match="expected uint8 of shape"):
+            pixels_of(wrong)

@@ -77,6 +77,24 @@ def test_what_is_not_there_is_named(tmp_path):
         list_photos([tmp_path])
 
 
+def test_a_url_is_refused_as_such(output):
+    for url in ("https://example.org/cat.jpg", "s3://bucket/cat.jpg"):
+        with pytest.raises(UserError, match=rf"^{url} is a URL; download it first; name photos"):
+            predict([url], output)
+
+
+def test_a_folder_s_photos_of_any_name_have_an_answer_or_a_reason(tmp_path, photo, trained):
+    content = photo(tmp_path / "a.jpg").read_bytes()
+    for name in ("b.jfif", "c", ".ipynb_checkpoints/d.jpg", "@eaDir/e.jpg", "._f.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "g.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    found = predict_photos(trained, list_photos([tmp_path]))
+    assert [Path(one.path).name for one in found] == ["a.jpg", "b.jfif", "c", "g.heic"]
+    assert [bool(one.prediction) for one in found] == [True, True, True, False]
+    assert "HEIF" in found[-1].error
+
+
 # --- predictions of photos --------------------------------------------------------------------------------------------
 
 
@@ -133,6 +151,19 @@ def test_predict_is_imported_from_the_package_when_it_is_asked_for():
 def test_one_path_need_not_be_in_a_list(tmp_path, photo, output):
     path = photo(tmp_path / "a.png")
     assert predict(path, output) == predict(str(path), output) == predict([path], output)
+
+
+def test_images_in_memory_are_predicted_like_their_files_beside_paths(tmp_path, photo, output):
+    path = photo(tmp_path / "a.png")
+    array = np.asarray(Image.open(path))
+    (expected,) = predict(path, output)
+    found = predict([Image.open(path), path, array, array / 255], output)
+    assert [one.path for one in found] == ["image 1", str(path), "image 3", "image 4"]
+    assert [one.classes for one in found] == [expected.classes] * 3 + [()]
+    assert np.allclose([one.confidence for one in found[:3]], expected.confidence, atol=1e-5)
+    assert found[3].error.startswith("cannot be decoded: float64 of shape (32, 40, 3); expected uint8")
+    for one in (Image.open(path), array):
+        assert [answer.path for answer in predict(one, output)] == ["image 1"]
 
 
 @pytest.mark.parametrize("top_k", [0, 4])

@@ -3,6 +3,7 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 from helpers.photos import draw_photo, scene
 from helpers.sources import draw, tree
@@ -37,7 +38,8 @@ def checked(made, capsys):
 
 def test_a_good_dataset_is_counted_and_fit_to_train_on(made, checked):
     draw_photo(made / "training" / "Red" / "big.jpg", (300, 200))
-    Image.new("L", (8, 9)).save(made / "validation" / "Green" / "grey.png")
+    grey = draw_photo(made / "validation" / "Green" / "grey.png", (8, 9))
+    Image.open(grey).convert("L").save(grey)
     out, status = checked()
     assert status == 0
     table = [line.split() for line in out.splitlines()[1:5]]
@@ -189,12 +191,13 @@ def test_splits_may_have_any_usual_name_and_class_names_any_unicode_form(tmp_pat
     folder = draw(tmp_path / "set", *(f"train/{name}/{number}.jpg" for name in ("a", "\u00e9") for number in range(10)))
     draw(folder, "VAL/a/x.jpg", "VAL/e\u0301/y.jpg", "test/a/z.jpg", "test/\u00e9/w.jpg")
     assert check.check(str(folder)) == 0
-    assert "note: " not in capsys.readouterr().out
+    notes = [line for line in capsys.readouterr().out.splitlines() if "note: " in line]
+    assert notes == ["[INFO] note: 24 photos of hardly any contrast"]  # they are drawn in one colour
 
 
 def test_copies_in_a_class_and_files_that_training_ignores_are_noted(made, checked):
     repeat(made)
-    (made / "training" / "Red" / "phone.heic").write_text("not read")
+    (made / "training" / "Red" / "notes.doc").write_text("not read")
     (made / "training" / "Red" / ".hidden").write_text("nobody looks at it")
     draw_photo(made / "training" / "astray.jpg")
     out, status = checked()
@@ -202,7 +205,20 @@ def test_copies_in_a_class_and_files_that_training_ignores_are_noted(made, check
     assert (
         "note: 1 photo more than once in the same class and split\n  training/Red/000.png = training/Red/other" in out
     )
-    assert "note: training has files that are ignored: 1 (photos outside class folders), 1 (.heic)\n" in out
+    assert "note: training has files that are ignored: 1 (photos outside class folders), 1 (.doc)\n" in out
+
+
+def test_photos_that_hardly_show_anything_are_noted(made, checked):
+    folder = made / "training" / "Red"
+    Image.new("RGB", (300, 200), (255, 120, 0)).save(folder / "flat.png")
+    values = np.random.default_rng(0).integers(0, 4096, (40, 40)).astype(np.uint16)
+    Image.fromarray(values).save(folder / "deep.png")
+    Image.fromarray(values * 16).save(folder / "scaled.png")
+    out, status = checked()
+    assert status == 0
+    assert "note: 2 photos of hardly any contrast\n" in out
+    assert "training/Red/flat.png: almost all pixels have one value\n" in out
+    assert "training/Red/deep.png: dark: mode I;16, none above 1/8 of the range, as 12-bit values in 16 bits" in out
 
 
 def test_near_copies_are_noted_by_where_they_are_and_drawn(made, checked):

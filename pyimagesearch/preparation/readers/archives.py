@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from pyimagesearch.data.decoding import EXTENSIONS, is_hidden
-from pyimagesearch.preparation.source import OTHER_IMAGES, first_few, folded
+from pyimagesearch.preparation.source import first_few, folded
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line, system_message
 
@@ -29,7 +29,7 @@ SIGNATURES = {
     b"Rar!": "RAR", b"7z\xbc\xaf\x27\x1c": "7-Zip", b"\x28\xb5\x2f\xfd": "Zstandard",
 }  # fmt: skip
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".parquet")
-NEEDED = (*EXTENSIONS, *OTHER_IMAGES, ".txt", ".csv", ".tsv", "")  # suffixes of members that a reader may take
+NEEDED = (*EXTENSIONS, ".txt", ".csv", ".tsv", "")  # suffixes of members that a reader may take
 INNER = "by-prepare_dataset"  # the only entry of a temporary folder; it shows that the folder is ours
 # an archive may unpack to MAX_RATIO times its size, or SMALL if that is more, but at most to MAX_UNPACKED bytes
 MAX_RATIO = 200  # photos hardly shrink in an archive; deflate can reach 1032

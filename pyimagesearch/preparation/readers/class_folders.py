@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from pyimagesearch.data.decoding import EXTENSIONS, find_splits, folders_in
+from pyimagesearch.data.decoding import EXTENSIONS, find_splits, folders_in, is_photo
 from pyimagesearch.preparation.readers import file_names, text_lists
 from pyimagesearch.preparation.readers.class_names import check_class_names, read_classes
 from pyimagesearch.preparation.source import CLASS_LIST, Kind, Source, Split, first_few, look_at, walk_photos
@@ -144,11 +144,7 @@ def _with_photos(folders: Iterable[str]) -> Iterator[str]:
 def _has_photos(folder: str) -> bool:
     """Whether there is a photo directly in `folder`."""
     with os.scandir(folder) as entries:
-        return any(_is_photo(entry) for entry in entries)
-
-
-def _is_photo(entry: os.DirEntry) -> bool:
-    return entry.is_file() and entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".")
+        return any(entry.is_file() and is_photo(folder, entry.name) for entry in entries)
 
 
 def _read_split(name: str, folder: str, classes: Sequence[str], class_of: Mapping[str, str]) -> Split:
@@ -165,8 +161,9 @@ def _read_split(name: str, folder: str, classes: Sequence[str], class_of: Mappin
         for path in listed:
             with split.rejecting(path):
                 split.add(look_at(path, os.path.join(place, os.path.relpath(path, parent)), number))
-    for entry in filter(_is_photo, os.scandir(folder)):
-        split.found += 1
-        split.reject(entry.path, "not in a class folder")
+    for entry in os.scandir(folder):
+        if entry.is_file() and is_photo(folder, entry.name):
+            split.found += 1
+            split.reject(entry.path, "not in a class folder")
     split.rejected.sort()
     return split

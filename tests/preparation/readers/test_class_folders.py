@@ -43,19 +43,19 @@ def test_files_that_are_no_photo_of_a_class_are_rejected_with_the_reason(tmp_pat
     (folder / "dog" / "linked").symlink_to(tmp_path / "elsewhere")
     (folder / "nothing").mkdir()
     (folder / "notes").mkdir()
-    (folder / "notes" / "read.me").touch()
+    (folder / "notes" / "README.md").touch()
     (folder / "LICENSE.txt").touch()
     (training,) = class_folders.read(folder).splits
     assert {os.path.relpath(path, folder): reason for path, reason in training.rejected} == {
         "stray.png": "not in a class folder",
         "dog/empty.jpg": "empty",
-        "dog/phone.heic": "of a kind that is not read; jpg, jpeg, png, bmp, tif, tiff, webp, gif are",
+        "dog/phone.heic": "empty",
         "dog/folder.jpg": "a folder, not a photo",
         "dog/linked": "a link to a folder, which is not followed",
         "nothing": "a folder without photos",
         "notes": "a folder without photos",
     }
-    assert (training.found, targets(training)) == (3, ["dog/1.jpg"])
+    assert (training.found, targets(training)) == (4, ["dog/1.jpg"])
 
 
 def test_hidden_names_are_skipped(tmp_path):
@@ -78,7 +78,7 @@ def test_a_class_folder_may_be_a_link(tmp_path):
 @pytest.mark.parametrize(
     ("names", "classes", "splits", "note"),
     [
-        (["a/b/cat/1.jpg", "a/b/dog/1.jpg", "a/read.me"], ["cat", "dog"], 1, "its photos are in a/b"),
+        (["a/b/cat/1.jpg", "a/b/dog/1.jpg", "a/README.md"], ["cat", "dog"], 1, "its photos are in a/b"),
         (["a/train/cat/1.jpg", "a/train/dog/1.jpg", "a/test/cat/1.jpg"], ["cat", "dog"], 2, "its photos are in a"),
         (["a/cat/1.jpg", "a/dog/1.jpg", "__MACOSX/a/cat/1.jpg", ".x/1.jpg"], ["cat", "dog"], 1, "its photos are in a"),
         (
@@ -123,7 +123,7 @@ def test_a_walk_ends_where_a_link_leads_back(tmp_path):
          "each folder in .* holds the same folders, 0, 1, .* --label-pattern parent, .* p1, --label-pattern top"),
         (["train/images/pug_1.jpg", "train/images/pug_2.jpg", "train/images/cat_1.jpg", "train/images/cat_2.jpg"],
          "has one class folder, images, .* --label-pattern prefix reads cat from cat_1.jpg, pug from pug_1.jpg"),
-        (["all/cat/1.jpg", "all/dog/1.jpg", "all/cover.jpg", "notes/read.me"], "of one class, 'all'; expected at"),
+        (["all/cat/1.jpg", "all/dog/1.jpg", "all/cover.jpg", "notes/README.md"], "of one class, 'all'; expected at"),
     ],
 )  # fmt: skip
 def test_folders_that_are_hardly_classes_are_refused_with_what_to_do(tmp_path, names, said):

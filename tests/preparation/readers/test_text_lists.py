@@ -5,7 +5,9 @@ import random
 import pytest
 from helpers.sources import draw
 
+from pyimagesearch.data.decoding import EXTENSIONS
 from pyimagesearch.preparation.readers import text_lists
+from pyimagesearch.preparation.source import not_read
 from pyimagesearch.runtime.errors import UserError
 
 
@@ -140,11 +142,11 @@ def test_unusable_lines_are_rejected_with_the_reason(tmp_path, read):
         "train.txt:12": ".d.jpg: begins with a dot, as hidden files do",
         "train.txt:13": "e.jpg: 4 columns, where most lines have 2",
         "train.txt:14": "e.jpg: the class 'x' is not a whole number, as most are",
-        "train.txt:15": "phone.heic: of a kind that is not read; jpg, jpeg, png, bmp, tif, tiff, webp, gif are",
+        "train.txt:15": "phone.heic: cannot be read: No such file or directory",
         "train.txt:16": "e\\x00.jpg: no file has such a name",
         "train.txt:17": "e.jpg: it has several classes, 1 in train.txt:17 and 2 in test.txt:2",
         "train.txt:18": "e.jpg: the class 'cat' is not a whole number, as most are",
-        "train.txt:19": ": of a kind that is not read; jpg, jpeg, png, bmp, tif, tiff, webp, gif are",
+        "train.txt:19": f": {not_read(EXTENSIONS)}",
     }
     assert list(reasons(source)) == sorted(reasons(source), key=lambda place: int(place.split(":")[1]))
     assert [targets(split) for split in source.splits] == [["0/a.jpg"], ["2/b.jpg"], []]

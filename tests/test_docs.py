@@ -26,15 +26,8 @@ ROOM_PATH = re.compile(r"`((?:docs|tests|benchmarks|deploy|pyimagesearch)/[\w/.]
 # imported name -> what it is called in requirements.txt
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "sklearn": "scikit-learn"}
 BROUGHT = {"jinja2", "markupsafe", "scipy"}  # by torch and scikit-learn, as requirements.txt says
-OPTIONAL = {
-    "pillow_heif",
-    "tensorboard",
-    "safetensors",
-    "onnx",
-    "onnxscript",
-    "onnxruntime",
-    "pyarrow",
-}  # named where a flag needs them
+# named where a flag or a photo needs them
+OPTIONAL = {"pillow_heif", "tensorboard", "safetensors", "onnx", "onnxscript", "onnxruntime", "pyarrow"}
 
 
 def blocks(language: str) -> list[str]:

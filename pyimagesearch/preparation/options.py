@@ -59,7 +59,7 @@ def _add_source(group) -> None:
         help="a folder with train, val and test (or training, validation, evaluation, ...) that hold photos named "
         "K_N.ext, K the class number (names in classes.txt, one per line, unless they are Food-11's), or a folder per "
         "class; or a folder per class without splits; or train.txt, val.txt and test.txt, each line a path and a class "
-        "(its name, or its number in classes.txt); or a zip or tar archive of one of these; or parquet files with the "
+        "(its name, or its number in classes.txt); or a zip or tar archive of such a folder; or parquet files with the "
         "bytes of a photo and a label per row; or a CSV file, see below (default %(default)s)",
     )  # fmt: skip
     group.add_argument("--train-list", metavar="FILE", help="text list of any name, instead of --source")

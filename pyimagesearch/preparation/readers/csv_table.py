@@ -323,18 +323,17 @@ def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSou
         notes.append(f"columns that are not used: {table.listing(unused)}")
 
     splits = {"training": Split("training", table.path)}
-    rows: list[tuple[str, str, text_lists.Line]] = []  # split, group, line
+    lines = []
     for number, cells in table.lines:
         place, given = f"{table.path}:{number}", dict(zip(table.header, cells, strict=False)).get(columns.id or "", "")
         with splits["training"].rejecting(place, f"{one_line(given)}: "):
             row = table.row(cells, *roles.values())
             path = os.path.join(table.folder, table.photo(given))
             name = "training" if split_column is None else text_lists.SPLIT_OF[row[split_column].lower()]
-            rows.append((name, row.get(columns.group or "", ""), text_lists.Line(place, given, path, row[label])))
-    if columns.group is not None and rows:
-        rows = _split_groups(rows, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
+            lines.append(text_lists.Line(name, place, given, path, row[label], row.get(columns.group or "", "")))
+    if columns.group is not None and lines:
+        lines = _split_groups(lines, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
     kind = SINGLE._replace(has_splits=columns.group is None)
-    lines = [(name, line) for name, _, line in rows]
     classes = text_lists.fill(table.path, splits, lines, kind, text_lists.names_beside(table.path))
     source = TableSource(table.folder, classes, [*splits.values()], kind, notes=notes)
     source.table_path, source.columns, source.rates = table.path, columns, rates
@@ -355,18 +354,17 @@ def _label_column(table: Table, columns: Columns, others: Sequence[str]) -> str:
     return [*names, *likely][0]
 
 
-def _split_groups(rows: Sequence[tuple], rates: SplitRates, origin: str) -> list[tuple]:
-    """The rows with their splits; those that no row has are drawn from training, each group in one split."""
-    rows, training = list(rows), [number for number, row in enumerate(rows) if row[0] == "training"]
-    given, usual = {row[0] for row in rows}, SplitRates().shares
+def _split_groups(lines: Sequence[text_lists.Line], rates: SplitRates, origin: str) -> list[text_lists.Line]:
+    """The lines with their splits; those that no line has are drawn from training, each group in one split."""
+    given, usual = {line.split for line in lines}, SplitRates().shares
     if idle := [name for name, share in rates.shares.items() if name in given and share != usual[name]]:
         raise UserError(f"{origin} has its {idle[0]} split; leave {RATE_FLAGS[idle[0]]} out")
-    drawn = assign_groups([rows[number][1] for number in training], rates, origin, given)
-    for number, split in zip(training, drawn, strict=True):
-        rows[number] = (split, *rows[number][1:])
+    groups = [line.group for line in lines if line.split == "training"]
+    drawn = iter(assign_groups(groups, rates, origin, given))
+    lines = [line._replace(split=next(drawn)) if line.split == "training" else line for line in lines]
     first: dict[str, str] = {}
-    for split, group, _ in rows:
-        if first.setdefault(group, split) != split:
-            both = f"{first[group]} and {split}"
-            raise UserError(f"the group {group!r} of {origin} is in {both}; put it in one, or leave --group-column out")
-    return rows
+    for line in lines:
+        if first.setdefault(line.group, line.split) != line.split:
+            found = f"the group {line.group!r} of {origin} is in {first[line.group]} and {line.split}"
+            raise UserError(f"{found}; put it in one, or leave --group-column out")
+    return lines

@@ -44,7 +44,7 @@ def read(path: str, files: list[str], place: Place, label_column: str | None = N
             file, content = os.path.join(place.folder, name), given.get("bytes") or b""
             place.grow(len(content))
             place.write(file, io.BytesIO(content), os.path.getmtime(shard))
-            lines.append((split, Line(file, name, file, "" if value is None else str(value))))
+            lines.append(Line(split, file, name, file, "" if value is None else str(value)))
     classes = fill(path, splits, lines, KIND, names)
     return Source(place.folder, classes, [*splits.values()], KIND)
 

@@ -49,12 +49,14 @@ SPLIT_OF = {alias: split for split, aliases in config.SPLIT_NAMES.items() for al
 
 
 class Line(NamedTuple):
-    """A usable line of a list."""
+    """A usable line of a list, or row of a table."""
 
+    split: str
     place: str  # "train.txt:1"
     given: str  # the path as it is written there
     path: str
     label: str
+    group: str = ""
 
 
 def found(folder: str) -> bool:
@@ -87,7 +89,7 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
     if not label:  # nor the first column, the path
         raise unclear_class(lists["training"], columns)
     by_split = [position for position, cells in enumerate(columns.values()) if len(lists) == 1 and are_splits(cells)]
-    lines: list[tuple[str, Line]] = []
+    lines = []
     for split, place, cells in all_rows:
         base = os.path.dirname(split.folder) if root is None else root
         with split.rejecting(place, f"{one_line(cells[0])}: "):
@@ -95,7 +97,7 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
                 raise Unusable(f"{len(cells)} columns, where most lines have {len(columns)}")
             name = SPLIT_OF[cells[by_split[0]].lower()] if by_split else split.name
             path = os.path.normpath(os.path.join(base, cells[0]))
-            lines.append((name, Line(place, cells[0], path, cells[label])))
+            lines.append(Line(name, place, cells[0], path, cells[label]))
     notes = [f"the first line names the columns: {', '.join(header)}"] if header else []
     if len(columns) > 2:
         notes.append(f"classes from column {list(columns)[label]!r} of {column_list(columns)}")
@@ -104,23 +106,23 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
 
 
 def fill(
-    origin: str, splits: dict[str, Split], lines: Sequence[tuple[str, Line]], kind: Kind, names: Sequence[str] | None
+    origin: str, splits: dict[str, Split], lines: Sequence[Line], kind: Kind, names: Sequence[str] | None
 ) -> list[str]:
-    """Make each line a photo of the split that stands before it, or reject it; returns the classes.
+    """Make each line a photo of its split, or reject it; returns the classes.
 
     splits : those of the lists; others that occur are added
     names : of the classes, by number; None: the classes are the numbers that occur, or the names
     """
-    lines = [(name, line._replace(label=unicodedata.normalize("NFC", line.label))) for name, line in lines]
-    classes, label_of, fault = _classes(origin, [line.label for _, line in lines], names)
+    lines = [line._replace(label=unicodedata.normalize("NFC", line.label)) for line in lines]
+    classes, label_of, fault = _classes(origin, [line.label for line in lines], names)
     lists = list(splits.values())
     if not classes:
         why = commonest_reason([rejected for split in lists for rejected in split.rejected])
         raise UserError(f"{origin} has no line with a path and a class{why}; {kind.advice}")
     places: dict[str, dict[int, str]] = defaultdict(dict)  # by photo: the first line for each of its classes
     of_split: dict[str, list[Line]] = {name: [] for name in splits}
-    for name, line in lines:
-        of_split.setdefault(name, []).append(line)
+    for line in lines:
+        of_split.setdefault(line.split, []).append(line)
         if line.label in label_of:
             places[line.path].setdefault(label_of[line.label], line.place)
     for name in sorted(of_split, key=config.SPLITS.index):

@@ -136,7 +136,7 @@ class Table:
         self.paths: dict[str, list[str]] = defaultdict(list)
         names = defaultdict(list)
         for path in self.files:
-            for name in (path, os.path.splitext(path)[0]):
+            for name in {path, os.path.splitext(path)[0]}:
                 self.paths[name].append(path)
                 names[os.path.basename(name)].append(path)
         self.named = names | self.paths  # a path counts before a name in any folder

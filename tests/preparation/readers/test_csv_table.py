@@ -277,6 +277,12 @@ def test_a_name_without_folders_means_the_only_photo_of_that_name_in_any_folder(
     assert classes.source.rejected[0].reason == "7: deep/7.jpg and other/7.jpg have that name"
 
 
+def test_a_photo_without_a_suffix_is_found(classes, tmp_path):
+    (tmp_path / "photos" / "1.jpg").rename(tmp_path / "photos" / "1")
+    classes("id,label\n1,x\n2,y\n3,x\n4,y\n")
+    assert classes.source.rejected == []
+
+
 @pytest.mark.parametrize("column", ["split", "fold", "set"])
 def test_a_column_of_split_names_gives_the_splits(classes, column):
     text = f"id,label,{column}\n1,cat,train\n2,dog,TRAIN\n3,cat,val\n4,dog,valid\n5,cat,test\n6,dog,\n"

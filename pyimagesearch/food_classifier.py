@@ -165,6 +165,7 @@ def set_precision(model: FoodClassifier, amp: str) -> None:
     precision = "tf32" if amp == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = precision
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = precision  # type: ignore[attr-defined]  # torch.export wants both alike
 
 
 def check_compiler(device: torch.device, rows: int) -> None:

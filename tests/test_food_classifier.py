@@ -94,10 +94,13 @@ def hardware(monkeypatch):
 @pytest.fixture(autouse=True)
 def _as_torch_begins():
     """Precision is a setting of the process: each test begins with torch's own, and leaves it."""
-    set_back = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = "none", "tf32"
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    before = [place.fp32_precision for place in places]
+    for place, precision in zip(places, ("none", "tf32", "tf32"), strict=True):
+        place.fp32_precision = precision
     yield
-    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = set_back
+    for place, precision in zip(places, before, strict=True):
+        place.fp32_precision = precision
     torch.backends.cudnn.benchmark = False
 
 
@@ -172,6 +175,7 @@ def test_float32_is_tf32_only_where_it_is_asked_for(monkeypatch, amp, precision)
     model = built("--amp", amp)
     assert torch.backends.cudnn.conv.fp32_precision == precision  # torch's default is tf32
     assert torch.backends.cuda.matmul.fp32_precision == precision
+    assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")  # what torch.export asks
     assert model.amp_dtype == (torch.bfloat16 if amp == "bf16" else None)
 
 

@@ -1,6 +1,7 @@
 """FoodClassifier: a backbone and a linear layer for the classes; built to train, and loaded to predict."""
 
 import functools
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -161,10 +162,10 @@ def resolve_amp(choice: str, device: torch.device, trained_in: str | None = None
 def set_precision(model: FoodClassifier, amp: str) -> None:
     """Let `model` compute in `amp`, a key of AMP_DTYPES. Whether float32 may be TF32 is a setting of the process."""
     model.amp_dtype = AMP_DTYPES[amp]
-    # cuDNN's default is TF32. torch 2.9 and later warn of the older allow_tf32, and refuse a mixture of both
-    precision = "tf32" if amp == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some versions advise newer settings, which torch.export cannot read
+        torch.backends.cuda.matmul.allow_tf32 = amp == "tf32"
+        torch.backends.cudnn.allow_tf32 = amp == "tf32"  # True by default
 
 
 def check_compiler(device: torch.device, rows: int) -> None:

@@ -94,10 +94,9 @@ def hardware(monkeypatch):
 @pytest.fixture(autouse=True)
 def _as_torch_begins():
     """Precision is a setting of the process: each test begins with torch's own, and leaves it."""
-    set_back = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = "none", "tf32"
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
     yield
-    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = set_back
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
     torch.backends.cudnn.benchmark = False
 
 
@@ -166,12 +165,12 @@ def built(*flags, launch=ONE, batch: int = 8) -> nn.Module:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("amp, precision", [("off", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")])
-def test_float32_is_tf32_only_where_it_is_asked_for(monkeypatch, amp, precision):
+@pytest.mark.parametrize("amp, allowed", [("off", False), ("bf16", False), ("tf32", True)])
+def test_float32_is_tf32_only_where_it_is_asked_for(monkeypatch, amp, allowed):
     monkeypatch.setattr(food_classifier, "resolve_amp", lambda choice, device: choice)
     model = built("--amp", amp)
-    assert torch.backends.cudnn.conv.fp32_precision == precision  # torch's default is tf32
-    assert torch.backends.cuda.matmul.fp32_precision == precision
+    assert torch.backends.cudnn.allow_tf32 == allowed  # torch's default is True
+    assert torch.backends.cuda.matmul.allow_tf32 == allowed
     assert model.amp_dtype == (torch.bfloat16 if amp == "bf16" else None)
 
 

@@ -84,7 +84,7 @@ class Findings:
 
 
 class Watch:
-    """In place of StepHooks: calls `after_step(done, running)` and does nothing else."""
+    """In place of StepHooks: calls `after_step(done, running)` after each step and does nothing else."""
 
     def __init__(self, after_step: Callable):
         self._after_step = after_step
@@ -93,13 +93,16 @@ class Watch:
         return ()
 
     def __enter__(self) -> "Watch":
+        self._begun = False
         return self
 
     def __exit__(self, *_) -> None:
         pass
 
     def __call__(self, done: int, running, *agreed) -> None:
-        self._after_step(done, running)
+        if self._begun:  # not before the first step
+            self._after_step(done, running)
+        self._begun = True
 
 
 def begin(launch: Launch, data: Path, output: Path, *flags):

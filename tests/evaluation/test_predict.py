@@ -203,9 +203,9 @@ def test_precision_is_that_of_training_unless_another_is_asked_for(output, tmp_p
     facts = {**json.loads(Path(output, "food_classifier.json").read_text()), "training": trained_in}
     (tmp_path / "food_classifier.json").write_text(json.dumps(facts))
     (tmp_path / "food_classifier.pth").symlink_to(f"{output}/food_classifier.pth")
-    torch.backends.cudnn.conv.fp32_precision = "tf32"  # torch's default
+    torch.backends.cudnn.allow_tf32 = True  # torch's default
     assert load_trained(str(tmp_path), LAUNCH, asked).model.amp_dtype == expected
-    assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert not torch.backends.cudnn.allow_tf32
 
 
 # --- a whole split ---------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ BATCH = 64  # rows in memory at a time
 
 
 def read(path: str, files: list[str], place: Place, label_column: str | None = None) -> Source:
-    """Write the photos in the parquet `files` at `path` to `place`, as <shard>/<row>.jpg, and list them."""
+    """Write the photos in the parquet `files` at `path` to `place`, as <shard>-<row>.jpg, and list them."""
     terminal.info(f"unpacking {one_line(path)}...")
     shards = _split_of_each(path, files)
     image, label, names = _columns(path, [*shards], label_column)

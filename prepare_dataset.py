@@ -102,7 +102,7 @@ def prepare(args, source) -> int:
         print(f"[INFO] the same photo in several classes: {conflicts[-1][0]}, listed in {where}")
     print(source.table())
     for remark in remarks:
-        print(f"[INFO] {remark}")
+        terminal.info(remark)
     if not changed:
         print(f"[INFO] nothing new: {one_line(args.dest)} is up to date, and nothing was copied")
     data = "" if args.dest == config.BASE_PATH else f" --data {one_line(shlex.quote(args.dest))}"

@@ -287,9 +287,8 @@ Loader = PhotoLoader | DeviceLoader
 def begin_worker(worker: int) -> None:
     """Prepare a loader's process. It ignores signals: Ctrl-C reaches it too, and its rank still needs the batch."""
     launcher.end_after(multiprocessing.parent_process().join)  # type: ignore[union-attr]
-    for name in signals.NAMES:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for name in signals.names_here():
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
     gc.freeze()  # the garbage collector writes to what it looks at, and so would copy the parent's pages
     # what a worker prints tells why it died; alive, it only prints libjpeg's warnings, without names, of surplus bytes
     # in photos that are read well

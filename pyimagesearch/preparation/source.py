@@ -168,7 +168,7 @@ class Source:
         counts = self.class_counts()
         trained = counts["training"]
         for split in self.splits:
-            here, rejected = counts[split.name], self._first_rejected(split)
+            here, rejected = counts[split.name], self.why_rejected(split)
             given = self.kind.walked and os.path.isdir(split.folder) and split.found and not self._is_drawn(split)
             if given and split.name != "training" and not here.keys() & trained:
                 raise UserError(
@@ -201,7 +201,7 @@ class Source:
             advice = others if self._is_drawn(split) and split.rejected else self.kind.advice
             raise UserError(
                 f"{self._part(split)} has no usable photo of class {missing[0]!r}{more}, which {other.name} has"
-                f"{self._first_rejected(split)}; {advice}, or remove the class"
+                f"{self.why_rejected(split)}; {advice}, or remove the class"
             )
 
     def _small_classes(self, counts: Mapping[str, Counter]) -> list[str]:
@@ -214,10 +214,10 @@ class Source:
         few = [one_line(name) for name in training if training[name] < FEW or 1 in (c[name] for c in counts.values())]
         if few:
             lines.append(f"fewer than {FEW} training photos, or one in another split: {', '.join(first_few(few))}")
-        unused = [one_line(name) for name in self.classes if name not in training]
-        return lines + [f"no split has a photo of: {', '.join(unused)}"] * bool(unused)
+        return lines + without_photos(name for name in self.classes if name not in training)
 
-    def _first_rejected(self, split: Split) -> str:
+    def why_rejected(self, split: Split) -> str:
+        """See commonest_reason."""
         return commonest_reason(split.rejected, self.relative)
 
     def class_counts(self) -> dict[str, Counter]:
@@ -227,6 +227,12 @@ class Source:
     def table(self) -> str:
         """The table of counts that ends a preparation."""
         return class_table(self.classes, self.class_counts())
+
+
+def without_photos(names: Iterable[str]) -> list[str]:
+    """The line on classes or labels that no photo has, if there are such."""
+    shown = ", ".join(map(one_line, names))
+    return [f"no split has a photo of: {shown}"] if shown else []
 
 
 def commonest_reason(rejected: Sequence[Rejected], relative: Callable[[str], str] = os.path.basename) -> str:

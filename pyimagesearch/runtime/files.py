@@ -99,8 +99,9 @@ def _lock_file(path: str, folder: str, flag: str) -> IO[str]:
             if error.errno not in NO_LOCKS:
                 raise
             terminal.info(f"{folder} cannot be locked ({system_message(error)}): let no other run use it...")
-        if os.fstat(file.fileno()).st_nlink:  # else its owner removed it after it was opened here
+        if os.fstat(file.fileno()).st_nlink:
             break
+        file.close()  # its owner removed it after it was opened here
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
     file.flush()

@@ -16,7 +16,7 @@ from pyimagesearch.evaluation.report import assess, closing_lines, machine_facts
 from pyimagesearch.models import parallel
 from pyimagesearch.models.model_card import model_path, write_model_card
 from pyimagesearch.models.weights import read_state_dict
-from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime import distributed, launcher
 from pyimagesearch.runtime.errors import UserError, system_message
 from pyimagesearch.runtime.files import atomic_write
 from pyimagesearch.runtime.signals import StopSignals
@@ -202,7 +202,7 @@ def run_config(args, dataset) -> dict:
         **vars(args),
         "classes": dataset.classes,
         "photos": dataset.fingerprint(),
-        "run_id": distributed.run_id(),
+        "run_id": launcher.run_id(),
     }
 
 

@@ -25,6 +25,7 @@ from pyimagesearch.preparation.source import (
     look_at,
     one_place,
     walk_photos,
+    without_photos,
 )
 from pyimagesearch.preparation.splitting import SplitRates, assign_groups, check_rates
 from pyimagesearch.runtime import terminal
@@ -90,11 +91,10 @@ class LabelSource(TableSource):
     def check_complete(self) -> list[str]:
         (split,) = self.splits
         if not split.photos:
-            why = commonest_reason(split.rejected, self.relative)
+            why = self.why_rejected(split)
             raise UserError(f"{self.table_path} names no usable photo in {self.folder}{why}; {self.kind.advice}")
-        values = self.label_table().values
-        unused = [name for name, has in zip(self.classes, (values == 1).any(axis=0), strict=True) if not has]
-        return [f"no split has a photo of: {', '.join(map(one_line, unused))}"] * bool(unused)
+        had = (self.label_table().values == 1).any(axis=0)
+        return without_photos(name for name, has in zip(self.classes, had, strict=True) if not has)
 
     def table(self) -> str:
         made = self.label_table()
@@ -110,7 +110,7 @@ class LabelSource(TableSource):
         groups = [self.rows[target][0] for target in targets]
         values = np.array([self.rows[target][1] for target in targets], np.int8).reshape(-1, len(self.classes))
         images = [target.replace(os.sep, "/") for target in targets]
-        origin = f"{self.table_path}{commonest_reason(self.splits[0].rejected, self.relative)}"
+        origin = f"{self.table_path}{self.why_rejected(self.splits[0])}"
         return LabelTable(self.classes, images, groups, assign_groups(groups, self.rates, origin), values)
 
 

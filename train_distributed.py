@@ -37,11 +37,10 @@ def train(args, launch) -> None:
     from pyimagesearch.runtime.signals import StopSignals
     from pyimagesearch.runtime.terminal import info
     from pyimagesearch.training.checkpoints import find_start
-    from pyimagesearch.training.loop import train_epoch
+    from pyimagesearch.training.loop import StepHooks, train_epoch
     from pyimagesearch.training.optimizer import build_optimizer, build_scheduler, scaled_lr
     from pyimagesearch.training.options import resolve
     from pyimagesearch.training.run import Run
-    from pyimagesearch.training.step_hooks import StepHooks
 
     info(f"number of GPUs found: {launch.gpus}...")
     found = find_start(args)  # the checkpoint to go on from; None: a new run

@@ -45,7 +45,7 @@ def entries(folder: Path) -> list[str]:
 
 
 def room(path: Path) -> str:
-    """The room or the file at the top of the package in which `path` lies: evaluation/report.py lies in evaluation."""
+    """The room or the file at the top of the package in which `path` lies: evaluation/metrics.py lies in evaluation."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 

@@ -1,6 +1,7 @@
-"""One epoch of training, and one step."""
+"""One epoch of training, one step, and what happens between two steps."""
 
 import os
+import time
 from contextlib import nullcontext
 
 import torch
@@ -11,17 +12,20 @@ from pyimagesearch.data.transforms import to_device
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.models.objectives import CROSS_ENTROPY, widest_float
 from pyimagesearch.models.parallel import seed_step, without_averaging
-from pyimagesearch.runtime import distributed
+from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import write_text
+from pyimagesearch.runtime.signals import StopSignals
+from pyimagesearch.training.run import Run
+
+READ_EVERY_S = 0.5  # seconds between two readings of the sums for the bar: each waits for the device
 
 
-def train_epoch(run, loader, hooks) -> Totals:
+def train_epoch(run: Run, loader, hooks) -> Totals:
     """Train on what is left of the epoch at which `run` stands; returns the sums of the whole epoch.
 
-    run : a training.run.Run
-    hooks : a step_hooks.StepHooks; called before each step with the epoch's steps so far, its running totals, and what
-        the ranks agreed on, and after the last
+    hooks : StepHooks, called before each step with the epoch's steps so far, its running totals, and what the ranks
+        agreed on, and after the last
     """
     sampler = loader.batch_sampler
     sampler.set_position(run.epoch, run.step)
@@ -93,6 +97,50 @@ def train_step(
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     return torch.stack(loss_sums).sum(), torch.stack(corrects).sum()
+
+
+class StepHooks:
+    """Called before each step of an epoch and after its last, on every rank alike. As a block, it times the epoch."""
+
+    def __init__(self, run: Run, stop: StopSignals):
+        self.run, self.stop, self.sampler = run, stop, run.sampler
+
+    def __enter__(self) -> "StepHooks":
+        self.run.begin_epoch()
+        first = min(self.run.step * self.sampler.global_batch, self.sampler.size)
+        title = f"epoch {self.run.epoch + 1}/{self.run.args.epochs}"
+        self.bar = terminal.make_bar(title, self.sampler.size, first=first)
+        self.read_at = time.monotonic()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()
+        self.run.end_steps()
+
+    def ask(self) -> tuple[int, bool]:
+        """This rank's signal, and whether the bar is due; the ranks agree on both before each step."""
+        return self.stop.received, distributed.is_main() and time.monotonic() - self.read_at > READ_EVERY_S
+
+    def __call__(self, done: int, running: "RunningTotals", signal: int = 0, read: int = 0) -> None:
+        """`done` steps of the epoch are done, with `running` sums; the ranks agreed on `signal` and `read`."""
+        run, every = self.run, self.run.args.checkpoint_every
+        terminal.doing = f"epoch {run.epoch + 1}/{run.args.epochs}, step {done + 1}"
+        self.bar.update(min(done * self.sampler.global_batch, self.sampler.size) - self.bar.n)
+        begun = done > run.step
+        save = begun and every and done % every == 0 and done < self.sampler.steps
+        log = begun and run.log.due(done)
+        if not (signal or read or save or log):
+            return
+        totals = running.read()
+        self.read_at = time.monotonic()
+        self.bar.set_postfix_str(f"loss {totals.mean_loss:.4f}, accuracy {totals.accuracy:.4f}", refresh=False)
+        if log:
+            run.log.add_step(run.epoch, done, totals)
+        if signal or save:
+            run.save(done, totals)
+        if signal:
+            self.bar.close()
+            run.stop(signal)
 
 
 class NonFiniteLoss(Exception):

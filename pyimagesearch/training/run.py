@@ -12,7 +12,7 @@ from torch import nn
 
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.evaluation.metrics import best_epoch
-from pyimagesearch.evaluation.report import assess, closing_lines, machine_facts, write_report
+from pyimagesearch.evaluation.reporting.report import assess, closing_lines, machine_facts, write_report
 from pyimagesearch.models import parallel
 from pyimagesearch.models.model_card import model_path, write_model_card
 from pyimagesearch.models.weights import read_state_dict

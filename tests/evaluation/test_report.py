@@ -15,7 +15,8 @@ from PIL import Image
 from torch import nn
 
 from pyimagesearch.data.datasets import PhotoFolder
-from pyimagesearch.evaluation import metrics, report
+from pyimagesearch.evaluation import metrics
+from pyimagesearch.evaluation.reporting import report
 from pyimagesearch.models.objectives import CROSS_ENTROPY, BinaryCrossEntropy
 
 PICTURES = {"model_training.png", "confusion_matrix.png", "classes.png", "calibration.png", "mistakes.png"}

@@ -26,6 +26,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PHOTOS = {"training": 11, "validation": 2, "evaluation": 2}  # of each of three classes
 STEPS, EPOCHS = 3, 2  # steps per epoch; the last one has a single photo, so all ranks but one have none
 TOTAL = STEPS * EPOCHS
+HANG_S = 300  # a start that takes longer has stopped for good
 FLAGS = ["--weights", "none", "--freeze-bn", "--image-size", "32", "--global-batch-size", "16"]
 FLAGS += ["--epochs", str(EPOCHS)]
 FLAGS += ["--workers", "1", "--checkpoint-every", "1", "--resume"]
@@ -50,17 +51,27 @@ def start(data: Path, output: Path, ranks: int) -> subprocess.Popen:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     command = [sys.executable, *torchrun, "train_distributed.py", "--data", str(data), "--output", str(output), *FLAGS]
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-    return subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, **settings)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+    return subprocess.Popen(command, cwd=REPOSITORY, env=env, **settings)
 
 
-def kill_job(output: Path) -> None:
-    """SIGKILL every process that has `output` among its arguments: torchrun, its ranks, and their loaders' workers.
+def kill_job(output: Path, number: int = signal.SIGKILL) -> None:
+    """Kill every process that has `output` among its arguments: torchrun, its ranks, and their loaders' workers.
 
     Each rank leads a session of its own, so killing torchrun's group does not reach it.
     """
     for pid in processes_of(output):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
+
+
+def end(process: subprocess.Popen, output: Path) -> str:
+    """What the job printed, when it has ended. One that hangs is aborted: each of its processes prints its stack."""
+    try:
+        return process.communicate(timeout=HANG_S)[0]
+    except subprocess.TimeoutExpired:
+        kill_job(output, signal.SIGABRT)
+        raise RuntimeError(f"training hangs:\n{process.communicate()[0]}") from None
 
 
 def processes_of(output: Path) -> list[int]:
@@ -83,12 +94,13 @@ def train_with_kills(data: Path, output: Path, rng: random.Random, ranks: int) -
         process = start(data, output, ranks)
         done = steps_saved(output)
         kill_after = rng.randrange(done, TOTAL - 1) if not beginnings else rng.randrange(done, 2 * TOTAL)
-        while process.poll() is None and (kill_after >= TOTAL or steps_saved(output) <= kill_after):
+        deadline = time.monotonic() + HANG_S
+        while process.poll() is None and steps_saved(output) <= kill_after < TOTAL and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.2))
-        if kill_after < TOTAL:
+        if steps_saved(output) > kill_after:
+            time.sleep(rng.uniform(0, 0.2))
             kill_job(output)
-        told, _ = process.communicate()
+        told = end(process, output)
         if process.returncode not in (0, -signal.SIGKILL):
             raise RuntimeError(f"training failed with status {process.returncode}:\n{told}")
         began = re.search(r"resuming after (\d+) epochs and (\d+) steps", told)
@@ -113,7 +125,7 @@ def compare_runs(data: Path, folder: Path, ranks: int, runs: int, rng: random.Ra
     """How many of `runs` killed runs on `ranks` processes end with the weights of an uninterrupted one."""
     reference = folder / "reference"
     process = start(data, reference, ranks)
-    told, _ = process.communicate()
+    told = end(process, reference)
     if process.returncode:
         raise RuntimeError(told)
     print(f"{ranks} processes\nrun  kills  begun after (epochs+steps)", flush=True)

@@ -18,7 +18,7 @@ from pyimagesearch.data.transforms import eval_transform
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.signals import StopSignals
-from pyimagesearch.training.step_hooks import StepHooks
+from pyimagesearch.training.loop import StepHooks
 
 
 def on_a_terminal(monkeypatch, columns, function):

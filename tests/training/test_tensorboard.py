@@ -16,9 +16,9 @@ from pyimagesearch.evaluation import evaluate
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.signals import StopSignals
 from pyimagesearch.training import loop
+from pyimagesearch.training.loop import StepHooks
 from pyimagesearch.training.optimizer import build_optimizer, build_scheduler
 from pyimagesearch.training.run import Run
-from pyimagesearch.training.step_hooks import StepHooks
 from pyimagesearch.training.tensorboard import TensorBoardLog
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

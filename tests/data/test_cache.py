@@ -232,7 +232,7 @@ def test_both_caches_remove_the_detail_that_a_smaller_square_cannot_show(photos)
 def test_both_caches_remove_more_detail_while_the_side_is_smaller(photos):
     root = photos({"a": 4, "b": 4}, size=(80, 60))
     transform = train_transform(48, "light", sides=(16,))
-    for disk, device in zip(*(stream(root, cache, transform=transform) for cache in CACHES), strict=True):
+    for disk, device in zip(*(stream(root, kind, transform=transform) for kind in CACHES), strict=True):
         assert disk[0].shape == device[0].shape
         assert float(device[0].float().std()) == pytest.approx(float(disk[0].float().std()), rel=0.1)
 

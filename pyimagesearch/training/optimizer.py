@@ -1,4 +1,4 @@
-"""How weights follow their gradients: the optimizer, the learning rate (scaled, scheduled), and their moving average."""
+"""How weights follow their gradients: optimizer, learning rate (scaled, scheduled), and the weights' moving average."""
 
 import math
 import warnings

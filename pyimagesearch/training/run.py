@@ -191,10 +191,10 @@ class Run:
         self.save()  # before printing, which fails where the terminal is gone
         print(f"[INFO] EPOCH: {self.epoch}/{self.last_epoch}")
         print(trained.summary("Train"), validated.summary("Val"), sep="\n", flush=True)
-        if self.last_epoch != planned:
-            info(f"further epochs that fit into --max-time: {self.last_epoch - self.epoch or 'none'}...")
-        if self.finished and self.epoch < self.last_epoch:
-            info(f"{self.worse_epochs} epochs without a better one: ending here, as --patience says...")
+        if self.epoch == self.last_epoch < planned:
+            info("--max-time leaves no time for another epoch: ending here, before the schedule does...")
+        elif self.epoch < self.last_epoch and self.finished:
+            info(f"no better epoch within --patience {self.args.patience}: ending here...")
 
     def _plan(self) -> None:
         """Let the schedule end with the last epoch for which --max-time leaves time; rank 0's clock decides."""

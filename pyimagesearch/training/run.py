@@ -28,7 +28,7 @@ from pyimagesearch.training.tensorboard import TensorBoardLog
 
 # "lr": the rate of the epoch's last step. "val_auc" too where photos have several labels: the mean ROC AUC over them
 HISTORY_COLUMNS = ("epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr", "seconds", "images_per_s")
-RESERVE = 0.05  # share of the time left that a plan leaves free, so that slightly slower epochs do not upset it
+RESERVE = 0.05  # share of the time left that a plan leaves free, so that slightly slower epochs do not cut it off
 
 
 class Run:
@@ -202,10 +202,8 @@ class Run:
             return
         left = self.args.max_time - (time.monotonic() - self._clock)
         epoch_s = max(row["seconds"] for row in self.history[-2:])  # of two: after a resumption, one may be short
-        planned, fitting = self.last_epoch - self.epoch, int(left * (1 - RESERVE) / epoch_s)
-        if not fitting <= planned <= left / epoch_s:
-            planned = max(fitting, self.step > 0)  # an epoch that has begun is ended
-        last = distributed.broadcast_object(min(self.epoch + planned, self.args.epochs))
+        fitting = max(int(left * (1 - RESERVE) / epoch_s), self.step > 0)  # an epoch that has begun is ended
+        last = distributed.broadcast_object(min(self.epoch + fitting, self.args.epochs))
         if last != self.last_epoch:
             self.scheduler.stretch(self.done, last)
 

@@ -150,6 +150,11 @@ def test_a_finished_run_gives_way_to_the_next(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     save(checkpoints, state(5))
     assert start(tmp_path, resume=False, restart=False) is None
+    save(checkpoints, {**state(6), "finished": False})
+    with pytest.raises(UserError, match="not finished"):
+        start(tmp_path, resume=False, restart=False)
+    save(checkpoints, {**state(7), "finished": True})
+    assert start(tmp_path, resume=False, restart=False) is None
 
 
 def test_resume_begins_where_there_is_nothing_to_resume(tmp_path):
@@ -191,7 +196,9 @@ def test_the_number_of_epochs_may_not_change_where_the_rate_or_the_side_depends_
 
 def test_a_flag_that_the_saved_run_did_not_have_is_named():
     saved = state(1)["config"]
-    check_same_run(saved, {**saved, "clip_norm": None})
+    check_same_run(saved, {**saved, "clip_norm": None, "ema": None, "patience": 3, "max_time": 60.0})
+    with pytest.raises(UserError, match=r"--ema is 0\.9 and was not known"):
+        check_same_run(saved, {**saved, "ema": 0.9})
     with pytest.raises(UserError, match="--optimizer is adam and was not known"):
         check_same_run(saved, {**saved, "optimizer": "adam"})
 

@@ -14,10 +14,8 @@ from pyimagesearch.runtime.errors import one_line
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, without the usage; exit status 2."""
 
-    def __init__(self, **settings):
-        super().__init__(
-            allow_abbrev=False, formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=100), **settings
-        )
+    def __init__(self, *, formatter=argparse.HelpFormatter, **settings):
+        super().__init__(allow_abbrev=False, formatter_class=partial(formatter, width=100), **settings)
         self.add_argument("--local-rank", "--local_rank", type=number(int, 0), help=argparse.SUPPRESS)
 
     def parse_args(self, *arguments) -> argparse.Namespace:  # type: ignore[override]

@@ -9,7 +9,10 @@ from pyimagesearch.training.recipes import MODERN, RECIPES, apply_recipe, as_fla
 
 def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The flags of train_distributed.py, checked against each other."""
-    parser = Parser(description="Fine-tune an image classifier on none, one or many GPUs.")
+    parser = Parser(
+        description="Fine-tune an image classifier on none, one or many GPUs.",
+        formatter=argparse.RawDescriptionHelpFormatter,  # a recipe's flags are not broken at their hyphens
+    )
     _add_data(parser.add_argument_group("data"))
     _add_model(parser.add_argument_group("model"))
     _add_training(parser.add_argument_group("training"))

@@ -62,7 +62,7 @@ def apply_recipe(args: argparse.Namespace, named: Collection[str]) -> None:
 
 
 def as_flags(values: dict[str, object]) -> str:
-    """The command line that has the same effect, in lines as long as --help's."""
+    """The command line that has the same effect, in lines for --help."""
     flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
     return textwrap.fill(flags, 96, break_on_hyphens=False)
 

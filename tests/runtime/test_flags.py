@@ -24,6 +24,8 @@ INVALID = {
     ("training", "--global-batch-size"): WHOLE,
     ("training", "--lr"): ("0", "-1e-3", "", "fast", "nan", "inf", "1e999"),
     ("training", "--optimizer"): ("", "lion"),
+    ("training", "--recipe"): ("", "Modern"),
+    ("training", "--backbone-lr"): ("0", "-1", "nan", "inf"),
     ("training", "--scheduler"): ("", "linear"),
     ("training", "--lr-final"): ("-1", "1.1", "nan"),
     ("training", "--warmup-epochs"): ("-1", "1.5", "20"),
@@ -61,6 +63,8 @@ EXCLUSIVE = [
     ("training", ["--no-freeze-bn", "--freeze-backbone"]),
     ("training", ["--lr-final", "0.1", "--scheduler", "step"]),
     ("training", ["--warmup-epochs", "3", "--epochs", "3"]),
+    ("training", ["--backbone-lr", "0.1", "--weights", "none"]),
+    ("training", ["--backbone-lr", "0.1", "--freeze-backbone"]),
     ("inference", ["--images", "a.jpg", "--on", "test"]),
     ("inference", ["--export", "a.onnx", "--on", "test"]),
     ("inference", ["--csv", "a.csv"]),
@@ -103,6 +107,7 @@ def test_the_defaults_of_training_are_the_tutorials():
     assert (args.model, args.channels) == ("densenet121", 3)
     assert (args.optimizer, args.scheduler, args.warmup_epochs, args.weight_decay) == ("adam", "step", 0, 0)
     assert (args.accumulate, args.clip_norm, args.label_smoothing, args.class_weights) == (1, None, 0, "none")
+    assert (args.recipe, args.origin, args.backbone_lr) == ("tutorial", {}, 1)
     assert not (args.sync_bn or args.resume or args.restart or args.freeze_backbone)
 
 

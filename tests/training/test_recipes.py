@@ -59,7 +59,7 @@ def test_without_a_recipe_every_flag_has_its_own_default(actions, start):
 def test_a_named_flag_wins_over_each_value_of_the_recipe(actions, start):
     for name in different(*start).keys() - {"model", "weights"}:
         flag, default = f"--{name.replace('_', '-')}", actions[name].default
-        other = default if default is not None else 7.0
+        other = default if default is not None else 0.5
         args = training_options([*MODERN_RUN, *start, f"{flag}={other}"])
         assert getattr(args, name) == other, name
         assert args.origin[name] == "command line"
@@ -90,7 +90,8 @@ def test_the_values_depend_on_what_the_run_starts_from():
         ["--epochs", "1"],
         ["--epochs", "1", *SCRATCH],
         ["--lr-final", "0.1"],
-        ["--image-size", "32"],
+        ["--image-size", "32", *SCRATCH],
+        ["--compile", *SCRATCH],
         ["--freeze-backbone"],
         ["--optimizer", "sgd"],
     ],

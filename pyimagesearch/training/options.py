@@ -145,7 +145,8 @@ def _add_model(group) -> None:
 def _add_training(group) -> None:
     group.add_argument(
         "--recipe", choices=tuple(RECIPES), default="tutorial",
-        help="what the flags that are not given default to; modern: see the end (default %(default)s)",
+        help="the defaults of flags that are not given; those of modern are listed at the end, by what a run starts "
+        "from (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--epochs", type=number(int, 1), default=config.EPOCHS, metavar="N",

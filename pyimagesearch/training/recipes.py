@@ -24,16 +24,16 @@ class Part(NamedTuple):
 MODERN = (
     Part("every run", lambda args: True, {
         "optimizer": "adamw",
-        "lr": 1e-3,  # for AdamW, the same for batches of 32 and 128
+        "lr": 1e-3,  # at batches of 32; a ResNet-18 in 6 epochs was worse at 3e-3
         "scheduler": "cosine",
         "weight_decay": 0.05,  # as torchvision's references for ConvNeXt and Swin
-        "clip_norm": 1.0,  # keeps the first steps at the full rate harmless (arXiv:2205.01580)
+        "clip_norm": 1.0,  # a rare large gradient does little harm (arXiv:2205.01580)
         "label_smoothing": 0.1,  # arXiv:1512.00567
         "augment": "light",  # photos stand upright: no rotations, and crops that still show the object
     }),
     Part("a vit_*, swin_* or maxvit_*", lambda args: args.model.startswith(TRANSFORMERS), {
-        "lr": 3e-4,  # attention diverges at rates that convolutions stand
-        "weight_decay": 0.1,  # and has less of its own that keeps it from overfitting (arXiv:2106.10270)
+        "lr": 3e-4,  # they become unstable at rates that convolutions stand
+        "weight_decay": 0.1,  # and overfit few photos more (arXiv:2106.10270)
     }),
     Part("pretrained weights that train on", lambda args: args.weights != "none" and not args.freeze_backbone, {
         "backbone_lr": 0.1,  # the classifier is new, and the features are not (arXiv:1801.06146, section 3.2)
@@ -50,9 +50,9 @@ RECIPES: dict[str, tuple[Part, ...]] = {"tutorial": (), "modern": MODERN}
 
 
 def apply_recipe(args: argparse.Namespace, named: Collection[str]) -> None:
-    """Set what the recipe of `args` sets, other than the flags that were `named`, and `args.origin`.
+    """Set what the recipe of `args` sets, other than the flags that were `named`, and args.origin.
 
-    origin : "command line" or "recipe" by the name of each flag that has not its own default
+    origin : what set each flag that has not its own default, "command line" or "recipe", by the flag's name
     """
     values: dict[str, object] = {}
     for part in RECIPES[args.recipe]:

@@ -5,6 +5,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from helpers.photos import REPOSITORY
 from helpers.runs import ONE, make_run
 from torch import nn
 
@@ -147,3 +148,10 @@ def test_help_lists_all_that_the_recipe_sets(capsys):
         for name, value in part.values.items():
             flag = f"--{name.replace('_', '-')}"
             assert [flag, str(value)] in [words[at : at + 2] for at, word in enumerate(words) if word == flag]
+
+
+def test_the_page_of_recipes_has_the_same_table():
+    rows = (REPOSITORY / "docs" / "recipes.md").read_text(encoding="utf-8").splitlines()
+    for part in MODERN:
+        flags = (f"`--{name.replace('_', '-')} {value}`" for name, value in part.values.items())
+        assert f"| {part.runs} | {' '.join(flags)} |" in rows

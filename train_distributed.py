@@ -38,7 +38,7 @@ def train(args, launch) -> None:
     from pyimagesearch.runtime.terminal import info
     from pyimagesearch.training.checkpoints import find_start
     from pyimagesearch.training.loop import StepHooks, train_epoch
-    from pyimagesearch.training.optimizer import build_optimizer, build_scheduler
+    from pyimagesearch.training.optimizer import Schedule, build_optimizer
     from pyimagesearch.training.options import resolve
     from pyimagesearch.training.run import Run
 
@@ -55,18 +55,19 @@ def train(args, launch) -> None:
         device=launch.device,
     )  # fmt: skip
     opt = build_optimizer(args, model)  # the learning rate grows with the global batch
-    lrScheduler = build_scheduler(
-        args.scheduler, opt, epochs=args.epochs, warmup=args.warmup_epochs, final=args.lr_final
-    )
+    lrScheduler = Schedule(
+        args.scheduler, opt, steps=trainLoader.batch_sampler.steps, epochs=args.epochs, warmup=args.warmup_epochs,
+        final=args.lr_final,
+    )  # fmt: skip
     scaler = torch.amp.GradScaler(launch.device.type, enabled=args.amp == "fp16")
 
     run = Run(args, launch, model, objective, opt, lrScheduler, scaler, trainLoader)  # what a checkpoint holds
     run.begin(found)
     info("training the network...")
     with StopSignals() as stop:
-        for _ in range(run.epoch, args.epochs):
+        while not run.finished:  # --epochs, --patience, --max-time
             trained = train_epoch(run, trainLoader, StepHooks(run, stop))
-            validated = evaluate(model, valLoader, objective)
+            validated = evaluate(run.evaluated, valLoader, objective)
             run.end_epoch(trained, validated)  # history, best model, learning rate, checkpoint
             run.stop_if_asked(stop)
     run.report(valLoader, testLoader)

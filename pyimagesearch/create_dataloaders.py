@@ -63,9 +63,8 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
         for split in ("validation", "evaluation")
     )  # fmt: skip
     with distributed.failing_together():
-        epoch, step = (found["epoch"], found["step"]) if found else (0, 0)
-        if epoch < args.epochs:
-            trainLoader.batch_sampler.set_position(epoch, step)
+        if not (found and found["finished"]):
+            trainLoader.batch_sampler.set_position(*((found["epoch"], found["step"]) if found else (0, 0)))
             trainLoader.begin()
     return trainLoader, valLoader, testLoader
 

@@ -414,13 +414,13 @@ def test_workers_read_from_the_position_of_the_checkpoint_before_there_is_a_mode
     monkeypatch.setattr(create_dataloaders, "train_transform", lambda *_: LeavesATrace(traces))
     flags = ["--data", str(dataset()), "--batch-size", "4", "--workers", "1", "--epochs", "2"]
     args = resolve(training_options(flags), ONE, None)
-    loader, _, _ = open_splits(args, ONE.device, {"epoch": 1, "step": 5})
+    loader, _, _ = open_splits(args, ONE.device, {"epoch": 1, "step": 5, "finished": False})
     wait_until(lambda: len(list(traces.iterdir())) == 4)  # the last of six steps
     loader.batch_sampler.set_position(1, 5)
     ((images, _),) = loader
     assert len(images) == len(list(traces.iterdir())) == 4
     before = len(multiprocessing.active_children())
-    finished = open_splits(args, ONE.device, {"epoch": 2, "step": 0})
+    finished = open_splits(args, ONE.device, {"epoch": 2, "step": 0, "finished": True})
     assert len(multiprocessing.active_children()) == before and len(finished) == 3
 
 

@@ -18,7 +18,7 @@ from pyimagesearch.models.objectives import build_objective
 from pyimagesearch.runtime.distributed import Launch
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.training.loop import train_epoch
-from pyimagesearch.training.optimizer import build_optimizer, build_scheduler
+from pyimagesearch.training.optimizer import Schedule, build_optimizer
 from pyimagesearch.training.options import resolve, training_options
 from pyimagesearch.training.run import Run
 
@@ -113,7 +113,7 @@ def begin(launch: Launch, data: Path, output: Path, *flags):
     model = build_model(args, launch, trainLoader, pretrained=False)
     objective = build_objective(trainLoader.dataset, label_smoothing=0.0, balanced=False, device=launch.device)
     optimizer = build_optimizer(args, model)
-    scheduler = build_scheduler(args.scheduler, optimizer, epochs=args.epochs)
+    scheduler = Schedule(args.scheduler, optimizer, steps=trainLoader.batch_sampler.steps, epochs=args.epochs)
     scaler = torch.amp.GradScaler(launch.device.type, enabled=args.amp == "fp16")
     return Run(args, launch, model, objective, optimizer, scheduler, scaler, trainLoader), trainLoader, valLoader
 

@@ -1,7 +1,9 @@
 """A model on several devices: wrapped in nn.DataParallel or DistributedDataParallel, and unwrapped again."""
 
+import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -72,10 +74,17 @@ def for_evaluation(model: nn.Module) -> nn.Module:
 
     DistributedDataParallel itself would broadcast buffers in each forward pass and wait for ranks that have finished.
     """
-    if isinstance(model, DistributedDataParallel) and model.broadcast_buffers:
-        for buffer in model.module.buffers():
+    if getattr(model, "broadcast_buffers", False):
+        for buffer in unwrap(model).buffers():
             dist.broadcast(buffer, src=0)
     return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def copy_for_evaluation(model: nn.Module, launch: Launch) -> nn.Module:
+    """A copy that does not train, as `launch` evaluates it. Rank 0's buffers count where those of `model` do."""
+    twin: Any = copy.deepcopy(unwrap(model)).requires_grad_(False)
+    twin.broadcast_buffers = getattr(model, "broadcast_buffers", False)
+    return wrap_for_inference(twin, launch)
 
 
 def seed_step(model: nn.Module, seed: int) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import re
 import sys
 from functools import partial
 from typing import NoReturn
@@ -57,6 +58,18 @@ def number(kind: type, least: float, most: float = math.inf, *, above: bool = Fa
         return value
 
     return parse
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a time, in seconds, from "90s", "30m", "1.5h", "1:30" (hours and minutes) or "30" (minutes)."""
+    value = math.nan
+    if match := re.fullmatch(r"([0-9]+):([0-5][0-9])", text):
+        value = float(match[1]) * 3600 + float(match[2]) * 60
+    elif match := re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text):
+        value = float(match[1]) * {"s": 1, "m": 60, "h": 3600}.get(match[2], 60)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 30m, 1.5h or 1:30 (h:mm), found {text[:40]!r}")
+    return value
 
 
 def add_places(group) -> None:

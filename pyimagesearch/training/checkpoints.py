@@ -21,8 +21,8 @@ KEEP = 2
 # flags that may differ between a run and its resumption: they do not change the training stream
 MAY_CHANGE = {
     "accumulate", "batch_size", "cache_dir", "checkpoint_every", "compile", "data", "epochs", "limit", "lr_batch_size",
-    "nproc", "origin", "output", "parallel", "partial_weights", "quiet", "recipe", "restart", "resume", "run_id",
-    "tensorboard", "workers",
+    "max_time", "nproc", "origin", "output", "parallel", "partial_weights", "patience", "quiet", "recipe", "restart",
+    "resume", "run_id", "tensorboard", "workers",
 }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def find_start(args) -> dict | None:
         return None
     done, wanted = state["epoch"], state["config"]["epochs"]
     if not args.resume and not distributed.restarted(state["config"]["run_id"]):
-        if done < wanted:
+        if not state["finished"]:
             raise UserError(
                 f"{checkpoints.folder} holds a run that is not finished ({done} of {wanted} epochs); go on with "
                 "--resume, discard it with --restart, or write to another --output"
@@ -187,6 +187,7 @@ def _load(path: str) -> dict:
         state["config"] = current_names(state.pop("identity"))
     if not {"epoch", "step", "config"} <= state.keys():
         raise ValueError("it lacks what a checkpoint has")
+    state.setdefault("finished", state["epoch"] >= state["config"]["epochs"])  # earlier versions
     return state
 
 

@@ -90,12 +90,12 @@ def _check_start(args: argparse.Namespace, folds: Sequence[int]) -> None:
     if args.resume or args.restart:
         return
     # one checkpoint at a time in memory: each holds a model and its optimizer
-    begun = [(state["epoch"], state["config"]) for checkpoints in every if (state := checkpoints.newest())]
-    finished = [config for epochs, config in begun if epochs >= config["epochs"]]
+    begun = [(state["finished"], state["config"]) for checkpoints in every if (state := checkpoints.newest())]
+    finished = sum(done for done, _ in begun)
     with distributed.failing_together():
-        if begun and len(finished) < len(folds) and not distributed.restarted(begun[0][1]["run_id"]):
+        if begun and finished < len(folds) and not distributed.restarted(begun[0][1]["run_id"]):
             raise UserError(
-                f"{args.output} holds {len(finished)} finished folds of {len(folds)}; go on with --resume, discard "
+                f"{args.output} holds {finished} finished folds of {len(folds)}; go on with --resume, discard "
                 "them with --restart, or write to another --output"
             )
 

@@ -45,9 +45,10 @@ def train_epoch(run: Run, loader, hooks) -> Totals:
                     parts=sampler.parts(step, run.args.accumulate), clip_norm=run.args.clip_norm,
                 )  # fmt: skip
                 running.add(step, loss_sum, correct, len(labels))
+                run.end_step(step)
                 step += 1
             hooks(step, running)
-            if run.epoch + 1 < run.args.epochs:
+            if run.epoch + 1 < run.last_epoch:
                 with distributed.failing_together():
                     loader.begin()  # workers read the next epoch's first batches during validation
             return running.read()
@@ -108,7 +109,7 @@ class StepHooks:
     def __enter__(self) -> "StepHooks":
         self.run.begin_epoch()
         first = min(self.run.step * self.sampler.global_batch, self.sampler.size)
-        title = f"epoch {self.run.epoch + 1}/{self.run.args.epochs}"
+        title = f"epoch {self.run.epoch + 1}/{self.run.last_epoch}"
         self.bar = terminal.make_bar(title, self.sampler.size, first=first)
         self.read_at = time.monotonic()
         return self
@@ -124,7 +125,7 @@ class StepHooks:
     def __call__(self, done: int, running: "RunningTotals", signal: int = 0, read: int = 0) -> None:
         """`done` steps of the epoch are done, with `running` sums; the ranks agreed on `signal` and `read`."""
         run, every = self.run, self.run.args.checkpoint_every
-        terminal.doing = f"epoch {run.epoch + 1}/{run.args.epochs}, step {done + 1}"
+        terminal.doing = f"epoch {run.epoch + 1}/{run.last_epoch}, step {done + 1}"
         self.bar.update(min(done * self.sampler.global_batch, self.sampler.size) - self.bar.n)
         begun = done > run.step
         save = begun and every and done % every == 0 and done < self.sampler.steps

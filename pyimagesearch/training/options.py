@@ -3,7 +3,7 @@
 import argparse
 
 from pyimagesearch import config
-from pyimagesearch.runtime.flags import Parser, add_amp, add_places, add_quiet, add_workers, number
+from pyimagesearch.runtime.flags import Parser, add_amp, add_places, add_quiet, add_workers, number, seconds
 from pyimagesearch.training.recipes import MODERN, RECIPES, apply_recipe, as_flags
 
 
@@ -30,7 +30,7 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     if args.lr_final is not None and args.scheduler != "cosine":
         parser.error("--lr-final is where the cosine ends; add --scheduler cosine, or leave it out")
     if args.warmup_epochs >= args.epochs:
-        parser.error(f"--warmup-epochs {args.warmup_epochs} leaves none of the {args.epochs} --epochs; choose fewer")
+        parser.error(f"--warmup-epochs {args.warmup_epochs:g} leaves none of the {args.epochs} --epochs; choose fewer")
     if args.freeze_backbone and args.weights == "none":
         parser.error("--freeze-backbone would leave the network untrained; give it --weights")
     if args.freeze_backbone and args.freeze_bn is False:
@@ -150,7 +150,17 @@ def _add_training(group) -> None:
     )  # fmt: skip
     group.add_argument(
         "--epochs", type=number(int, 1), default=config.EPOCHS, metavar="N",
-        help="passes over the photos (default %(default)s)",
+        help="passes over the photos, at most (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--patience", type=number(int, 1), metavar="EPOCHS",
+        help="end when so many epochs in turn were not better on validation (default: go on)",
+    )  # fmt: skip
+    group.add_argument(
+        "--max-time", type=seconds, metavar="TIME",
+        help="for training and validation: 90s, 30m, 1.5h, 1:30 (h:mm), or minutes. After each epoch, the cosine is "
+        "stretched over the epochs that still fit, and ends with the last; of the other schedules the end is cut off. "
+        "A resumed run has the rest of the time. As times differ, such a run cannot be repeated bit for bit",
     )  # fmt: skip
     sizes = group.add_mutually_exclusive_group()
     sizes.add_argument(
@@ -187,15 +197,21 @@ def _add_optimization(group) -> None:
     )  # fmt: skip
     group.add_argument(
         "--scheduler", choices=("step", "cosine", "none"), default="step",
-        help="step: a tenth of the rate after each 10 epochs; cosine: down to --lr-final (default %(default)s)",
+        help="step: a tenth of the rate after each 10 epochs; cosine: down to --lr-final, in every step (default "
+        "%(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--lr-final", type=number(float, 0, 1), metavar="SHARE",
         help=f"share of --lr at which the cosine ends (default {config.LR_FINAL})",
     )  # fmt: skip
     group.add_argument(
-        "--warmup-epochs", type=number(int, 0), default=0, metavar="N",
-        help="raise the rate evenly over N epochs, from 1/(N+1) of it; then the schedule begins (default 0)",
+        "--warmup-epochs", type=number(float, 0), default=0, metavar="N",
+        help="raise the rate evenly over the steps of N epochs, 0.5 for example; then the schedule begins (default 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--ema", type=number(float, 0, 0.999999, above=True), metavar="DECAY",
+        help="validate, keep and report the exponential moving average of the weights, with a decay per step of 0.999 "
+        "for example, and less in the first steps; takes the memory of the weights once more (default: off)",
     )  # fmt: skip
     group.add_argument(
         "--weight-decay", type=number(float, 0), default=0.0, metavar="DECAY",

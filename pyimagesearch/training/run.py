@@ -1,6 +1,7 @@
 """A run: all that changes while a model trains, what a checkpoint holds of it, and what it leaves behind."""
 
 import csv
+import math
 import os
 import signal
 import time
@@ -22,10 +23,12 @@ from pyimagesearch.runtime.files import atomic_write
 from pyimagesearch.runtime.signals import StopSignals
 from pyimagesearch.runtime.terminal import info
 from pyimagesearch.training.checkpoints import Checkpoints, check_same_run, checkpoint_folder, save_tensors, to_cpu
+from pyimagesearch.training.optimizer import MovingAverage, Schedule
 from pyimagesearch.training.tensorboard import TensorBoardLog
 
-# "val_auc" too where photos have several labels: the mean ROC AUC over the labels
+# "lr": the rate of the epoch's last step. "val_auc" too where photos have several labels: the mean ROC AUC over them
 HISTORY_COLUMNS = ("epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr", "seconds", "images_per_s")
+RESERVE = 0.05  # share of the time left that a plan leaves free, so that slightly slower epochs do not upset it
 
 
 class Run:
@@ -35,6 +38,7 @@ class Run:
     history : one dictionary per epoch with the keys HISTORY_COLUMNS; losses are means over photos, accuracies are
         between 0 and 1, the learning rate is the first parameter group's
     epoch, step, totals : where the run stands: whole epochs, steps of the next one, and the sums of those steps
+    evaluated : the model that is validated, kept and reported: the one that trains, or its moving average
     """
 
     def __init__(
@@ -44,18 +48,22 @@ class Run:
         model: nn.Module,
         objective,
         optimizer: torch.optim.Optimizer,
-        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        scheduler: Schedule,
         scaler: torch.amp.GradScaler,
         trainLoader,
     ):
         self.args, self.launch, self.device, self.output = args, launch, launch.device, args.output
         self.model, self.objective = model, objective
         self.optimizer, self.scheduler, self.scaler = optimizer, scheduler, scaler
+        self.evaluated = parallel.copy_for_evaluation(model, launch) if args.ema else model
+        unwrapped = parallel.unwrap(model), parallel.unwrap(self.evaluated)
+        self.average = MovingAverage(*unwrapped, args.ema) if args.ema else None
         self.sampler = trainLoader.batch_sampler
         self.config = run_config(args, trainLoader.dataset)
         self.history: list[dict] = []
         self.epoch, self.step = 0, 0
         self.totals: Totals | None = None
+        self._clock = time.monotonic()  # when the run began, had it not been interrupted
         self.checkpoints = Checkpoints(checkpoint_folder(args.output))
         self.log = TensorBoardLog(args.output, self.sampler.steps, wanted=args.tensorboard)
 
@@ -69,7 +77,26 @@ class Run:
                 check_same_run(found["config"], self.config)
             self.load(found)
         with distributed.failing_together():
-            self.log.open(self.epoch * self.sampler.steps + self.step, vars(self.args))
+            self.log.open(self.done, vars(self.args))
+
+    @property
+    def done(self) -> int:
+        """The steps of the whole run that are done."""
+        return self.epoch * self.sampler.steps + self.step
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch with which the schedule ends, counted from 1: --epochs, or what --max-time leaves of them."""
+        return self.scheduler.plan[2]
+
+    @property
+    def worse_epochs(self) -> int:
+        """The epochs since the best one."""
+        return len(self.history) - best_epoch(self.history) if self.history else 0
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch >= self.last_epoch or self.worse_epochs >= (self.args.patience or math.inf)
 
     # --- checkpoints ---
 
@@ -84,7 +111,10 @@ class Run:
             "model": parallel.unwrap(self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            "average": parallel.unwrap(self.evaluated).state_dict() if self.average else None,
+            "plan": self.scheduler.plan,
+            "seconds": time.monotonic() - self._clock,
+            "finished": self.finished,
             "config": self.config,
             "history": self.history,
             "best_epoch": best_epoch(self.history) if self.history else 0,
@@ -95,11 +125,19 @@ class Run:
         parallel.unwrap(self.model).load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        if self.average:
+            parallel.unwrap(self.evaluated).load_state_dict(state["average"])
         self.history[:] = state["history"]
         self.log.logged = Totals(**state["logged"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.totals = state["totals"] and Totals(**state["totals"])
+        self._clock -= state.get("seconds", 0)
+        self.scheduler.plan = state.get("plan", self.scheduler.plan)
+        before = state["config"]
+        if (before["epochs"], before.get("max_time")) != (self.args.epochs, self.args.max_time):
+            self.scheduler.stretch(self.done, self.args.epochs)
+            self._plan()
+        self.scheduler.move_to(self.done)
 
     def save(self, step: int = 0, totals: Totals | None = None) -> None:
         self.checkpoints.save(self.state(step, totals))
@@ -123,33 +161,59 @@ class Run:
         self._epoch_began = time.monotonic()
         self._photos = self.sampler.size - min(self.step * self.sampler.global_batch, self.sampler.size)
 
+    def end_step(self, step: int) -> None:
+        """The optimizer has taken the epoch's step `step`, counted from 0: the average and the rate move on."""
+        done = self.epoch * self.sampler.steps + step + 1
+        if self.average:
+            self.average.update(done - 1)
+        self.scheduler.move_to(done)
+
     def end_steps(self) -> None:
         """The epoch's steps are done; validation comes."""
         self._images_per_s = self._photos / (time.monotonic() - self._epoch_began)
 
     def end_epoch(self, trained: Totals, validated: Totals) -> None:
-        """Write and print the epoch's row of the history, keep the model if it is best, move the rate on, and save."""
+        """Write and print the epoch's row of the history, keep the model if it is best, plan the rest, and save."""
         self.epoch, self.step, self.totals = self.epoch + 1, 0, None
         self.history.append({
             "epoch": self.epoch, "train_loss": trained.mean_loss, "train_acc": trained.accuracy,
             "val_loss": validated.mean_loss, "val_acc": validated.accuracy,
-            "lr": self.optimizer.param_groups[0]["lr"], "seconds": time.monotonic() - self._epoch_began,
+            "lr": self.scheduler.rate(self.done - 1), "seconds": time.monotonic() - self._epoch_began,
             "images_per_s": self._images_per_s, **({} if validated.auc is None else {"val_auc": validated.auc}),
         })  # fmt: skip
-        self.scheduler.step()
+        planned = self.last_epoch
+        if self.epoch < planned:
+            self._plan()
         self.log.add_epoch(self.history[-1])
         with distributed.failing_together():
             if distributed.is_main():
                 self._write_epoch()
         self.save()  # before printing, which fails where the terminal is gone
-        print(f"[INFO] EPOCH: {self.epoch}/{self.args.epochs}")
+        print(f"[INFO] EPOCH: {self.epoch}/{self.last_epoch}")
         print(trained.summary("Train"), validated.summary("Val"), sep="\n", flush=True)
+        if self.epoch == self.last_epoch < planned:
+            info("--max-time leaves no time for another epoch: ending here, before the schedule does...")
+        elif self.epoch < self.last_epoch and self.finished:
+            info(f"no better epoch within --patience {self.args.patience}: ending here...")
+
+    def _plan(self) -> None:
+        """Let the schedule end with the last epoch for which --max-time leaves time; rank 0's clock decides."""
+        if not (self.args.max_time and self.history):
+            return
+        left = self.args.max_time - (time.monotonic() - self._clock)
+        epoch_s = max(row["seconds"] for row in self.history[-2:])  # of two: after a resumption, one may be short
+        planned, fitting = self.last_epoch - self.epoch, int(left * (1 - RESERVE) / epoch_s)
+        if not fitting <= planned <= left / epoch_s:
+            planned = max(fitting, self.step > 0)  # an epoch that has begun is ended
+        last = distributed.broadcast_object(min(self.epoch + planned, self.args.epochs))
+        if last != self.last_epoch:
+            self.scheduler.stretch(self.done, last)
 
     def _write_epoch(self) -> None:
         try:
             write_history(os.path.join(self.output, "history.csv"), self.history)
             if self.epoch == self.kept_epoch:
-                save_tensors(model_path(self.output), to_cpu(parallel.unwrap(self.model).state_dict()))
+                save_tensors(model_path(self.output), to_cpu(parallel.unwrap(self.evaluated).state_dict()))
                 self.write_card()
         except OSError as error:
             raise UserError(
@@ -176,7 +240,7 @@ class Run:
         info(f"total time taken to train the model: {time.time() - self.began:.2f}s")
         info("evaluating network...")
         self.load_kept()
-        results = assess(self.model, self.objective, valLoader, testLoader)
+        results = assess(self.evaluated, self.objective, valLoader, testLoader)
         if not distributed.is_main():
             return
         card = self.write_card(results.thresholds, **results.metrics)
@@ -189,7 +253,7 @@ class Run:
 
     def load_kept(self) -> None:
         """Load the kept model's weights on every rank."""
-        model = parallel.unwrap(self.model)
+        model = parallel.unwrap(self.evaluated)
         with distributed.failing_together():
             if distributed.is_main():
                 model.load_state_dict(read_state_dict(model_path(self.output)))

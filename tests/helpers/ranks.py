@@ -24,6 +24,7 @@ from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, run
 from pyimagesearch.training import loop
 from pyimagesearch.training.checkpoints import to_cpu
+from pyimagesearch.training.optimizer import Schedule
 
 GLOBAL_BATCH, EPOCHS = 8, 3
 
@@ -53,9 +54,8 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
     torch.manual_seed(0)
     train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
     _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
-    base = prepare_batchnorm(
-        SmallNet(), freeze=batchnorm != "sync", synchronise=batchnorm == "sync", rows=2, image_size=64
-    )
+    frozen = batchnorm.startswith("frozen")
+    base = prepare_batchnorm(SmallNet(), freeze=frozen, synchronise=batchnorm == "sync", rows=2, image_size=64)
     model = FoodClassifier(base, len(train_set.classes))
     if batchnorm == "frozen backbone":
         model.freeze_backbone()
@@ -65,7 +65,7 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
     losses, confusion = [], []
     for run.epoch in range(EPOCHS):
         trained = loop.train_epoch(run, loader, NoHooks())
-        probabilities, sample_losses = evaluate.predict_split(model, val_loader)
+        probabilities, sample_losses = evaluate.predict_split(run.evaluated, val_loader)
         counts = torch.zeros(len(train_set.classes), len(train_set.classes), dtype=torch.int64)
         pairs = torch.tensor(val_loader.dataset.labels), torch.from_numpy(probabilities.argmax(1))
         counts.index_put_(pairs, torch.tensor(1), accumulate=True)
@@ -73,7 +73,7 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
         confusion.append(counts.tolist())
         assert trained.count == len(train_set)
     if distributed.is_main():
-        torch.save(parallel.unwrap(model).state_dict(), f"{output}/{name}.pth")
+        torch.save(parallel.unwrap(run.evaluated).state_dict(), f"{output}/{name}.pth")
         with open(f"{output}/{name}.json", "w") as file:
             json.dump({"losses": losses, "confusion": confusion}, file)
 
@@ -97,7 +97,11 @@ def resumed(data, output, launch):
                                for c in (3, 24, 24)), nn.Flatten(), nn.Linear(24 * 26 * 26, 7))  # fmt: skip
         base = prepare_batchnorm(base, freeze=True, synchronise=False, rows=2, image_size=32)
         model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch, (3, 32, 32))
-        return loader, make_run(model, loader, output, launch=launch, optimizer=torch.optim.Adam(model.parameters()))
+        optimizer, flags = torch.optim.Adam(model.parameters()), ["--epochs", str(EPOCHS), "--ema", "0.9"]
+        schedule = Schedule("cosine", optimizer, steps=loader.batch_sampler.steps, epochs=EPOCHS, warmup=0.5)
+        return loader, make_run(
+            model, loader, output, flags=flags, launch=launch, optimizer=optimizer, scheduler=schedule
+        )
 
     loader, whole = begin()
     kept = []
@@ -114,8 +118,8 @@ def resumed(data, output, launch):
     while again.epoch < EPOCHS:
         loop.train_epoch(again, loader, NoHooks())
         again.epoch, again.step, again.totals = again.epoch + 1, 0, None
-    pairs = zip(whole.model.parameters(), again.model.parameters(), strict=True)
-    differing = sum(not torch.equal(one, other) for one, other in pairs)
+    ends = ([*run.model.parameters(), *run.evaluated.parameters()] for run in (whole, again))
+    differing = sum(not torch.equal(one, other) for one, other in zip(*ends, strict=True))
     assert not differing, f"{differing} tensors differ"
 
 
@@ -129,6 +133,27 @@ def accumulated(data, output, launch):
     train(data, output, launch, "frozen", "accumulated", flags=parts)
     train(data, output, launch, "frozen", "weighted", flags=[*parts, "--clip-norm", "0.5"], objective=WEIGHTED)
     train(data, output, launch, "sync", "sync in parts", flags=["--accumulate", "3"])
+
+
+def averaged(data, output, launch):
+    """The moving average of the weights, and of BatchNorm's statistics, where each rank has its own of its rows."""
+    train(data, output, launch, "frozen", "averaged", flags=["--ema", "0.9"])
+    train(data, output, launch, "sync", "sync averaged", flags=["--ema", "0.9"])
+    torch.manual_seed(0)
+    _, loader = get_dataloader(f"{data}/training", train_transform(32), 2 * GLOBAL_BATCH, seed=3, workers=0)
+    _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
+    model = parallel.wrap(FoodClassifier(SmallNet(), 3), launch, (3, 32, 32))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    run = make_run(model, loader, output, flags=["--ema", "0.9"], launch=launch, optimizer=optimizer)
+    loop.train_epoch(run, loader, NoHooks())
+    own = run.evaluated.baseModel.features[1].running_mean.clone()
+    evaluate.predict_split(run.evaluated, val_loader)
+    everyones = distributed.gather_objects([tensor.numpy() for tensor in run.evaluated.state_dict().values()])
+    assert all(
+        np.array_equal(one, other) for ranks in everyones for one, other in zip(ranks, everyones[0], strict=True)
+    )
+    owns = distributed.gather_objects(own.numpy())
+    assert distributed.world_size() == 1 or not np.array_equal(owns[0], owns[1])
 
 
 def samples(data, output, launch):
@@ -192,7 +217,8 @@ def main() -> None:
 
 
 CASES = {
-    f.__name__: f for f in (frozen_and_synchronised, accumulated, samples, resumed, unreadable, not_finite, compared)
+    f.__name__: f
+    for f in (frozen_and_synchronised, accumulated, averaged, samples, resumed, unreadable, not_finite, compared)
 }
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pyimagesearch.data.transforms import to_device
 from pyimagesearch.models.objectives import CROSS_ENTROPY
 from pyimagesearch.runtime import distributed
 from pyimagesearch.training.loop import train_epoch
-from pyimagesearch.training.optimizer import build_scheduler
+from pyimagesearch.training.optimizer import Schedule
 from pyimagesearch.training.options import resolve, training_options
 from pyimagesearch.training.run import Run
 
@@ -69,7 +69,9 @@ def make_run(model, loader, output=os.devnull, *, flags=(), launch=ONE, **parts)
     """
     args = resolve(training_options(["--output", os.fspath(output), "--weights", "none", *flags]), launch, None)
     optimizer = parts.get("optimizer") or torch.optim.SGD(model.parameters(), lr=0.0)
-    scheduler = parts.get("scheduler") or build_scheduler("none", optimizer, epochs=args.epochs)
+    scheduler = parts.get("scheduler") or Schedule(
+        "none", optimizer, steps=loader.batch_sampler.steps, epochs=args.epochs
+    )
     scaler = parts.get("scaler") or torch.amp.GradScaler("cpu", enabled=False)
     return Run(args, launch, model, parts.get("objective", CROSS_ENTROPY), optimizer, scheduler, scaler, loader)
 

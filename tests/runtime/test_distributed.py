@@ -16,7 +16,7 @@ from PIL import Image
 pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
 GLOBAL_BATCH = 8
-CASES = ("frozen_and_synchronised", "accumulated", "samples", "resumed")
+CASES = ("frozen_and_synchronised", "accumulated", "averaged", "samples", "resumed")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,8 @@ def torchrun(processes: int, *arguments) -> subprocess.CompletedProcess:
 def trained(data, tmp_path_factory):
     """{world size: folder} of the same cases in 1, 2 and 3 processes, one launch for each world size.
 
-    The case "resumed" is its own test: it fails where a resumed run ends with other weights than the whole one.
+    Two cases are tests of their own: "resumed" fails where a resumed run ends with other weights than the whole one,
+    "averaged" where ranks evaluate different averages.
     """
     folders = {}
     for processes in (1, 2, 3):
@@ -74,6 +75,12 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("processes", [2, 3])
 def test_losses_and_weights_do_not_depend_on_the_number_of_processes(trained, batchnorm, processes):
     assert_same(trained[1] / batchnorm, trained[processes] / batchnorm)
+
+
+@pytest.mark.parametrize("batchnorm", ["", "sync "])
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_average_of_the_weights_does_not_depend_on_the_number_of_processes(trained, batchnorm, processes):
+    assert_same(trained[1] / f"{batchnorm}averaged", trained[processes] / f"{batchnorm}averaged")
 
 
 @pytest.mark.parametrize("processes", [2, 3])

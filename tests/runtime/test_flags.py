@@ -28,7 +28,10 @@ INVALID = {
     ("training", "--backbone-lr"): ("0", "-1", "nan", "inf"),
     ("training", "--scheduler"): ("", "linear"),
     ("training", "--lr-final"): ("-1", "1.1", "nan"),
-    ("training", "--warmup-epochs"): ("-1", "1.5", "20"),
+    ("training", "--warmup-epochs"): ("-1", "20", "inf"),
+    ("training", "--ema"): ("0", "1", "-0.5", "nan", "on"),
+    ("training", "--patience"): WHOLE,
+    ("training", "--max-time"): ("0", "0m", "-1", "", "1:60", "1:5", "1:30:00", "5d", "3 m", "m", "nan", "9" * 400),
     ("training", "--weight-decay"): ("-1", "inf", "nan"),
     ("training", "--clip-norm"): ("0", "-1", "nan"),
     ("training", "--accumulate"): WHOLE,
@@ -106,6 +109,7 @@ def test_the_defaults_of_training_are_the_tutorials():
     assert (args.batch_size, args.global_batch_size, args.limit, args.workers) == (None, None, None, None)
     assert (args.model, args.channels) == ("densenet121", 3)
     assert (args.optimizer, args.scheduler, args.warmup_epochs, args.weight_decay) == ("adam", "step", 0, 0)
+    assert (args.ema, args.patience, args.max_time) == (None, None, None)
     assert (args.accumulate, args.clip_norm, args.label_smoothing, args.class_weights) == (1, None, 0, "none")
     assert (args.recipe, args.origin, args.backbone_lr) == ("tutorial", {}, 1)
     assert not (args.sync_bn or args.resume or args.restart or args.freeze_backbone)
@@ -137,6 +141,13 @@ def test_frozen_batchnorm_can_be_turned_on_and_off(flags, freeze):
 )
 def test_the_bounds_themselves_are_allowed(arguments, name, value):
     assert getattr(training_options(arguments), name) == value
+
+
+@pytest.mark.parametrize(
+    "text, seconds", [("90s", 90), ("30m", 1800), ("30", 1800), ("0.5", 30), ("1.5h", 5400), ("1:30", 5400)]
+)
+def test_a_time_has_a_unit_or_is_in_minutes(text, seconds):
+    assert training_options(["--max-time", text]).max_time == seconds
 
 
 @pytest.mark.parametrize("flag", [["--local-rank=3"], ["--local_rank", "3"]])

@@ -147,6 +147,11 @@ def test_a_finished_run_gives_way_to_the_next(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     save(checkpoints, state(5))
     assert start(tmp_path, resume=False, restart=False) is None
+    save(checkpoints, {**state(6), "finished": False})
+    with pytest.raises(UserError, match="not finished"):
+        start(tmp_path, resume=False, restart=False)
+    save(checkpoints, {**state(7), "finished": True})
+    assert start(tmp_path, resume=False, restart=False) is None
 
 
 def test_resume_begins_where_there_is_nothing_to_resume(tmp_path):
@@ -187,7 +192,7 @@ def test_the_number_of_epochs_may_not_change_where_the_rate_depends_on_it():
 
 def test_a_flag_that_an_earlier_version_did_not_have_was_its_default():
     saved = state(1)["config"]
-    check_same_run(saved, {**saved, "clip_norm": None, "optimizer": "adam", "backbone_lr": 1.0})
+    check_same_run(saved, {**saved, "clip_norm": None, "optimizer": "adam", "backbone_lr": 1.0, "ema": None})
     with pytest.raises(UserError, match="--optimizer is sgd and was adam"):
         check_same_run(saved, {**saved, "optimizer": "sgd"})
     with pytest.raises(UserError, match=r"--backbone-lr is 0[.]1 and was 1"):

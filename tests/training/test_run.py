@@ -1,9 +1,10 @@
-"""What a run leaves: the kept model as a plain state_dict, and the card beside it."""
+"""What a run leaves, the kept model as a plain state_dict and the card beside it, and when it ends."""
 
 import csv
 import json
 import math
 import os
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -15,22 +16,27 @@ from pyimagesearch import config
 from pyimagesearch.create_dataloaders import GlobalBatchSampler
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.models.model_card import model_path, read_model_card
+from pyimagesearch.training import run as run_module
+from pyimagesearch.training.optimizer import Schedule
+from pyimagesearch.training.options import training_options
 from pyimagesearch.training.run import Run
 
 FLAGS = ["--seed", "3", "--lr", "0.1", "--image-size", "64", "--model", "resnet18", "--channels", "1", "--epochs", "4"]
+STEPS = 10  # of an epoch
 RIGHT_ANSWERS = [3, 7, 7, 5]  # of 10, by epoch; epoch 3 has the lower loss
 
 
-def run_of(output, keep: str = "best", wrapped: bool = False) -> Run:
+def run_of(output, keep: str = "best", wrapped: bool = False, flags=(), scheduler: str = "cosine") -> Run:
     model = nn.Linear(2, 2)
     nn.init.zeros_(model.weight)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     dataset = SimpleNamespace(classes=["Käse", "Rice"], fingerprint=lambda: "abc")
     loader = SimpleNamespace(dataset=dataset, batch_sampler=GlobalBatchSampler(150, 16))
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.1)
+    flags = [*FLAGS, "--keep", keep, *flags]
+    schedule = Schedule(scheduler, optimizer, steps=STEPS, epochs=training_options(flags).epochs)
     run = make_run(
-        nn.DataParallel(model) if wrapped else model, loader, output, flags=[*FLAGS, "--keep", keep],
-        optimizer=optimizer, scheduler=scheduler,
+        nn.DataParallel(model) if wrapped else model, loader, output, flags=flags, optimizer=optimizer,
+        scheduler=schedule,
     )  # fmt: skip
     run.begin(None)
     return run
@@ -41,6 +47,7 @@ def train(run: Run, answers=RIGHT_ANSWERS) -> Run:
     for epoch, correct in enumerate(answers, start=len(run.history) + 1):
         run.begin_epoch()
         run.optimizer.step()
+        run.end_step(STEPS - 1)
         run.end_steps()
         with torch.no_grad():
             run.optimizer.param_groups[0]["params"][0].fill_(epoch)
@@ -99,13 +106,146 @@ def test_what_is_not_a_number_is_null_in_the_card_and_not_broken_json(tmp_path):
     assert (metrics["test_loss"], metrics["test_acc"], metrics["test_auc"]) == (None, 0.9, None)
 
 
-def test_the_history_has_one_row_an_epoch_with_the_rate_it_was_trained_at(tmp_path):
+def test_the_history_has_one_row_an_epoch_with_the_rate_of_its_last_step(tmp_path):
     run = train(run_of(tmp_path))
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4]
-    assert [float(row["lr"]) for row in rows] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert [float(row["lr"]) for row in rows] == [run.scheduler.rate(epoch * STEPS - 1) for epoch in (1, 2, 3, 4)]
     assert [float(row["val_acc"]) for row in rows] == [0.3, 0.7, 0.7, 0.5]
     assert {(float(row["train_loss"]), float(row["train_acc"])) for row in rows} == {(0.5, 0.3125)}
     assert all(0 < float(row["seconds"]) < 60 and float(row["images_per_s"]) > 0 for row in rows)
     assert len(run.history) == 4
+
+
+# --- when it ends ----------------------------------------------------------------------------------------------------
+
+
+def test_without_patience_a_run_has_all_its_epochs(tmp_path):
+    run = run_of(tmp_path)
+    for epoch in range(4):
+        assert not run.finished
+        train(run, [9 - epoch])
+    assert run.finished
+
+
+def test_a_run_ends_after_so_many_epochs_without_a_better_one_and_stays_ended(tmp_path, capsys):
+    flags = ["--epochs", "9", "--patience", "2"]
+    run, answers = run_of(tmp_path, flags=flags), [3, 2, 4, 1, 3, 9]
+    while not run.finished:
+        train(run, [answers[len(run.history)]])
+    assert len(run.history) == 5 and run.kept_epoch == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "patience" in line] == [
+        "[INFO] no better epoch within --patience 2: ending here..."
+    ]
+    state = run.checkpoints.newest()
+    assert state["finished"]
+    for patience, finished in (("2", True), ("3", False)):
+        again = run_of(tmp_path / patience, flags=["--epochs", "9", "--patience", patience])
+        again.load(state)
+        assert again.finished is finished
+
+
+class Clock(SimpleNamespace):
+    """In place of the module time."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr(run_module, "time", clock := Clock())
+    return clock
+
+
+def train_by_the_clock(run: Run, clock: Clock, seconds, most: int = 99) -> list[float]:
+    """Train until the run is finished, at most `most` epochs; epoch e takes `seconds(e)`. Returns each step's rate."""
+    rates = []
+    while not run.finished and most > 0:
+        run.begin_epoch()
+        run.optimizer.step()
+        for step in range(STEPS):
+            rates.append(run.optimizer.param_groups[0]["lr"])
+            run.end_step(step)
+        clock.now += seconds(run.epoch + 1) / 2
+        run.end_steps()
+        clock.now += seconds(run.epoch + 1) / 2  # validation
+        run.end_epoch(Totals(8.0, 5, 16), Totals(10.0, 5, 10))
+        most -= 1
+    run.checkpoints.wait()
+    return rates
+
+
+TIMED = ["--epochs", "60", "--max-time", "100s"]
+
+
+def test_the_cosine_is_stretched_over_what_the_time_allows_and_ends_at_its_end(tmp_path, clock, capsys):
+    run = run_of(tmp_path, flags=TIMED)
+    rates = train_by_the_clock(run, clock, lambda epoch: 10 if epoch > 1 else 14)
+    assert len(run.history) == 9 and clock.now - 1000 == 94
+    assert rates == sorted(rates, reverse=True) and rates[0] == 0.1
+    assert run.scheduler.position(run.done) == run.scheduler.total
+    assert rates[-1] < 0.1 * 0.02  # the cosine's end is 0.01
+    out = capsys.readouterr().out
+    assert "EPOCH: 1/6" in out and "EPOCH: 9/9" in out and "--max-time" not in out
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_epochs_that_take_a_little_more_or_less_do_not_cut_the_schedule_off(tmp_path, clock, seed):
+    draw = random.Random(seed)
+    run = run_of(tmp_path, flags=TIMED)
+    train_by_the_clock(run, clock, lambda epoch: 100 / 9 * draw.uniform(0.97, 1.03))
+    assert run.scheduler.position(run.done) == run.scheduler.total
+    assert 75 < clock.now - 1000 <= 100
+
+
+def test_where_no_other_epoch_fits_the_run_ends_after_the_first_and_says_so(tmp_path, clock, capsys):
+    run = run_of(tmp_path, flags=TIMED)
+    train_by_the_clock(run, clock, lambda epoch: 51)
+    assert run.finished and len(run.history) == 1
+    assert "--max-time leaves no time for another epoch: ending here" in capsys.readouterr().out
+    assert run.checkpoints.newest()["finished"]
+
+
+def test_more_time_than_the_epochs_take_changes_nothing(tmp_path, clock):
+    free, timed = (run_of(tmp_path / str(len(flags)), flags=flags) for flags in ([], ["--max-time", "1h"]))
+    assert train_by_the_clock(timed, clock, lambda _: 9) == train_by_the_clock(free, clock, lambda _: 9)
+    assert len(timed.history) == 4
+
+
+def test_of_the_tutorials_schedule_the_end_is_cut_off(tmp_path, clock):
+    run = run_of(tmp_path, flags=TIMED, scheduler="step")
+    rates = train_by_the_clock(run, clock, lambda _: 6)
+    assert len(run.history) == 16
+    assert rates == [0.1] * 10 * STEPS + [pytest.approx(0.01)] * 6 * STEPS
+
+
+def test_the_clock_and_the_plan_go_on_in_a_resumed_run(tmp_path, clock):
+    whole = run_of(tmp_path / "whole", flags=TIMED)
+    rates = train_by_the_clock(whole, clock, lambda _: 10)
+    part = run_of(tmp_path / "part", flags=TIMED)
+    rates_before = train_by_the_clock(part, clock, lambda _: 10, most=4)
+    clock.now += 10_000
+    resumed = run_of(tmp_path / "resumed", flags=TIMED)
+    resumed.load(part.checkpoints.newest())
+    clock.now += 3  # the rest of the plan still fits
+    assert rates_before + train_by_the_clock(resumed, clock, lambda _: 10) == rates
+    assert len(resumed.history) == len(whole.history) == 9
+
+
+@pytest.mark.parametrize("time, epochs", [("100s", 9), ("45s", 9), ("151s", 14), (None, 60)])
+def test_a_run_that_its_time_ended_stays_ended_unless_it_is_given_more(tmp_path, clock, time, epochs):
+    part = run_of(tmp_path, flags=TIMED)
+    train_by_the_clock(part, clock, lambda _: 10)
+    assert len(part.history) == 9
+    again = run_of(tmp_path / "again", flags=["--epochs", "60", *(["--max-time", time] if time else [])])
+    again.load(part.checkpoints.newest())
+    assert again.finished is (epochs == 9)
+    train_by_the_clock(again, clock, lambda _: 10)
+    assert len(again.history) == epochs

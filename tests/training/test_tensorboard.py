@@ -17,7 +17,7 @@ from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.signals import StopSignals
 from pyimagesearch.training import loop
 from pyimagesearch.training.loop import StepHooks
-from pyimagesearch.training.optimizer import build_scheduler
+from pyimagesearch.training.optimizer import Schedule
 from pyimagesearch.training.run import Run
 from pyimagesearch.training.tensorboard import TensorBoardLog
 
@@ -62,7 +62,7 @@ def run_on(photos):
         opt = torch.optim.Adam(model.parameters(), lr=0.01)
         flags = ["--tensorboard", "--epochs", str(EPOCHS), "--model", "resnet18", "--image-size", "32"]
         flags += ["--checkpoint-every", str(checkpoint_every)] if checkpoint_every else []
-        schedule = build_scheduler("cosine", opt, epochs=EPOCHS, warmup=1)
+        schedule = Schedule("cosine", opt, steps=STEPS, epochs=EPOCHS, warmup=1)
         run = make_run(model, loader, output, flags=flags, optimizer=opt, scheduler=schedule)
         run.args.lr = "a|b\n"
         run.begin(run.checkpoints.newest())

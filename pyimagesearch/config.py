@@ -47,6 +47,8 @@ EPOCHS = 20
 LR = 0.0001
 # the share of the learning rate at which the cosine schedule ends
 LR_FINAL = 0.01
+# the share of the batches that --mix mixes
+MIX_SHARE = 0.5
 # what training leaves behind
 OUTPUT_PATH = "output"
 PLOT_PATH = os.path.join(OUTPUT_PATH, "model_training.png")

@@ -20,15 +20,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
 from pyimagesearch import config
 from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
 from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, open_split, photo_facts
-from pyimagesearch.data.transforms import eval_transform, train_transform
+from pyimagesearch.data.transforms import Mixing, eval_transform, growing_sides, mix_pairs, train_transform
 from pyimagesearch.runtime import distributed, launcher, signals
 from pyimagesearch.runtime.errors import UserError, one_line
+from pyimagesearch.runtime.terminal import info
 
 # torch would raise the death of a worker at any line, perhaps in a step; the wait for its batch finds it too, in 5 s
 signal_handling._SIGCHLD_handler_set = True
@@ -45,9 +47,13 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
         "limit": args.limit, "fold": args.fold, "cache": args.cache, "cache_size": args.cache_size,
         "cache_dir": args.cache_dir, "device": device,
     }  # fmt: skip
+    sides = growing_sides(args.image_size, args.grow_from, args.epochs)
+    if sides:
+        info(f"growing images from {sides[0]} to {args.image_size} pixels over {len(sides)} epochs...")
     trainDS, trainLoader = get_dataloader(
-        os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels),
-        args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers, **common,
+        os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels, sides),
+        args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers,
+        mixing=None if args.mix == "none" else Mixing(args.mix, args.mix_share), **common,
     )  # fmt: skip
     with distributed.failing_together():
         if trainDS.labels.ndim == 1 and len(trainDS.classes) == 1:
@@ -84,6 +90,7 @@ def get_dataloader(
     cache_size: int = 256,
     cache_dir: str | None = None,
     device: torch.device | None = None,
+    mixing: Mixing | None = None,
 ) -> tuple[PhotoDataset, "Loader"]:
     """The dataset in `rootDir` and a loader of (images, labels). Every rank calls this at the same time.
 
@@ -97,6 +104,7 @@ def get_dataloader(
     fold : of a dataset with folds, the one that is validation, counted from 1
     cache : "none" decodes each photo each time; "disk" once, into copies with a shorter side of `cache_size` pixels;
         "device" keeps those copies on `device`, which then makes the batches itself
+    mixing : with `shuffle`, which batches GlobalBatchSampler.mixed mixes; the loader reads what it needs for them
     """
     with distributed.failing_together():
         dataset = open_split(rootDir, transforms, classes=classes, fold=fold, seed=seed, limit=limit)
@@ -105,7 +113,8 @@ def get_dataloader(
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)
-    sampler = GlobalBatchSampler(len(dataset), bs, seed=seed) if shuffle else WholeBatchSampler(len(dataset), bs)
+    size = len(dataset)
+    sampler = GlobalBatchSampler(size, bs, seed=seed, mixing=mixing) if shuffle else WholeBatchSampler(size, bs)
     if cache == "device":
         with distributed.failing_together():
             return dataset, DeviceLoader(dataset, sampler, device or config.DEVICE)
@@ -129,9 +138,9 @@ class GlobalBatchSampler:
     Every pass over it is one epoch, and the next pass the next epoch; `set_position` goes to any epoch and step.
     """
 
-    def __init__(self, size: int, global_batch: int, *, seed: int = 0):
+    def __init__(self, size: int, global_batch: int, *, seed: int = 0, mixing: Mixing | None = None):
         """size : photos in the dataset; global_batch : photos that all ranks see together in one step"""
-        self.size, self.global_batch, self.seed = size, global_batch, seed
+        self.size, self.global_batch, self.seed, self.mixing = size, global_batch, seed, mixing
         self.epoch = self.step = 0
         self._drawn: tuple[int, np.ndarray] | None = None
 
@@ -183,8 +192,25 @@ class GlobalBatchSampler:
         epoch, first = self.epoch, self.step
         self.epoch, self.step = epoch + 1, 0
         for step in range(first, self.steps):
-            batch = self.batch(epoch, step)
-            yield [Key(epoch, index) for index in batch[distributed.rank_slice(len(batch))].tolist()]
+            mine = distributed.rank_slice(self.count(step))
+            if mine.start < mine.stop and self._drawn_mix(epoch, step):  # whole pairs
+                mine = slice(mine.start // 2 * 2, math.ceil(mine.stop / 2) * 2)
+            yield [Key(epoch, index) for index in self.batch(epoch, step)[mine].tolist()]
+
+    def mixed(self, images: Tensor, labels: Tensor, epoch: int, step: int):
+        """This rank's share of global batch `step`, mixed if it is to be, of what the loader gave for it.
+
+        Positions 2j and 2j + 1 of the global batch are mixed with each other: neighbours in a random permutation are
+        random partners. Where a share begins or ends inside a pair, both ranks read both photos.
+        """
+        if (drawn := self._drawn_mix(epoch, step)) is None:
+            return images, labels
+        mine = distributed.rank_slice(self.count(step))
+        first = mine.start % 2
+        return mix_pairs(images, labels, drawn, slice(first, first + mine.stop - mine.start))
+
+    def _drawn_mix(self, epoch: int, step: int):
+        return self.mixing and self.mixing.draw(self.seed, epoch, step)
 
 
 class WholeBatchSampler:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pyimagesearch.data.transforms import growing_sides
 from pyimagesearch.models.backbones import drop_auxiliary_heads, head_name, make_backbone
 from pyimagesearch.models.batchnorm import prepare_batchnorm
 from pyimagesearch.models.parallel import refuse_threads, replicas, wrap
@@ -95,6 +96,7 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
         )
     )
     rows = trainLoader.batch_sampler.fewest_rows(args.accumulate, replicas(launch))
+    smallest = min([args.image_size, *growing_sides(args.image_size, args.grow_from, args.epochs)])
     with distributed.failing_together():
         if args.sync_bn:
             refuse_threads("--sync-bn", launch)
@@ -102,7 +104,7 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
             refuse_threads("--compile", launch)
             check_compiler(launch.device, rows)
         baseModel = prepare_batchnorm(
-            baseModel, freeze=args.freeze_bn, synchronise=args.sync_bn, image_size=args.image_size, rows=rows
+            baseModel, freeze=args.freeze_bn, synchronise=args.sync_bn, image_size=smallest, rows=rows
         )
     model = FoodClassifier(baseModel, len(trainLoader.dataset.classes))
     set_precision(model, args.amp)

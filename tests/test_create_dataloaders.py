@@ -21,7 +21,7 @@ from torchvision import datasets, transforms
 from pyimagesearch import create_dataloaders
 from pyimagesearch.create_dataloaders import GlobalBatchSampler, WholeBatchSampler, get_dataloader, open_splits
 from pyimagesearch.data.datasets import Key, PhotoFolder, open_split
-from pyimagesearch.data.transforms import eval_transform, train_transform
+from pyimagesearch.data.transforms import MixedLabels, Mixing, eval_transform, to_device, train_transform
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.training.options import resolve, training_options
@@ -248,6 +248,70 @@ def test_evaluation_gives_the_photos_in_the_order_of_the_dataset(photos):
     images, labels = (torch.cat(parts) for parts in zip(*loader, strict=True))
     assert labels.tolist() == data.targets
     assert all(torch.equal(images[index], data[index][0]) for index in range(7))
+
+
+# --- mixed photos and sides that grow --------------------------------------------------------------------------------
+
+
+def mixed_stream(root, **options) -> list[tuple[torch.Tensor, MixedLabels]]:
+    """The photos and labels with which this rank trains in each step of two epochs, the first at half the side."""
+    options = {"workers": 0, "cache_size": 1000, "device": ONE.device, **options}
+    transform = train_transform(32, sides=(16,))
+    _, loader = get_dataloader(root, transform, 7, seed=5, mixing=Mixing("both", 0.7), **options)
+    found, sampler = [], loader.batch_sampler
+    for epoch in (0, 1):
+        for step, batch in enumerate(loader):
+            images, labels = sampler.mixed(*to_device(*batch, ONE.device), epoch, step)
+            assert not len(images) or images.shape[2:] == ((16, 16), (32, 32))[epoch]
+            assert len(batch[0]) - len(images) in ((0, 1, 2) if isinstance(labels, MixedLabels) else (0,))
+            assert len(images) == len(range(sampler.count(step))[distributed.rank_slice(sampler.count(step))])
+            labels = labels if isinstance(labels, MixedLabels) else MixedLabels(labels, labels, 1.0)
+            found.append((images, labels))
+    return found
+
+
+@pytest.mark.parametrize("cache", ["none", "disk", "device"])
+def test_any_number_of_ranks_trains_on_the_same_mixed_photos(photos, as_rank, cache):
+    """Batches of 7, of which shares begin and end inside a pair, and a last one of 2, where some ranks have none."""
+    root = photos({"a": 12, "b": 11})
+    whole = mixed_stream(root, cache=cache)
+    drawn = [Mixing("both", 0.7).draw(5, epoch, step) for epoch in (0, 1) for step in range(4)]
+    assert {found and found[0] for found in drawn} == {None, "cutmix", "mixup"}
+    assert [labels.share == 1 for _, labels in whole] == [found is None for found in drawn]
+    for world in WORLDS[1:]:
+        ranks = []
+        for rank in range(world):
+            as_rank(rank, world)
+            ranks.append(mixed_stream(root, cache=cache))
+        for (images, labels), *parts in zip(whole, *ranks, strict=True):
+            assert torch.equal(torch.cat([part for part, _ in parts if len(part)]), images)
+            assert all(part.share == labels.share for rows, part in parts if len(rows))
+            for name in ("own", "partner"):
+                together = torch.cat([getattr(part, name) for _, part in parts])
+                assert torch.equal(together, getattr(labels, name))
+
+
+def test_workers_change_no_mixed_photo(photos, as_rank):
+    root = photos({"a": 12, "b": 11})
+    as_rank(1, 2)
+    alone, many = (mixed_stream(root, workers=workers) for workers in (0, 2))
+    assert all(torch.equal(one, two) for (one, _), (two, _) in zip(alone, many, strict=True))
+
+
+def test_photos_that_grow_show_the_same_at_each_side_and_are_decoded_no_finer_than_that(tmp_path, monkeypatch):
+    y, x = np.mgrid[0:300, 0:400]
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.stack([x * 0.6, y * 0.8, 255 - x * 0.6], axis=-1).astype(np.uint8)).save(tmp_path / "a/0.jpg")
+    growing = PhotoFolder(tmp_path, train_transform(64, "light", sides=(16, 32)), seed=1)
+    decoded = []
+    monkeypatch.setattr(
+        growing, "pixels", lambda *args: decoded.append(PhotoFolder.pixels(growing, *args)) or decoded[-1]
+    )
+    for epoch, side in enumerate((16, 32, 64, 64)):
+        fixed = PhotoFolder(tmp_path, train_transform(side, "light"), seed=1)
+        assert torch.equal(growing[Key(epoch, 0)][0], fixed[Key(epoch, 0)][0])
+    heights = [pixels.shape[0] for pixels, _ in decoded]
+    assert heights[0] < heights[2]
 
 
 # --- the tutorial's call ---------------------------------------------------------------------------------------------

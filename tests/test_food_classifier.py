@@ -192,6 +192,13 @@ def test_a_gpu_that_would_get_too_few_photos_for_batchnorm_is_found_before_train
         built(*flags, launch=four, batch=batch)
 
 
+def test_a_side_that_grows_is_large_enough_for_batchnorm_from_the_first_epoch_on():
+    """At 64 pixels the network's last map has four positions, and at 32 it has one."""
+    built(batch=1)
+    with pytest.raises(UserError, match="leaves 1 photo to a device"):
+        built("--grow-from", "0.5", batch=1)
+
+
 # --- compilation -----------------------------------------------------------------------------------------------------
 
 

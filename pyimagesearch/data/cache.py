@@ -181,9 +181,7 @@ class DeviceLoader:
         self._pixels = pack(flat, device)
         self._starts, self._sizes = torch.from_numpy(starts).to(device), torch.from_numpy(cache.sizes).to(device)
         self._labels = torch.from_numpy(dataset.labels).to(device)
-        # one number for all photos, so that a photo's pixels do not depend on the rest of its batch; a crop is at most
-        # a third longer than the photo's shorter side
-        self._taps = math.ceil(int(cache.sizes.min(axis=1).max()) * 4 / 3 / dataset.transform.size)
+        self._longest_crop = int(cache.sizes.min(axis=1).max()) * 4 / 3  # of any photo, see crops.LOG_RATIOS
 
     def __len__(self) -> int:
         return len(self.batch_sampler)
@@ -192,12 +190,15 @@ class DeviceLoader:
         """As PhotoLoader's; there are no workers here."""
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        dataset, cache, transform = self.dataset, self.dataset.cache, self.dataset.transform
+        dataset, cache = self.dataset, self.dataset.cache
         for keys in self.batch_sampler:
+            transform = dataset.transform.at(keys[0].epoch if keys else 0)
+            # one number for all photos, so that a photo's pixels do not depend on the rest of its batch
+            taps = math.ceil(self._longest_crop / transform.size)
             indices = [key.index for key in keys]
             sizes_of_keys = cache.full_sizes[indices].tolist(), cache.sizes[indices].tolist()
             windows = list(map(dataset.window, dataset.numbers(keys), *sizes_of_keys))
             rows = copy_to(torch.tensor(indices, dtype=torch.int64), self.device)
             starts, sizes = self._starts[rows], self._sizes[rows]
-            images = warp_batch(self._pixels, starts, sizes, windows, transform.size, self._taps)
+            images = warp_batch(self._pixels, starts, sizes, windows, transform.size, taps)
             yield to_grey(images) if transform.channels == 1 else images, self._labels[rows]

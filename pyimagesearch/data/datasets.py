@@ -118,11 +118,11 @@ class PhotoDataset(Dataset):
 
     def _squares(self, keys: Sequence[Key]) -> Tensor:
         """uint8 of shape (rows, channels, size, size), in the channels_last layout, so that no pixel is moved twice."""
-        side, channels = self.transform.size, self.transform.channels
-        squares = np.empty((len(keys), side, side, channels), np.uint8)
+        transform = self.transform.at(keys[0].epoch if keys else 0)  # a batch is of one epoch
+        squares = np.empty((len(keys), transform.size, transform.size, transform.channels), np.uint8)
         for square, key, numbers in zip(squares, keys, self.numbers(keys), strict=True):
-            pixels, full_size = self.pixels(key.index, partial(self.transform.reduction, numbers))
-            self.transform.write(square, pixels, self.window(numbers, full_size, pixels.shape[1::-1]))
+            pixels, full_size = self.pixels(key.index, partial(transform.reduction, numbers))
+            transform.write(square, pixels, self.window(numbers, full_size, pixels.shape[1::-1]))
         return torch.from_numpy(squares).permute(0, 3, 1, 2)
 
     def __getitems__(self, keys: Sequence[Key]) -> tuple[Tensor, Tensor] | list | Unreadable:

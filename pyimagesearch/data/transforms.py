@@ -1,8 +1,10 @@
 """How pixels become the tensor that a model sees, and back."""
 
 import functools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,21 +14,34 @@ from torch import Tensor
 
 from pyimagesearch import config
 from pyimagesearch.data.crops import NUMBERS, Window, draw_window, warp
+from pyimagesearch.data.keyed_randomness import key_of
 
 # the smallest crop as a share of the photo's area, and the largest rotation to either side, in degrees
 AUGMENTS = {"tutorial": {"least_area": 0.08, "angle": 90.0}, "light": {"least_area": 0.3, "angle": 0.0}}
+# Where images grow: the share of the epochs before the full side (EfficientNetV2: three of four stages,
+# https://arxiv.org/abs/2104.00298), and what sides are multiples of, which keeps different shapes few.
+GROWING_EPOCHS, SIDE_STEP, SMALLEST_SIDE = 0.75, 16, 32
+# Both parameters of the beta distribution of a photo's share: uniform (https://arxiv.org/abs/1905.04899, section 3.2),
+# and mostly near 0 and 1 (https://arxiv.org/abs/1710.09412: 0.1 to 0.4 on ImageNet).
+MIX_BETA = {"cutmix": 1.0, "mixup": 0.4}
 
 
 @dataclass(frozen=True)
 class SquareTransform:
     """Turns a photo of any size into uint8 pixels of shape (channels, size, size).
 
-    `augment` is a key of AUGMENTS, or None for evaluation; `channels` is 3 for RGB or 1 for grey.
+    `augment` is a key of AUGMENTS, or None for evaluation; `channels` is 3 for RGB or 1 for grey. `sides` are those of
+    the first epochs, see growing_sides; all others have `size`.
     """
 
     size: int
     augment: str | None
     channels: int = 3
+    sides: tuple[int, ...] = ()
+
+    def at(self, epoch: int) -> "SquareTransform":
+        """The transform of one epoch."""
+        return replace(self, size=self.sides[epoch], sides=()) if epoch < len(self.sides) else self
 
     def __call__(self, photo: Image.Image | np.ndarray) -> Tensor:
         """Transform an RGB image, or uint8 pixels of shape (height, width, 3), with random numbers from torch."""
@@ -57,7 +72,7 @@ class SquareTransform:
 
 
 def train_transform(
-    image_size: int = config.IMAGE_SIZE, augment: str = "tutorial", channels: int = 3
+    image_size: int = config.IMAGE_SIZE, augment: str = "tutorial", channels: int = 3, sides: tuple[int, ...] = ()
 ) -> SquareTransform:
     """Random augmentation, in one interpolation.
 
@@ -65,7 +80,14 @@ def train_transform(
     RandomResizedCrop, RandomHorizontalFlip and RandomRotation(90) do. "light" crops 30 to 100 % and flips, which suits
     photos with an upright position.
     """
-    return SquareTransform(image_size, augment, channels)
+    return SquareTransform(image_size, augment, channels, sides)
+
+
+def growing_sides(image_size: int, first: float, epochs: int) -> tuple[int, ...]:
+    """The side in each epoch before images have their full side; it grows evenly from the share `first` of that."""
+    growing = int(GROWING_EPOCHS * epochs) if first < 1 else 0
+    sides = [image_size * (first + (1 - first) * epoch / growing) for epoch in range(growing)]
+    return tuple(min(image_size, max(SMALLEST_SIDE, SIDE_STEP * round(side / SIDE_STEP))) for side in sides)
 
 
 def eval_transform(image_size: int = config.IMAGE_SIZE, channels: int = 3) -> SquareTransform:
@@ -107,6 +129,52 @@ def denormalize(images: Tensor) -> np.ndarray:
     scale, shift = _scale_and_shift(last.shape[-1], 1, last.device)
     pixels = ((last - shift) / scale).round().clamp(0, 255).to(torch.uint8)  # a bare cast wraps 256 round to 0
     return pixels.expand(*pixels.shape[:-1], 3).numpy()
+
+
+class MixedLabels(NamedTuple):
+    """The labels of mixed photos: `share` of what counts is each photo's own label, the rest its partner's."""
+
+    own: Tensor
+    partner: Tensor
+    share: float
+
+    def tensor_split(self, parts: int) -> list["MixedLabels"]:
+        pairs = zip(self.own.tensor_split(parts), self.partner.tensor_split(parts), strict=True)
+        return [MixedLabels(own, partner, self.share) for own, partner in pairs]
+
+
+class Mixing(NamedTuple):
+    """Mixes a share of all batches, by "cutmix", "mixup", or "both", one of the two in each."""
+
+    kind: str
+    batches: float
+
+    def draw(self, *key: int) -> tuple[str, float, float, float] | None:
+        """How the batch of `key`, (seed, epoch, step), is mixed: kind, share, and CutMix's place; None: not at all."""
+        random = np.random.default_rng(key_of(*key))
+        if random.random() >= self.batches:
+            return None
+        kind = random.choice(sorted(MIX_BETA)) if self.kind == "both" else self.kind
+        return kind, random.beta(MIX_BETA[kind], MIX_BETA[kind]), random.random(), random.random()
+
+
+def mix_pairs(images: Tensor, labels: Tensor, drawn: tuple, kept: slice) -> tuple[Tensor, MixedLabels]:
+    """The `kept` rows of a normalised batch whose rows 2j and 2j + 1 are mixed with each other, see Mixing.draw.
+
+    The last of an odd number is mixed with itself. A pixel follows from its two photos to the last bit, wherever it is.
+    """
+    kind, share, *centre = drawn
+    partners = (torch.arange(len(images), device=images.device) ^ 1).clamp(max=len(images) - 1)[kept]
+    mixed = images[kept].clone()
+    if kind == "mixup":
+        mixed = mixed * share + images[partners] * (1 - share)  # not torch.lerp, which rounds by the place in memory
+    else:
+        side, half = images.shape[-1], math.sqrt(1 - share) / 2
+        top, left = (max(0, round(side * (at - half))) for at in centre)
+        bottom, right = (min(side, round(side * (at + half))) for at in centre)
+        mixed[..., top:bottom, left:right] = images[partners, :, top:bottom, left:right]
+        share = 1 - (bottom - top) * (right - left) / side**2  # less was replaced where the square leaves the image
+    return mixed, MixedLabels(labels[kept], labels[partners], share)
 
 
 def to_device(images: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -156,10 +156,10 @@ def fewest_positions(model: nn.Module, image_size: int) -> int | None:
     try:
         with torch.no_grad():
             functional_call(model, tensors, torch.empty(1, channels, image_size, image_size, device="meta"))
-    except RuntimeError:
+    except (RuntimeError, AssertionError):  # torchvision's networks of one image size assert it
         raise UserError(
             f"images of {image_size} x {image_size} pixels are too small for {type(model).__name__}; choose a larger "
-            "--image-size"
+            "--image-size, or do without --grow-from"
         ) from None
     finally:
         model.train(was_training)

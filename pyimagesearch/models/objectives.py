@@ -1,5 +1,7 @@
 """What a model learns: its loss, its probabilities, what counts as correct. One class per task, with equal methods."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 
 from pyimagesearch.data.datasets import PhotoDataset
 from pyimagesearch.data.labels_csv import UNKNOWN
+from pyimagesearch.data.transforms import MixedLabels
 from pyimagesearch.runtime.distributed import failing_together
 from pyimagesearch.runtime.errors import UserError
 
@@ -94,6 +97,18 @@ def _mean_of_known(values: Tensor, labels: Tensor) -> Tensor:
     """The mean of each row over its known labels; exactly `values.mean(1)` where all are known."""
     known = labels != UNKNOWN
     return values.where(known, 0).mean(1) * (labels.shape[1] / known.sum(1, dtype=values.dtype).clamp(min=1))
+
+
+def of_labels(values: Callable, predicted: Tensor, labels) -> Tensor:
+    """values(predicted, labels), losses or what is correct, shape (rows,); of MixedLabels the mean over both by share.
+
+    What one of a pair lacks of its own label the other has, so the sum of the loss weights over a global batch is the
+    same as without mixing, and weight_sum is right.
+    """
+    if not isinstance(labels, MixedLabels):
+        return values(predicted, labels)
+    own, partner = values(predicted, labels.own), values(predicted, labels.partner)
+    return labels.share * own + (1 - labels.share) * partner
 
 
 CROSS_ENTROPY = CrossEntropy()

@@ -54,7 +54,8 @@ def find_start(args) -> dict | None:
 
 def check_same_run(before: Mapping, now: Mapping) -> None:
     """Raise UserError, naming the flags, unless a run of config `now` goes on where one of config `before` stood."""
-    free = MAY_CHANGE - {"epochs"} if now["scheduler"] == "cosine" else MAY_CHANGE  # its shape depends on their number
+    # the cosine's rate and the growing side of images depend on the number of epochs
+    free = MAY_CHANGE - {"epochs"} if now["scheduler"] == "cosine" or now.get("grow_from", 1) < 1 else MAY_CHANGE
     before = vars(training_options([])) | dict(before)  # a flag that an earlier version did not have had its default
     if differing := [name for name in now if name not in free and now[name] != before.get(name)]:
         parts = (f"{_flag(name)} is {now[name]} and was {before.get(name, 'not known')}" for name in differing)
@@ -183,10 +184,11 @@ def save_tensors(path: str, value: Any) -> None:
 
 def _load(path: str) -> dict:
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if "identity" in state:  # earlier versions: see model_card.current_names
-        state["config"] = current_names(state.pop("identity"))
+    if "identity" in state:  # its name in earlier versions
+        state["config"] = state.pop("identity")
     if not {"epoch", "step", "config"} <= state.keys():
         raise ValueError("it lacks what a checkpoint has")
+    state["config"] = current_names(state["config"])
     state.setdefault("finished", state["epoch"] >= state["config"]["epochs"])  # earlier versions
     return state
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pyimagesearch.data.keyed_randomness import key_of
-from pyimagesearch.data.transforms import to_device
+from pyimagesearch.data.transforms import MixedLabels, to_device
 from pyimagesearch.evaluation.evaluate import Totals
-from pyimagesearch.models.objectives import CROSS_ENTROPY, widest_float
+from pyimagesearch.models.objectives import CROSS_ENTROPY, of_labels, widest_float
 from pyimagesearch.models.parallel import seed_step, without_averaging
 from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError, one_line
@@ -38,13 +38,13 @@ def train_epoch(run: Run, loader, hooks) -> Totals:
                 hooks(step, running, *agreed)
                 # dropout draws anew in each step, and the same in a resumed run
                 seed_step(run.model, key_of(sampler.seed, run.epoch, step, distributed.rank()))
-                images, labels = to_device(images, labels, run.device)
+                images, labels = sampler.mixed(*to_device(images, labels, run.device), run.epoch, step)
                 weight_sum = run.objective.weight_sum(loader.dataset.labels[sampler.batch(run.epoch, step)])
                 loss_sum, correct = train_step(
                     run.model, images, labels, weight_sum, run.optimizer, run.scaler, run.objective,
                     parts=sampler.parts(step, run.args.accumulate), clip_norm=run.args.clip_norm,
                 )  # fmt: skip
-                running.add(step, loss_sum, correct, len(labels))
+                running.add(step, loss_sum, correct, len(images))
                 run.end_step(step)
                 step += 1
             hooks(step, running)
@@ -60,7 +60,7 @@ def train_epoch(run: Run, loader, hooks) -> Totals:
 def train_step(
     model: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    labels: Tensor | MixedLabels,
     weight_sum: float,
     optimizer,
     scaler,
@@ -87,10 +87,10 @@ def train_step(
     for part, (some_images, some_labels) in enumerate(pairs, start=1):
         with without_averaging(model) if part < parts else nullcontext():
             logits = model(some_images).float()
-            loss_sum = objective.training_losses(logits, some_labels).sum()
+            loss_sum = of_labels(objective.training_losses, logits, some_labels).sum()
             scaler.scale(loss_sum * (distributed.world_size() / weight_sum)).backward()
         loss_sums.append(loss_sum.detach())
-        corrects.append(objective.correct(objective.probabilities(logits.detach()), some_labels).sum())
+        corrects.append(of_labels(objective.correct, objective.probabilities(logits.detach()), some_labels).sum())
     if clip_norm is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)

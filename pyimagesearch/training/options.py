@@ -31,6 +31,10 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--lr-final is where the cosine ends; add --scheduler cosine, or leave it out")
     if args.warmup_epochs >= args.epochs:
         parser.error(f"--warmup-epochs {args.warmup_epochs:g} leaves none of the {args.epochs} --epochs; choose fewer")
+    if args.mix_share is not None and args.mix == "none":
+        parser.error("--mix-share is how many batches --mix mixes; add --mix cutmix, or leave it out")
+    if args.grow_from < 1 and args.compile:
+        parser.error("--compile would compile anew for each size of --grow-from; leave one of the two out")
     if args.freeze_backbone and args.weights == "none":
         parser.error("--freeze-backbone would leave the network untrained; give it --weights")
     if args.freeze_backbone and args.freeze_bn is False:
@@ -53,6 +57,8 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
     args.batch_size = args.batch_size or config.LOCAL_BATCH_SIZE
     args.lr_batch_size = args.batch_size
     args.cache_size = None if args.cache == "none" else args.cache_size
+    if args.mix != "none":
+        args.mix_share = config.MIX_SHARE if args.mix_share is None else args.mix_share
     args.workers = distributed.cores_of_rank() if args.workers is None else args.workers
     # pretrained BatchNorm has the statistics of other batches, and better ones
     args.freeze_bn = args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
@@ -97,9 +103,24 @@ def _add_data(group) -> None:
         help="side of the square that the model sees (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
+        "--grow-from", type=number(float, 0, 1, above=True), default=1.0, metavar="SHARE",
+        help="train on smaller images first, which takes less time: their side grows from this share of --image-size "
+        "over the first three quarters of --epochs (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--augment", choices=("tutorial", "light"), default="tutorial",
         help="tutorial: crops of 8 to 100 %% of the area, flips, rotations up to 90 degrees; light: crops of 30 to "
         "100 %%, flips (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--mix", choices=("none", "cutmix", "mixup", "both"), default="none",
+        help="cutmix: put a part of another photo over a part of each; mixup: blend each with another; both: one of "
+        "the two. Both photos' labels count by their shares, in the training loss and the training accuracy (default "
+        "%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--mix-share", type=number(float, 0, 1, above=True), metavar="SHARE",
+        help=f"share of the batches that --mix mixes (default {config.MIX_SHARE})",
     )  # fmt: skip
     group.add_argument(
         "--cache", choices=("none", "disk", "device"), default="none",

@@ -26,10 +26,18 @@ MODERN = (
         "optimizer": "adamw",
         "lr": 1e-3,  # at batches of 32; a ResNet-18 in 6 epochs was worse at 3e-3
         "scheduler": "cosine",
+        "warmup_epochs": 0.5,  # over steps, so that a run of one epoch has it too
+        "ema": 0.999,  # and less in the first steps
         "weight_decay": 0.05,  # as torchvision's references for ConvNeXt and Swin
         "clip_norm": 1.0,  # a rare large gradient does little harm (arXiv:2205.01580)
         "label_smoothing": 0.1,  # arXiv:1512.00567
         "augment": "light",  # photos stand upright: no rotations, and crops that still show the object
+    }),
+    Part("--weights none", lambda args: args.weights == "none", {
+        "mix": "cutmix",  # on half of the batches; fine-tuning on few photos does without (arXiv:1912.11370)
+    }),
+    Part("--weights none, but for vit_*, swin_*, maxvit_* and --compile", lambda args: _can_grow(args), {
+        "grow_from": 0.5,  # where one side is not built in, in the network, its frozen BatchNorm or the compiled code
     }),
     Part("a vit_*, swin_* or maxvit_*", lambda args: args.model.startswith(TRANSFORMERS), {
         "lr": 3e-4,  # they become unstable at rates that convolutions stand
@@ -65,6 +73,10 @@ def as_flags(values: dict[str, object]) -> str:
     """The command line that has the same effect, in lines for --help."""
     flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
     return textwrap.fill(flags, 96, break_on_hyphens=False)
+
+
+def _can_grow(args: argparse.Namespace) -> bool:
+    return args.weights == "none" and not args.compile and not args.model.startswith(TRANSFORMERS)
 
 
 def _several_labels(data: str) -> bool:

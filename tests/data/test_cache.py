@@ -190,7 +190,7 @@ def stream(root, cache, *, transform=None, epochs=2, shuffle=True, **options):
 @pytest.mark.parametrize("cache_size", [1000, 60])
 def test_every_cache_gives_the_same_samples_and_the_same_part_of_each(tmp_path, cache, cache_size, augment):
     root = smooth(tmp_path / "data" / "training")
-    transform = train_transform(48, augment)
+    transform = train_transform(48, augment, sides=(24,))
     reference = stream(root, "none", transform=transform)
     cached = stream(root, cache, transform=transform, cache_size=cache_size)
     assert len(cached) == len(reference)
@@ -227,6 +227,14 @@ def test_both_caches_remove_the_detail_that_a_smaller_square_cannot_show(photos)
         for cache in CACHES
     )
     assert float(device.float().std()) == pytest.approx(float(disk.float().std()), rel=0.1)
+
+
+def test_both_caches_remove_more_detail_while_the_side_is_smaller(photos):
+    root = photos({"a": 4, "b": 4}, size=(80, 60))
+    transform = train_transform(48, "light", sides=(16,))
+    for disk, device in zip(*(stream(root, cache, transform=transform) for cache in CACHES), strict=True):
+        assert disk[0].shape == device[0].shape
+        assert float(device[0].float().std()) == pytest.approx(float(disk[0].float().std()), rel=0.1)
 
 
 @pytest.mark.parametrize("cache", ("none", *CACHES))

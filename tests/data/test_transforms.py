@@ -12,7 +12,18 @@ from torchvision.transforms import functional as TF
 from pyimagesearch import config
 from pyimagesearch.data.crops import NUMBERS
 from pyimagesearch.data.keyed_randomness import key_of, keyed_numbers, keyed_randomness
-from pyimagesearch.data.transforms import AUGMENTS, denormalize, eval_transform, normalize, to_grey, train_transform
+from pyimagesearch.data.transforms import (
+    AUGMENTS,
+    MixedLabels,
+    Mixing,
+    denormalize,
+    eval_transform,
+    growing_sides,
+    mix_pairs,
+    normalize,
+    to_grey,
+    train_transform,
+)
 
 EVERY_VALUE = np.arange(256, dtype=np.uint8)
 
@@ -178,3 +189,110 @@ def test_keys_do_not_collide_over_epochs_and_photos():
     keys = {key_of(seed, epoch, index) for seed in range(4) for epoch in range(20) for index in range(200)}
     assert len(keys) == 4 * 20 * 200
     assert all(0 <= key < 2**64 for key in keys)
+
+
+# --- sides that grow -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "image_size, first, epochs, sides",
+    [
+        (96, 0.5, 8, (48, 64, 64, 64, 80, 96)),
+        (224, 0.5, 10, (112, 128, 144, 160, 176, 192, 208)),
+        (100, 0.1, 4, (32, 32, 64)),  # at least 32, and in multiples of 16
+        (104, 0.9, 4, (96, 96, 96)),  # 94, 97 and 101
+        (100, 1.0, 4, ()),
+        (96, 0.5, 1, ()),  # the last epoch has the full side
+        (96, 1, 20, ()),
+    ],
+)
+def test_the_side_grows_evenly_over_three_quarters_of_the_epochs(image_size, first, epochs, sides):
+    assert growing_sides(image_size, first, epochs) == sides
+    transform = train_transform(image_size, sides=sides)
+    assert [transform.at(epoch).size for epoch in range(epochs)] == [*sides, *[image_size] * (epochs - len(sides))]
+
+
+# --- mixed photos ----------------------------------------------------------------------------------------------------
+
+
+def drawn_of(kind: str, count: int = 200) -> list[tuple]:
+    return [drawn for step in range(count) if (drawn := Mixing(kind, 1.0).draw(7, 0, step))]
+
+
+def rows(count: int, side: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    """Photos of which each has its own number in all pixels, and those numbers as labels."""
+    numbers = torch.arange(count)
+    images = numbers.float()[:, None, None, None].expand(-1, 3, side, side)
+    return images.contiguous(memory_format=torch.channels_last), numbers
+
+
+@pytest.mark.parametrize("side", [12, 15])
+def test_cutmix_puts_one_rectangle_of_each_photo_of_a_pair_into_the_other_and_counts_labels_by_area(side):
+    shares = []
+    for drawn in drawn_of("cutmix"):
+        mixed, labels = mix_pairs(*rows(4, side), drawn, slice(0, 4))
+        assert labels.own.tolist() == [0, 1, 2, 3] and labels.partner.tolist() == [1, 0, 3, 2]
+        other = mixed != labels.own[:, None, None, None]
+        assert torch.equal(mixed[other], labels.partner[:, None, None, None].expand_as(mixed)[other].float())
+        assert (other == other[0, 0]).all()
+        inside = other[0, 0]
+        assert inside.sum() == inside.any(0).sum() * inside.any(1).sum()  # a rectangle
+        assert labels.share == pytest.approx(1 - inside.float().mean().item(), abs=1e-6)
+        shares.append(labels.share)
+    assert min(shares) < 0.2 and max(shares) > 0.95 and len(set(shares)) > 30
+
+
+def test_mixup_blends_each_photo_of_a_pair_with_the_other():
+    for drawn in drawn_of("mixup"):
+        mixed, labels = mix_pairs(*rows(4), drawn, slice(0, 4))
+        expected = labels.share * labels.own + (1 - labels.share) * labels.partner
+        assert torch.allclose(mixed, expected[:, None, None, None].expand_as(mixed))
+    shares = [share for _, share, *_ in drawn_of("mixup")]
+    assert 0.4 < np.mean(shares) < 0.6 and 0.35 < np.mean([0.1 < share < 0.9 for share in shares]) < 0.6
+
+
+@pytest.mark.parametrize("kind", ["cutmix", "mixup"])
+def test_the_last_photo_of_an_odd_number_stays_as_it_is_and_a_batch_keeps_its_layout(kind):
+    for count in (0, 1, 5):
+        mixed, labels = mix_pairs(*rows(count), drawn_of(kind)[0], slice(0, count))
+        assert torch.allclose(mixed[4:], rows(count)[0][4:]) and labels.partner[4:].tolist() == labels.own[4:].tolist()
+        assert mixed.shape == (count, 3, 12, 12)
+        assert count == 0 or mixed.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_rows_that_are_kept_are_those_of_the_whole_batch_to_the_last_bit():
+    images = torch.randn(7, 3, 5, 5)
+    for drawn in drawn_of("both", 20):
+        whole, labels = mix_pairs(images, torch.arange(7), drawn, slice(0, 7))
+        for first, last in ((0, 3), (1, 2), (3, 6), (5, 7), (3, 3)):
+            start, stop = first // 2 * 2, -(-last // 2) * 2
+            some = slice(first - start, last - start)
+            part, some_labels = mix_pairs(images[start:stop], torch.arange(7)[start:stop], drawn, some)
+            assert torch.equal(part, whole[first:last])
+            assert torch.equal(some_labels.partner, labels.partner[first:last])
+
+
+def test_which_batches_are_mixed_and_how_follows_from_the_key_and_the_share():
+    keys = [(seed, epoch, step) for seed in (0, 1) for epoch in range(10) for step in range(50)]
+    drawn = [Mixing("both", 0.3).draw(*key) for key in keys]
+    assert drawn == [Mixing("both", 0.3).draw(*key) for key in keys]
+    kinds = [found[0] for found in drawn if found]
+    assert 0.25 < len(kinds) / len(keys) < 0.35 and len({found for found in drawn if found}) == len(kinds)
+    assert 0.4 < kinds.count("cutmix") / len(kinds) < 0.6
+    assert {found[0] for found in drawn_of("mixup")} == {"mixup"} and len(drawn_of("cutmix")) == 200
+
+
+def test_mixing_waits_for_nothing():
+    """On the meta device a tensor has no value: to read one is an error."""
+    for kind in ("cutmix", "mixup"):
+        images, labels = torch.empty(5, 3, 8, 8, device="meta"), torch.empty(5, dtype=torch.int64, device="meta")
+        mixed, mixed_labels = mix_pairs(images, labels, drawn_of(kind)[0], slice(1, 4))
+        assert mixed.shape == (3, 3, 8, 8) and mixed_labels.partner.shape == (3,)
+
+
+def test_mixed_labels_are_split_as_photos_are():
+    parts = MixedLabels(torch.arange(5), torch.arange(5, 10), 0.3).tensor_split(2)
+    assert [(part.own.tolist(), part.partner.tolist(), part.share) for part in parts] == [
+        ([0, 1, 2], [5, 6, 7], 0.3),
+        ([3, 4], [8, 9], 0.3),
+    ]

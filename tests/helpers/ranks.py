@@ -14,7 +14,7 @@ from helpers.runs import NoHooks, make_run
 from torch import nn
 
 from pyimagesearch.create_dataloaders import get_dataloader
-from pyimagesearch.data.transforms import eval_transform, train_transform
+from pyimagesearch.data.transforms import Mixing, eval_transform, train_transform
 from pyimagesearch.evaluation import evaluate
 from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.models import parallel
@@ -48,11 +48,15 @@ class SmallNet(nn.Module):
         return self.classifier(self.features(x).mean(dim=(2, 3)))
 
 
-def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), objective=CROSS_ENTROPY) -> None:
+def train(
+    data, output, launch, batchnorm: str, name: str = "", *, flags=(), objective=CROSS_ENTROPY, sides=(), mixing=None
+) -> None:
     """`name` is that of the files; `flags` are train_distributed.py's."""
     name = name or batchnorm
     torch.manual_seed(0)
-    train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
+    train_set, loader = get_dataloader(
+        f"{data}/training", train_transform(32, sides=sides), GLOBAL_BATCH, seed=3, workers=0, mixing=mixing
+    )
     _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
     frozen = batchnorm.startswith("frozen")
     base = prepare_batchnorm(SmallNet(), freeze=frozen, synchronise=batchnorm == "sync", rows=2, image_size=64)
@@ -156,6 +160,13 @@ def averaged(data, output, launch):
     assert distributed.world_size() == 1 or not np.array_equal(owns[0], owns[1])
 
 
+def mixed(data, output, launch):
+    """CutMix and Mixup on photos that grow; from three ranks on, shares begin and end inside a pair."""
+    options = {"sides": (16, 24), "mixing": Mixing("both", 0.7), "objective": WEIGHTED}
+    train(data, output, launch, "frozen", "mixed frozen", **options)
+    train(data, output, launch, "sync", "mixed sync", **options)
+
+
 def samples(data, output, launch):
     """Write which photos this rank gets in each step of two epochs."""
     _, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=1)
@@ -218,7 +229,7 @@ def main() -> None:
 
 CASES = {
     f.__name__: f
-    for f in (frozen_and_synchronised, accumulated, averaged, samples, resumed, unreadable, not_finite, compared)
+    for f in (frozen_and_synchronised, accumulated, averaged, mixed, samples, resumed, unreadable, not_finite, compared)
 }
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from pyimagesearch.models.batchnorm import FrozenBatchNorm2d, SyncBatchNorm, prepare_batchnorm
 from pyimagesearch.runtime import distributed
@@ -49,6 +50,13 @@ def test_a_network_without_batchnorm_is_left_as_it_is(freeze):
 def test_images_too_small_for_the_network_are_refused_before_training():
     with pytest.raises(UserError, match="16 x 16 pixels are too small for Sequential"):
         prepare_batchnorm(convolution(), freeze=True, synchronise=False, rows=2, image_size=16)
+
+
+def test_a_network_of_one_image_size_is_refused_at_another():
+    vit = VisionTransformer(64, 32, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8)
+    prepare_batchnorm(vit, freeze=True, synchronise=False, rows=2, image_size=64)
+    with pytest.raises(UserError, match=r"32 x 32 pixels are too small for VisionTransformer;.* without --grow-from$"):
+        prepare_batchnorm(vit, freeze=True, synchronise=False, rows=2, image_size=32)
 
 
 # --- synchronised over ranks -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from PIL import Image
 pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
 GLOBAL_BATCH = 8
-CASES = ("frozen_and_synchronised", "accumulated", "averaged", "samples", "resumed")
+CASES = ("frozen_and_synchronised", "accumulated", "averaged", "mixed", "samples", "resumed")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,14 @@ def test_weighted_means_and_clipped_gradients_do_not_depend_on_the_number_of_pro
     assert_same(trained[1] / "weighted", trained[processes] / "weighted")
     plain, weighted = (torch.load(trained[1] / f"{name}.pth") for name in ("accumulated", "weighted"))
     assert not torch.allclose(plain["classifier.weight"], weighted["classifier.weight"], atol=1e-4)
+
+
+@pytest.mark.parametrize("batchnorm", ["frozen", "sync"])
+@pytest.mark.parametrize("processes", [2, 3])
+def test_mixed_and_growing_photos_do_not_depend_on_the_number_of_processes(trained, batchnorm, processes):
+    assert_same(trained[1] / f"mixed {batchnorm}", trained[processes] / f"mixed {batchnorm}")
+    plain, mixed = (torch.load(trained[1] / f"{name}.pth") for name in ("weighted", "mixed frozen"))
+    assert not torch.allclose(plain["classifier.weight"], mixed["classifier.weight"], atol=1e-4)
 
 
 def test_synchronised_statistics_are_those_of_each_accumulated_part(trained):

@@ -15,6 +15,9 @@ INVALID = {
     ("training", "--limit"): WHOLE,
     ("training", "--image-size"): (*WHOLE, "31", "4097"),
     ("training", "--augment"): ("", "none", "Tutorial"),
+    ("training", "--grow-from"): ("0", "-0.5", "1.1", "nan", "48:96"),
+    ("training", "--mix"): ("", "all"),
+    ("training", "--mix-share"): ("0", "1.1", "nan", "0.5"),
     ("training", "--workers"): ("-1", "1.5", "", "all", "1025"),
     ("training", "--channels"): ("", "2", "4", "grey"),
     ("training", "--freeze-bn=yes"): (),
@@ -68,6 +71,7 @@ EXCLUSIVE = [
     ("training", ["--warmup-epochs", "3", "--epochs", "3"]),
     ("training", ["--backbone-lr", "0.1", "--weights", "none"]),
     ("training", ["--backbone-lr", "0.1", "--freeze-backbone"]),
+    ("training", ["--grow-from", "0.5", "--compile"]),
     ("inference", ["--images", "a.jpg", "--on", "test"]),
     ("inference", ["--export", "a.onnx", "--on", "test"]),
     ("inference", ["--csv", "a.csv"]),
@@ -112,6 +116,7 @@ def test_the_defaults_of_training_are_the_tutorials():
     assert (args.ema, args.patience, args.max_time) == (None, None, None)
     assert (args.accumulate, args.clip_norm, args.label_smoothing, args.class_weights) == (1, None, 0, "none")
     assert (args.recipe, args.origin, args.backbone_lr) == ("tutorial", {}, 1)
+    assert (args.mix, args.mix_share, args.grow_from) == ("none", None, 1)
     assert not (args.sync_bn or args.resume or args.restart or args.freeze_backbone)
 
 

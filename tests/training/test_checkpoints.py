@@ -7,9 +7,12 @@ import subprocess
 
 import pytest
 import torch
+from helpers.runs import ONE
 
+from pyimagesearch.models.model_card import ADDED_FLAGS
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.training.checkpoints import Checkpoints, check_same_run, find_start
+from pyimagesearch.training.options import resolve, training_options
 
 
 def state(epoch, step=0, best=0, value=0.0, size=1000):
@@ -184,8 +187,9 @@ def test_flags_that_would_make_another_run_are_named():
         check_same_run(saved, {**saved, "classes": ["a", "c"]})
 
 
-def test_the_number_of_epochs_may_not_change_where_the_rate_depends_on_it():
-    saved = {**state(1)["config"], "scheduler": "cosine"}
+@pytest.mark.parametrize("depends", [{"scheduler": "cosine"}, {"grow_from": 0.5}])
+def test_the_number_of_epochs_may_not_change_where_the_rate_or_the_side_depends_on_it(depends):
+    saved = {**state(1)["config"], **depends}
     with pytest.raises(UserError, match="--epochs is 9 and was 5"):
         check_same_run(saved, {**saved, "epochs": 9})
 
@@ -218,8 +222,15 @@ def test_a_checkpoint_of_an_earlier_version_has_todays_names(tmp_path):
     assert Checkpoints(tmp_path).newest()["config"] == {
         "seed": 3, "global_batch_size": 32, "batch_size": 16, "lr": 0.1, "amp": "bf16", "epochs": 5, "photos": "abc",
         "run_id": "", "scheduler": "cosine", "lr_final": 0.01, "freeze_bn": True, "warmup_epochs": 2,
-        "classes": ["a", "b"],
+        "classes": ["a", "b"], **ADDED_FLAGS,
     }  # fmt: skip
+
+
+def test_a_checkpoint_from_before_a_flag_has_what_runs_then_did(tmp_path):
+    now = vars(resolve(training_options([]), ONE, None))
+    torch.save({"epoch": 1, "step": 7, "config": {k: now[k] for k in now if k not in ADDED_FLAGS}},
+               tmp_path / "checkpoint-0001-000007.pt")  # fmt: skip
+    check_same_run(Checkpoints(tmp_path).newest()["config"], now)
 
 
 def test_a_job_begun_with_restart_resumes_when_torchrun_restarts_it(tmp_path, monkeypatch):

@@ -16,7 +16,8 @@ from torchvision.transforms import functional as TF
 from pyimagesearch import config
 from pyimagesearch.create_dataloaders import GlobalBatchSampler, get_dataloader
 from pyimagesearch.data import transforms
-from pyimagesearch.data.transforms import eval_transform, train_transform
+from pyimagesearch.data.labels_csv import UNKNOWN
+from pyimagesearch.data.transforms import Mixing, eval_transform, train_transform
 from pyimagesearch.evaluation import evaluate
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.models import objectives
@@ -284,6 +285,103 @@ def test_training_trains_and_evaluation_does_not(photos):
     assert not model.training and torch.equal(model.weight, Net().weight)
     train(model, loader, 0.1)
     assert model.training and not torch.equal(model.weight, Net().weight)
+
+
+# --- mixed photos ----------------------------------------------------------------------------------------------------
+
+
+def mixed_by_hand(images: torch.Tensor, drawn: tuple) -> tuple[torch.Tensor, list[int], float]:
+    """What each row of an odd global batch shows, its partner, and its share of itself."""
+    kind, share, down, across = drawn
+    inside = torch.zeros(SIZE, SIZE, dtype=torch.bool)
+    half = math.sqrt(1 - share) / 2
+    low = [max(0, round(SIZE * (centre - half))) for centre in (down, across)]
+    high = [min(SIZE, round(SIZE * (centre + half))) for centre in (down, across)]
+    inside[low[0] : high[0], low[1] : high[1]] = True
+    partners = [row + 1 if row % 2 == 0 else row - 1 for row in range(len(images) - 1)] + [len(images) - 1]
+    if kind == "cutmix":
+        return torch.where(inside, images[partners], images), partners, 1 - inside.sum().item() / SIZE**2
+    return share * images + (1 - share) * images[partners], partners, share
+
+
+def weighted_mean(logits, labels, partners, share):
+    """Torch's own loss of soft targets, weighted and smoothed, over the sum of the photos' weights."""
+    soft = share * F.one_hot(labels, 2).float() + (1 - share) * F.one_hot(labels[partners], 2).float()
+    weight = torch.tensor([1.0, 3.0])
+    total = F.cross_entropy(logits, soft, weight=weight, label_smoothing=0.1, reduction="sum")
+    return total / weight[labels].sum()
+
+
+def mean_of_known(logits, labels, partners, share):
+    """Several labels per photo, of which some are not known."""
+    losses = F.binary_cross_entropy_with_logits(logits, labels.clamp(0, 1), reduction="none")
+    others = F.binary_cross_entropy_with_logits(logits, labels[partners].clamp(0, 1), reduction="none")
+    own = [loss[known].mean() for loss, known in zip(losses, labels != UNKNOWN, strict=True)]
+    partner = [loss[known].mean() for loss, known in zip(others, labels[partners] != UNKNOWN, strict=True)]
+    return sum(share * one + (1 - share) * other for one, other in zip(own, partner, strict=True)) / len(labels)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["cutmix", "mixup"])
+@pytest.mark.parametrize("several", [False, True])
+def test_the_ranks_steps_average_to_the_gradient_of_the_mixed_global_batch(
+    photos, monkeypatch, several, kind, world, accumulate
+):
+    data, loader = get_dataloader(photos({"a": 4, "b": 3}), eval_transform(SIZE), 7, workers=0, seed=23,
+                                  mixing=Mixing(kind, 1.0))  # fmt: skip
+    objective, expected_loss = CrossEntropy(class_weights=np.array([1.0, 3.0]), label_smoothing=0.1), weighted_mean
+    if several:
+        objective, expected_loss = BinaryCrossEntropy(), mean_of_known
+        data.labels = np.array([[0, 1], [1, UNKNOWN], [1, 1], [UNKNOWN, 0], [0, 0], [1, 0], [0, 1]], np.float32)
+    images, labels = as_the_model_sees(data, loader.batch_sampler.batch(0, 0))
+    images, partners, share = mixed_by_hand(images, Mixing(kind, 1.0).draw(23, 0, 0))
+    assert 0.1 < share < 0.9
+    reference = Net()
+    logits = reference(images)
+    expected_loss(logits, labels, partners, share).backward()
+    own, other = (objective.correct(objective.probabilities(logits), some) for some in (labels, labels[partners]))
+    steps, totals = [], []
+    monkeypatch.setattr(distributed, "world_size", lambda: world)
+    monkeypatch.setattr(distributed, "_all_reduce", lambda values, operation: values)
+    for rank in range(world):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        model = Net()
+        flags = ["--accumulate", str(accumulate)]
+        totals.append(train(model, loader, 1.0, objective=objective, flags=flags))
+        steps.append(Net().weight - model.weight)
+    assert torch.allclose(torch.stack(steps).mean(0), reference.weight.grad, atol=1e-6)
+    assert sum(total.count for total in totals) == 7
+    correct = (share * own + (1 - share) * other).sum().item()
+    assert sum(total.correct for total in totals) == pytest.approx(correct, rel=1e-5)
+
+
+class AnySide(Net):
+    def forward(self, images):
+        return super().forward(F.adaptive_avg_pool2d(images, SIZE))
+
+
+def test_a_run_on_mixed_and_growing_photos_resumes_in_the_middle_bit_for_bit(photos):
+    root = photos({"a": 6, "b": 5})
+
+    def weights(begin: torch.Tensor | None, epoch: int, step: int, mixing: Mixing | None) -> list[torch.Tensor]:
+        """The weights after each step of what is left of two epochs of three."""
+        model, found = AnySide(), []
+        if begin is not None:
+            model.weight.data.copy_(begin)
+        transform = train_transform(32, sides=(16,))
+        _, loader = get_dataloader(root, transform, 4, seed=1, workers=0, mixing=mixing)
+        hooks = NoHooks(lambda *_: found.append(model.weight.detach().clone()))
+        for number in range(epoch, 2):
+            train(model, loader, 0.1, epoch=number, step=step if number == epoch else 0, hooks=hooks)
+        return found
+
+    mixing = Mixing("both", 0.7)
+    whole = weights(None, 0, 0, mixing)
+    for done in range(1, 6):
+        again = weights(whole[done - 1], *divmod(done, 3), mixing)
+        assert all(torch.equal(one, two) for one, two in zip(whole[done:], again, strict=True))
+    assert not torch.equal(weights(None, 0, 0, None)[-1], whole[-1])
 
 
 # --- a loss that is not finite ---------------------------------------------------------------------------------------

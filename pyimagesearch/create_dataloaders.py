@@ -49,7 +49,7 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
     }  # fmt: skip
     sides = growing_sides(args.image_size, args.grow_from, args.epochs)
     if sides:
-        info(f"growing images from {sides[0]} to {args.image_size} pixels over {len(sides)} epochs...")
+        info(f"growing images from {sides[0]} pixels to {args.image_size} in epoch {len(sides) + 1}...")
     trainDS, trainLoader = get_dataloader(
         os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels, sides),
         args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers,

@@ -167,7 +167,7 @@ def mix_pairs(images: Tensor, labels: Tensor, drawn: tuple, kept: slice) -> tupl
     partners = (torch.arange(len(images), device=images.device) ^ 1).clamp(max=len(images) - 1)[kept]
     mixed = images[kept].clone()
     if kind == "mixup":
-        mixed = mixed * share + images[partners] * (1 - share)  # not torch.lerp, which rounds by the place in memory
+        mixed = mixed * share + images[partners] * (1 - share)  # torch.lerp may round by the place in memory
     else:
         side, half = images.shape[-1], math.sqrt(1 - share) / 2
         top, left = (max(0, round(side * (at - half))) for at in centre)

@@ -38,7 +38,7 @@ def train(args, launch) -> None:
     from pyimagesearch.runtime.terminal import info
     from pyimagesearch.training.checkpoints import find_start
     from pyimagesearch.training.loop import StepHooks, train_epoch
-    from pyimagesearch.training.optimizer import Schedule, build_optimizer, scaled_lr
+    from pyimagesearch.training.optimizer import Schedule, build_optimizer
     from pyimagesearch.training.options import resolve
     from pyimagesearch.training.run import Run
 
@@ -54,7 +54,7 @@ def train(args, launch) -> None:
         trainLoader.dataset, label_smoothing=args.label_smoothing, balanced=args.class_weights == "balanced",
         device=launch.device,
     )  # fmt: skip
-    opt = build_optimizer(args.optimizer, model.parameters(), lr=scaled_lr(args), weight_decay=args.weight_decay)
+    opt = build_optimizer(args, model)  # the learning rate grows with the global batch
     lrScheduler = Schedule(
         args.scheduler, opt, steps=trainLoader.batch_sampler.steps, epochs=args.epochs, warmup=args.warmup_epochs,
         final=args.lr_final,

@@ -36,7 +36,7 @@ def build_ours(size: int, *flags: str, layout=None):
     from pyimagesearch.food_classifier import build_model
     from pyimagesearch.runtime import distributed
     from pyimagesearch.training import loop
-    from pyimagesearch.training.optimizer import build_optimizer, scaled_lr
+    from pyimagesearch.training.optimizer import build_optimizer
     from pyimagesearch.training.options import resolve, training_options
 
     launch = distributed.start("none")
@@ -47,7 +47,7 @@ def build_ours(size: int, *flags: str, layout=None):
     model = build_model(args, launch, loader, pretrained=True).train()
     if layout is not None:
         model.to(memory_format=layout)
-    optimizer = build_optimizer(args.optimizer, model.parameters(), lr=scaled_lr(args), weight_decay=0.0)
+    optimizer = build_optimizer(args, model)
     scaler = torch.amp.GradScaler(launch.device.type, enabled=args.amp == "fp16")
     running = loop.RunningTotals(launch.device)
 

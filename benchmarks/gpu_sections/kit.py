@@ -18,7 +18,7 @@ from pyimagesearch.models.objectives import build_objective
 from pyimagesearch.runtime.distributed import Launch
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.training.loop import train_epoch
-from pyimagesearch.training.optimizer import Schedule, build_optimizer, scaled_lr
+from pyimagesearch.training.optimizer import Schedule, build_optimizer
 from pyimagesearch.training.options import resolve, training_options
 from pyimagesearch.training.run import Run
 
@@ -112,7 +112,7 @@ def begin(launch: Launch, data: Path, output: Path, *flags):
     trainLoader, valLoader, _ = open_splits(args, launch.device)
     model = build_model(args, launch, trainLoader, pretrained=False)
     objective = build_objective(trainLoader.dataset, label_smoothing=0.0, balanced=False, device=launch.device)
-    optimizer = build_optimizer(args.optimizer, model.parameters(), lr=scaled_lr(args), weight_decay=0.0)
+    optimizer = build_optimizer(args, model)
     scheduler = Schedule(args.scheduler, optimizer, steps=trainLoader.batch_sampler.steps, epochs=args.epochs)
     scaler = torch.amp.GradScaler(launch.device.type, enabled=args.amp == "fp16")
     return Run(args, launch, model, objective, optimizer, scheduler, scaler, trainLoader), trainLoader, valLoader

@@ -1,7 +1,8 @@
 """The model card: the record beside the trained weights, food_classifier.json. Written, read and interpreted here.
 
 A dictionary: architecture, channels, classes, image_size, mean, std, task, thresholds (several labels per photo),
-metrics, training (the run config: every resolved flag), versions.
+metrics, training (the run config: every resolved flag, and under "origin" what set those that are not defaults),
+versions.
 """
 
 import json

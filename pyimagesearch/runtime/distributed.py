@@ -34,7 +34,7 @@ Item = TypeVar("Item")
 TIMEOUT = timedelta(minutes=30)
 JOIN_TIMEOUT = timedelta(minutes=10)  # how long it waits for them at the start
 # flags that may differ between ranks: paths, which each host has its own of, and what changes no batch
-MAY_DIFFER = {"cache_dir", "data", "images", "nproc", "output", "quiet", "workers"}
+MAY_DIFFER = {"cache_dir", "data", "images", "nproc", "origin", "output", "quiet", "workers"}
 _store: dist.Store  # of the job: what ranks say to each other outside of collectives
 
 

@@ -15,8 +15,8 @@ from pyimagesearch.runtime.errors import one_line
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, without the usage; exit status 2."""
 
-    def __init__(self, **settings):
-        super().__init__(allow_abbrev=False, formatter_class=partial(argparse.HelpFormatter, width=100), **settings)
+    def __init__(self, *, formatter=argparse.HelpFormatter, **settings):
+        super().__init__(allow_abbrev=False, formatter_class=partial(formatter, width=100), **settings)
         self.add_argument("--local-rank", "--local_rank", type=number(int, 0), help=argparse.SUPPRESS)
 
     def parse_args(self, *arguments) -> argparse.Namespace:  # type: ignore[override]
@@ -30,6 +30,12 @@ class Parser(argparse.ArgumentParser):
             if value == "" or (isinstance(value, list) and "" in value):
                 self.error(f"argument {'/'.join(action.option_strings)}: empty; give a value or leave it out")
         return args
+
+    def named(self, arguments: list[str] | None) -> set[str]:
+        """The flags that `arguments` give, by their names in the namespace."""
+        unnamed = object()
+        blank = argparse.Namespace(**{action.dest: unnamed for action in self._actions})
+        return {name for name, value in vars(super().parse_args(arguments, blank)).items() if value is not unnamed}
 
     def error(self, message: str) -> NoReturn:
         print(f"error: {one_line(message)} (see --help)", file=sys.stderr)

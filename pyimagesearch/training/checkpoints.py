@@ -13,6 +13,7 @@ from pyimagesearch.runtime import distributed, launcher
 from pyimagesearch.runtime.errors import UserError, system_message
 from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, atomic_write, write_text
 from pyimagesearch.runtime.terminal import info
+from pyimagesearch.training.options import training_options
 
 CHECKPOINT_NAME = "checkpoint-{epoch:04d}-{step:06d}.pt"  # whole epochs, and steps of the next one
 PATTERN = re.compile(r"checkpoint-(\d+)-(\d+)\.pt")
@@ -20,8 +21,8 @@ KEEP = 2
 # flags that may differ between a run and its resumption: they do not change the training stream
 MAY_CHANGE = {
     "accumulate", "batch_size", "cache_dir", "checkpoint_every", "compile", "data", "epochs", "limit", "lr_batch_size",
-    "max_time", "nproc", "output", "parallel", "partial_weights", "patience", "quiet", "restart", "resume", "run_id",
-    "tensorboard", "workers",
+    "max_time", "nproc", "origin", "output", "parallel", "partial_weights", "patience", "quiet", "recipe", "restart",
+    "resume", "run_id", "tensorboard", "workers",
 }  # fmt: skip
 
 
@@ -55,6 +56,7 @@ def check_same_run(before: Mapping, now: Mapping) -> None:
     """Raise UserError, naming the flags, unless a run of config `now` goes on where one of config `before` stood."""
     # the cosine's rate and the growing side of images depend on the number of epochs
     free = MAY_CHANGE - {"epochs"} if now["scheduler"] == "cosine" or now.get("grow_from", 1) < 1 else MAY_CHANGE
+    before = vars(training_options([])) | dict(before)  # a flag that an earlier version did not have had its default
     if differing := [name for name in now if name not in free and now[name] != before.get(name)]:
         parts = (f"{_flag(name)} is {now[name]} and was {before.get(name, 'not known')}" for name in differing)
         raise UserError(

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Iterable
 from itertools import chain
 
 from torch import nn, optim
@@ -16,23 +15,30 @@ def scaled_lr(args) -> float:
     return args.lr * args.global_batch_size / args.lr_batch_size
 
 
-def build_optimizer(
-    name: str, parameters: Iterable[nn.Parameter], *, lr: float, weight_decay: float
-) -> optim.Optimizer:
-    """The optimizer over the parameters that train; torch's fused one, which does not wait for the GPU.
+def build_optimizer(args, model: nn.Module) -> optim.Optimizer:
+    """The optimizer of --optimizer over what trains of `model`; torch's fused one, which does not wait for the GPU.
 
-    name : "adam", "adamw" or "sgd" (momentum 0.9, Nesterov)
-    weight_decay : of weights with two dimensions or more; biases and BatchNorm have one and do not decay. "adam" and
-        "sgd" add it to the gradient (L2), "adamw" subtracts it from the weights
+    The first groups of parameters have --lr; where --backbone-lr is not 1, the backbone has groups of its own. Weights
+    with two dimensions or more decay; biases and BatchNorm have one and do not. "adam" and "sgd" add --weight-decay to
+    the gradient (L2), "adamw" subtracts it from the weights.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    factors = {
+        parameter: args.backbone_lr if "baseModel." in name else 1.0
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
     groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [weight for weight, own in factors.items() if own == factor and (weight.ndim > 1) is decays],
+            "lr": scaled_lr(args) * factor,
+            "weight_decay": args.weight_decay if decays else 0.0,
+        }
+        for factor in dict.fromkeys((1.0, args.backbone_lr))
+        for decays in (True, False)
     ]
-    if name == "sgd":
-        return optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True)
-    return {"adam": optim.Adam, "adamw": optim.AdamW}[name](groups, lr=lr, fused=True)
+    if args.optimizer == "sgd":
+        return optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
+    return {"adam": optim.Adam, "adamw": optim.AdamW}[args.optimizer](groups, fused=True)
 
 
 class Schedule(optim.lr_scheduler.LambdaLR):

@@ -4,11 +4,15 @@ import argparse
 
 from pyimagesearch import config
 from pyimagesearch.runtime.flags import Parser, add_amp, add_places, add_quiet, add_workers, number, seconds
+from pyimagesearch.training.recipes import MODERN, RECIPES, apply_recipe, as_flags
 
 
 def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     """The flags of train_distributed.py, checked against each other."""
-    parser = Parser(description="Fine-tune an image classifier on none, one or many GPUs.")
+    parser = Parser(
+        description="Fine-tune an image classifier on none, one or many GPUs.",
+        formatter=argparse.RawDescriptionHelpFormatter,  # a recipe's flags are not broken at their hyphens
+    )
     _add_data(parser.add_argument_group("data"))
     _add_model(parser.add_argument_group("model"))
     _add_training(parser.add_argument_group("training"))
@@ -19,7 +23,10 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     _add_recovery(parser.add_argument_group("recovery"))
     add_quiet(parser.add_argument_group("terminal"), "three lines per epoch, the report and where the files are")
+    for part in MODERN:
+        parser.add_argument_group(f"--recipe modern, {part.runs}", as_flags(part.values))
     args = parser.parse_args(arguments)
+    apply_recipe(args, parser.named(arguments) & vars(args).keys())
     if args.lr_final is not None and args.scheduler != "cosine":
         parser.error("--lr-final is where the cosine ends; add --scheduler cosine, or leave it out")
     if args.warmup_epochs >= args.epochs:
@@ -32,6 +39,8 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error("--freeze-backbone would leave the network untrained; give it --weights")
     if args.freeze_backbone and args.freeze_bn is False:
         parser.error("--no-freeze-bn does not go with --freeze-backbone, which freezes BatchNorm too; leave one out")
+    if args.backbone_lr != 1 and (args.freeze_backbone or args.weights == "none"):
+        parser.error("--backbone-lr is for pretrained weights that train on, at a rate of their own; leave it out")
     return args
 
 
@@ -156,6 +165,11 @@ def _add_model(group) -> None:
 
 def _add_training(group) -> None:
     group.add_argument(
+        "--recipe", choices=tuple(RECIPES), default="tutorial",
+        help="the defaults of flags that are not given; those of modern are listed at the end, by what a run starts "
+        "from (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--epochs", type=number(int, 1), default=config.EPOCHS, metavar="N",
         help="passes over the photos, at most (default %(default)s)",
     )  # fmt: skip
@@ -197,6 +211,10 @@ def _add_optimization(group) -> None:
         "--lr", type=number(float, 0, above=True), default=config.LR, metavar="RATE",
         help="learning rate for one device's batch; it grows in proportion to the global batch (default "
         f"%(default)s for a batch of --batch-size, or of {config.LOCAL_BATCH_SIZE} with --global-batch-size)",
+    )  # fmt: skip
+    group.add_argument(
+        "--backbone-lr", type=number(float, 0, above=True), default=1.0, metavar="FACTOR",
+        help="train what is pretrained at FACTOR times --lr, and the new classifier at --lr (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--scheduler", choices=("step", "cosine", "none"), default="step",

@@ -331,10 +331,20 @@ def test_names_of_any_script_are_shown_and_what_is_no_character_is_escaped(name,
 
 
 def test_settings_are_shown_as_they_were_given(tmp_path):
-    page = write(tmp_path, Photos("ab", [0]), probabilities_of([0], 2), lr=0.0001, batch=2048)
+    page = write(tmp_path, Photos("ab", [0]), probabilities_of([0], 2), lr=0.0001, batch=2048, origin={"lr": "recipe"})
     found = cells(page)
+    assert found[found.index("lr") + 2] == "recipe" and "origin" not in found
     values = [found[found.index(name) + 1] for name in ("lr", "batch", "sync-bn", "limit", "weights")]
     assert values == ["0.0001", "2048", "no", "none", "<none>"]
+
+
+def test_settings_that_were_chosen_come_first_with_what_set_them():
+    origin = {"recipe": "command line", "lr": "command line", "augment": "recipe"}
+    training = {"augment": "light", "batch_size": 128, "lr": 0.001, "origin": origin, "recipe": "modern", "seed": 0}
+    assert report.settings_in_force(training) == [
+        ("lr", 0.001, "command line"), ("recipe", "modern", "command line"), ("augment", "light", "recipe"),
+        ("batch size", 128, ""), ("seed", 0, ""),
+    ]  # fmt: skip
 
 
 def test_numbers_of_a_table_are_aligned_and_have_two_digits_or_commas(tmp_path):

@@ -139,13 +139,6 @@ def accumulated(data, output, launch):
     train(data, output, launch, "sync", "sync in parts", flags=["--accumulate", "3"])
 
 
-def mixed(data, output, launch):
-    """CutMix and Mixup on photos that grow; from three ranks on, shares begin and end inside a pair."""
-    options = {"sides": (16, 24), "mixing": Mixing("both", 0.7), "objective": WEIGHTED}
-    train(data, output, launch, "frozen", "mixed frozen", **options)
-    train(data, output, launch, "sync", "mixed sync", **options)
-
-
 def averaged(data, output, launch):
     """The moving average of the weights, and of BatchNorm's statistics, where each rank has its own of its rows."""
     train(data, output, launch, "frozen", "averaged", flags=["--ema", "0.9"])
@@ -165,6 +158,13 @@ def averaged(data, output, launch):
     )
     owns = distributed.gather_objects(own.numpy())
     assert distributed.world_size() == 1 or not np.array_equal(owns[0], owns[1])
+
+
+def mixed(data, output, launch):
+    """CutMix and Mixup on photos that grow; from three ranks on, shares begin and end inside a pair."""
+    options = {"sides": (16, 24), "mixing": Mixing("both", 0.7), "objective": WEIGHTED}
+    train(data, output, launch, "frozen", "mixed frozen", **options)
+    train(data, output, launch, "sync", "mixed sync", **options)
 
 
 def samples(data, output, launch):
@@ -229,7 +229,7 @@ def main() -> None:
 
 CASES = {
     f.__name__: f
-    for f in (frozen_and_synchronised, accumulated, mixed, averaged, samples, resumed, unreadable, not_finite, compared)
+    for f in (frozen_and_synchronised, accumulated, averaged, mixed, samples, resumed, unreadable, not_finite, compared)
 }
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from PIL import Image
 pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
 GLOBAL_BATCH = 8
-CASES = ("frozen_and_synchronised", "accumulated", "mixed", "averaged", "samples", "resumed")
+CASES = ("frozen_and_synchronised", "accumulated", "averaged", "mixed", "samples", "resumed")
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ INVALID = {
     ("training", "--global-batch-size"): WHOLE,
     ("training", "--lr"): ("0", "-1e-3", "", "fast", "nan", "inf", "1e999"),
     ("training", "--optimizer"): ("", "lion"),
+    ("training", "--recipe"): ("", "Modern"),
+    ("training", "--backbone-lr"): ("0", "-1", "nan", "inf"),
     ("training", "--scheduler"): ("", "linear"),
     ("training", "--lr-final"): ("-1", "1.1", "nan"),
     ("training", "--warmup-epochs"): ("-1", "20", "inf"),
@@ -67,6 +69,8 @@ EXCLUSIVE = [
     ("training", ["--no-freeze-bn", "--freeze-backbone"]),
     ("training", ["--lr-final", "0.1", "--scheduler", "step"]),
     ("training", ["--warmup-epochs", "3", "--epochs", "3"]),
+    ("training", ["--backbone-lr", "0.1", "--weights", "none"]),
+    ("training", ["--backbone-lr", "0.1", "--freeze-backbone"]),
     ("training", ["--grow-from", "0.5", "--compile"]),
     ("inference", ["--images", "a.jpg", "--on", "test"]),
     ("inference", ["--export", "a.onnx", "--on", "test"]),
@@ -111,6 +115,7 @@ def test_the_defaults_of_training_are_the_tutorials():
     assert (args.optimizer, args.scheduler, args.warmup_epochs, args.weight_decay) == ("adam", "step", 0, 0)
     assert (args.ema, args.patience, args.max_time) == (None, None, None)
     assert (args.accumulate, args.clip_norm, args.label_smoothing, args.class_weights) == (1, None, 0, "none")
+    assert (args.recipe, args.origin, args.backbone_lr) == ("tutorial", {}, 1)
     assert (args.mix, args.mix_share, args.grow_from) == ("none", None, 1)
     assert not (args.sync_bn or args.resume or args.restart or args.freeze_backbone)
 

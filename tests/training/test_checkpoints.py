@@ -194,13 +194,21 @@ def test_the_number_of_epochs_may_not_change_where_the_rate_or_the_side_depends_
         check_same_run(saved, {**saved, "epochs": 9})
 
 
-def test_a_flag_that_the_saved_run_did_not_have_is_named():
+def test_a_flag_that_an_earlier_version_did_not_have_was_its_default():
     saved = state(1)["config"]
-    check_same_run(saved, {**saved, "clip_norm": None, "ema": None, "patience": 3, "max_time": 60.0})
-    with pytest.raises(UserError, match=r"--ema is 0\.9 and was not known"):
-        check_same_run(saved, {**saved, "ema": 0.9})
-    with pytest.raises(UserError, match="--optimizer is adam and was not known"):
-        check_same_run(saved, {**saved, "optimizer": "adam"})
+    check_same_run(saved, {**saved, "clip_norm": None, "optimizer": "adam", "backbone_lr": 1.0, "ema": None})
+    with pytest.raises(UserError, match="--optimizer is sgd and was adam"):
+        check_same_run(saved, {**saved, "optimizer": "sgd"})
+    with pytest.raises(UserError, match=r"--backbone-lr is 0[.]1 and was 1"):
+        check_same_run(saved, {**saved, "backbone_lr": 0.1})
+
+
+def test_where_the_values_came_from_may_change():
+    saved = {**state(1)["config"], "lr": 0.001, "recipe": "modern", "origin": {"lr": "recipe"}}
+    named = {"recipe": "tutorial", "origin": {"lr": "command line"}}
+    check_same_run(saved, {**saved, **named})
+    with pytest.raises(UserError, match=r"--lr is 0[.]0001 and was 0[.]001"):
+        check_same_run(saved, {**saved, **named, "lr": 0.0001})
 
 
 def test_a_checkpoint_of_an_earlier_version_has_todays_names(tmp_path):

@@ -37,8 +37,15 @@ def rates(scheduler, steps: int) -> list[float]:
     return found
 
 
+def optimizer_of(name: str, model: nn.Module, *, weight_decay: float = 0.0, backbone_lr: float = 1.0):
+    args = SimpleNamespace(
+        optimizer=name, lr=LR, lr_batch_size=4, global_batch_size=4, weight_decay=weight_decay, backbone_lr=backbone_lr
+    )
+    return build_optimizer(args, model)
+
+
 def sgd() -> torch.optim.Optimizer:
-    return build_optimizer("sgd", network().parameters(), lr=LR, weight_decay=0)
+    return optimizer_of("sgd", network())
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -76,7 +83,7 @@ def test_a_stretched_cosine_goes_on_from_where_it_was_and_ends_with_its_last_epo
 
 def test_float16_may_skip_the_first_step_without_a_warning():
     model = network()
-    optimizer = build_optimizer("adam", model.parameters(), lr=LR, weight_decay=0)
+    optimizer = optimizer_of("adam", model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Schedule("cosine", optimizer, steps=3, epochs=2).move_to(1)  # and the optimizer has taken no step
@@ -112,7 +119,7 @@ def test_an_average_waits_for_nothing():
 def test_biases_and_batchnorm_do_not_decay(name):
     """Without gradients, decay alone moves a weight."""
     model, before = network(), network()
-    optimizer = build_optimizer(name, model.parameters(), lr=LR, weight_decay=0.5)
+    optimizer = optimizer_of(name, model, weight_decay=0.5)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -123,14 +130,65 @@ def test_biases_and_batchnorm_do_not_decay(name):
 def test_what_is_frozen_does_not_train():
     model = network()
     model[0].requires_grad_(False)
-    optimizer = build_optimizer("adam", model.parameters(), lr=LR, weight_decay=0)
+    optimizer = optimizer_of("adam", model)
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 4
+
+
+class Classifier(nn.Module):
+    """Named as FoodClassifier names its parts."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.baseModel, self.classifier = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), nn.Linear(3, 2)
+
+
+@pytest.mark.parametrize("wrap", [nn.Identity, nn.DataParallel])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_backbone_learns_at_a_share_of_the_classifiers_rate(name, wrap):
+    model = Classifier()
+    wrapped = wrap(model) if wrap is nn.DataParallel else model
+    optimizer = optimizer_of(name, wrapped, weight_decay=0.5, backbone_lr=0.1)
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+    assert len(groups) == 6 and optimizer.param_groups[0]["lr"] == LR  # which the history shows
+    for where, parameter in model.named_parameters():
+        assert groups[parameter]["lr"] == pytest.approx(LR / 10 if "baseModel" in where else LR), where
+        assert groups[parameter]["weight_decay"] == (0.5 if parameter.ndim > 1 else 0.0), where
+
+
+def test_the_rates_of_backbone_and_classifier_follow_one_schedule_and_resume():
+    def made():
+        optimizer = optimizer_of("adamw", Classifier(), backbone_lr=0.1)
+        return optimizer, Schedule("cosine", optimizer, steps=1, epochs=6)
+
+    (optimizer, scheduler), (again, schedule) = made(), made()
+    whole = rates(scheduler, 6)
+    rates(schedule, 3)
+    resumed, schedule = made()
+    resumed.load_state_dict(again.state_dict())
+    optimizer, scheduler = made()
+    rates(scheduler, 3)
+    for group, other in zip(resumed.param_groups, optimizer.param_groups, strict=True):
+        assert group["lr"] == other["lr"]
+    assert resumed.param_groups[0]["lr"] == whole[3] and resumed.param_groups[2]["lr"] == pytest.approx(whole[3] / 10)
+
+
+def test_without_a_rate_of_its_own_the_backbone_is_in_the_groups_that_earlier_checkpoints_have():
+    model = Classifier()
+    trained = list(model.parameters())
+    former = torch.optim.Adam([
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": 0.5},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    ], lr=LR, fused=True)  # fmt: skip
+    now = optimizer_of("adam", model, weight_decay=0.5)
+    assert now.state_dict() == former.state_dict()
+    assert [group["params"] for group in now.param_groups] == [group["params"] for group in former.param_groups]
 
 
 def run_of(optimizer: str, scheduler: str, output, *flags: str) -> Run:
     """Of epochs of three steps."""
     model = network()
-    opt = build_optimizer(optimizer, model.parameters(), lr=LR, weight_decay=0.01)
+    opt = optimizer_of(optimizer, model, weight_decay=0.01)
     schedule = Schedule(scheduler, opt, steps=3, epochs=6, warmup=2)
     dataset = SimpleNamespace(classes=["a"], fingerprint=lambda: "abc")
     loader = SimpleNamespace(dataset=dataset, batch_sampler=GlobalBatchSampler(10, 4))

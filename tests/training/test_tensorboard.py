@@ -17,7 +17,7 @@ from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.signals import StopSignals
 from pyimagesearch.training import loop
 from pyimagesearch.training.loop import StepHooks
-from pyimagesearch.training.optimizer import Schedule, build_optimizer
+from pyimagesearch.training.optimizer import Schedule
 from pyimagesearch.training.run import Run
 from pyimagesearch.training.tensorboard import TensorBoardLog
 
@@ -59,7 +59,7 @@ def run_on(photos):
         data, loader = get_dataloader(root, eval_transform(8), 2, workers=0)
         _, in_order = get_dataloader(root, eval_transform(8), 16, shuffle=False, workers=0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
-        opt = build_optimizer("adam", model.parameters(), lr=0.01, weight_decay=0)
+        opt = torch.optim.Adam(model.parameters(), lr=0.01)
         flags = ["--tensorboard", "--epochs", str(EPOCHS), "--model", "resnet18", "--image-size", "32"]
         flags += ["--checkpoint-every", str(checkpoint_every)] if checkpoint_every else []
         schedule = Schedule("cosine", opt, steps=STEPS, epochs=EPOCHS, warmup=1)

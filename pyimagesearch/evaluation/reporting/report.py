@@ -117,7 +117,7 @@ def write_report(
         metrics=results.metrics, history=history, best=history[metrics.best_epoch(history) - 1],
         seconds=sum(row["seconds"] for row in history), images_per_second=images_per_second(history), photos=photos,
         splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine,
-        settings={name.replace("_", " "): value for name, value in card["training"].items()},
+        settings=settings_in_force(card["training"]),
         **shown,
     )  # fmt: skip
 
@@ -193,6 +193,13 @@ def _thumbnail(path: str) -> np.ndarray:
         return read_thumbnail(path, 400)
     except Exception:  # Pillow's readers raise nearly anything, and the report can do without each of its photos
         return np.full((100, 100, 3), 200, np.uint8)
+
+
+def settings_in_force(training: Mapping) -> list[tuple]:
+    """(name, value, what set it) of the run config, those first that the command line or the recipe set."""
+    origin = training.get("origin", {})
+    rows = [(name.replace("_", " "), training[name], origin.get(name, "")) for name in training if name != "origin"]
+    return sorted(rows, key=lambda row: ("command line", "recipe", "").index(row[2]))
 
 
 def write_page(path: str | os.PathLike, **values) -> None:

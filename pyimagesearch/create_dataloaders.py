@@ -15,6 +15,7 @@ import signal
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch.utils.data._utils import signal_handling
 from pyimagesearch import config
 from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
 from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, open_split, photo_facts
-from pyimagesearch.data.transforms import eval_transform, train_transform
+from pyimagesearch.data.transforms import SquareTransform, eval_transform, train_transform
 from pyimagesearch.runtime import distributed, launcher, signals
 from pyimagesearch.runtime.errors import UserError, one_line
 
@@ -46,9 +47,11 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
         "cache_dir": args.cache_dir, "device": device,
     }  # fmt: skip
     trainDS, trainLoader = get_dataloader(
-        os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels),
+        os.path.join(args.data, "training"),
+        train_transform(args.image_size, args.augment, args.channels, args.value_range),
         args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers, **common,
     )  # fmt: skip
+    args.value_range = trainDS.value_range  # part of the run config: it is stored with the model
     with distributed.failing_together():
         if trainDS.labels.ndim == 1 and len(trainDS.classes) == 1:
             raise UserError(
@@ -57,8 +60,8 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
             )
     (_, valLoader), (_, testLoader) = (
         get_dataloader(
-            os.path.join(args.data, split), eval_transform(args.image_size, args.channels), args.batch_size,
-            shuffle=False, workers=evalWorkers, classes=trainDS.classes, **common,
+            os.path.join(args.data, split), eval_transform(args.image_size, args.channels, args.value_range),
+            args.batch_size, shuffle=False, workers=evalWorkers, classes=trainDS.classes, **common,
         )
         for split in ("validation", "evaluation")
     )  # fmt: skip
@@ -103,6 +106,12 @@ def get_dataloader(
         dataset = open_split(rootDir, transforms, classes=classes, fold=fold, seed=seed, limit=limit)
         facts = photo_facts(dataset) if distributed.world_size() > 1 else {}
     distributed.check_same(facts)
+    if shuffle and isinstance(transforms, SquareTransform) and transforms.value_range is None:
+        found = None
+        with distributed.failing_together():
+            if distributed.is_main():
+                found = dataset.sampled_range()
+        dataset.transform = replace(transforms, value_range=distributed.broadcast_object(found))
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)

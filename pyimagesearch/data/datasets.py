@@ -18,8 +18,11 @@ from pyimagesearch.data.crops import Window
 from pyimagesearch.data.decoding import (
     Reduction,
     Size,
+    ValueRange,
     find_splits,
     folders_in,
+    is_deep,
+    own_range,
     photos_below,
     read_checked,
     read_reduced,
@@ -29,9 +32,10 @@ from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, UNKNOWN, re
 from pyimagesearch.data.transforms import SquareTransform
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line, system_message
+from pyimagesearch.runtime.threads import in_threads
 
 SEPARATOR, NO_LABEL = "; ", "no label"  # how several labels are shown, and none
-SAMPLE = 1000  # photos of a split of which photo_facts reads 4 KB
+SAMPLE = 1000  # photos of a split of which photo_facts reads 4 KB, and sampled_range the values
 
 
 class Key(NamedTuple):
@@ -93,7 +97,22 @@ class PhotoDataset(Dataset):
         """A photo as uint8 of shape (height, width, 3), reduced or from the cache; and its full size."""
         if self.cache is not None:
             return self.cache.pixels(index), self.cache.full_size(index)
-        return read_checked(read_reduced, self.path(index), reduction)
+        return read_checked(read_reduced, self.path(index), reduction, self.value_range)
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        return getattr(self.transform, "value_range", None)
+
+    def sampled_range(self) -> ValueRange | None:
+        """The range that holds those of all photos of more than 8 bits, of at most SAMPLE, evenly chosen; else None."""
+        sample = map(self.path, range(0, len(self), -(-len(self) // SAMPLE)))
+        deep = [path for path in sample if read_checked(is_deep, path)]
+        if not deep:
+            return None
+        lows, highs = zip(*in_threads(lambda path: read_checked(own_range, path), deep, None, "value range"), strict=True)
+        low, high = float(min(lows)), float(max(highs))
+        terminal.info(f"values of {low:g} to {high:g} in photos of more than 8 bits become 0 to 255 (--value-range)...")
+        return low, high
 
     def numbers(self, keys: Sequence[Key]) -> list[list[float]]:
         """The random numbers of each key, see keyed_numbers."""

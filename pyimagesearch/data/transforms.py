@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyimagesearch import config
 from pyimagesearch.data.crops import NUMBERS, Window, draw_window, warp
+from pyimagesearch.data.decoding import ValueRange
 
 # the smallest crop as a share of the photo's area, and the largest rotation to either side, in degrees
 AUGMENTS = {"tutorial": {"least_area": 0.08, "angle": 90.0}, "light": {"least_area": 0.3, "angle": 0.0}}
@@ -21,12 +22,14 @@ AUGMENTS = {"tutorial": {"least_area": 0.08, "angle": 90.0}, "light": {"least_ar
 class SquareTransform:
     """Turns a photo of any size into uint8 pixels of shape (channels, size, size).
 
-    `augment` is a key of AUGMENTS, or None for evaluation; `channels` is 3 for RGB or 1 for grey.
+    `augment` is a key of AUGMENTS, or None for evaluation; `channels` is 3 for RGB or 1 for grey; `value_range` is that
+    of the dataset's photos of more than 8 bits, if it has any.
     """
 
     size: int
     augment: str | None
     channels: int = 3
+    value_range: ValueRange | None = None
 
     def __call__(self, photo: Image.Image | np.ndarray) -> Tensor:
         """Transform an RGB image, or uint8 pixels of shape (height, width, 3), with random numbers from torch."""
@@ -57,7 +60,10 @@ class SquareTransform:
 
 
 def train_transform(
-    image_size: int = config.IMAGE_SIZE, augment: str = "tutorial", channels: int = 3
+    image_size: int = config.IMAGE_SIZE,
+    augment: str = "tutorial",
+    channels: int = 3,
+    value_range: ValueRange | None = None,
 ) -> SquareTransform:
     """Random augmentation, in one interpolation.
 
@@ -65,12 +71,14 @@ def train_transform(
     RandomResizedCrop, RandomHorizontalFlip and RandomRotation(90) do. "light" crops 30 to 100 % and flips, which suits
     photos with an upright position.
     """
-    return SquareTransform(image_size, augment, channels)
+    return SquareTransform(image_size, augment, channels, value_range)
 
 
-def eval_transform(image_size: int = config.IMAGE_SIZE, channels: int = 3) -> SquareTransform:
+def eval_transform(
+    image_size: int = config.IMAGE_SIZE, channels: int = 3, value_range: ValueRange | None = None
+) -> SquareTransform:
     """As torchvision's Resize((image_size, image_size)), which squeezes the whole photo; pixels differ by at most 1."""
-    return SquareTransform(image_size, None, channels)
+    return SquareTransform(image_size, None, channels, value_range)
 
 
 def to_grey(images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The model card: the record beside the trained weights, food_classifier.json. Written, read and interpreted here.
 
-A dictionary: architecture, channels, classes, image_size, mean, std, task, thresholds (several labels per photo),
-metrics, training (the run config: every resolved flag), versions.
+A dictionary: architecture, channels, classes, image_size, value_range (black and white in photos of more than 8 bits;
+None: training had none), mean, std, task, thresholds (several labels per photo), metrics, training (the run config: every resolved flag), versions.
 """
 
 import json
@@ -46,6 +46,7 @@ def write_model_card(
         "channels": run_config["channels"],
         "classes": run_config["classes"],
         "image_size": run_config["image_size"],
+        "value_range": run_config.get("value_range"),
         "mean": config.MEAN,
         "std": config.STD,
         "task": task,
@@ -99,7 +100,8 @@ def current_names(run_config: Mapping) -> dict:
 
 def transform_of(card: Mapping) -> SquareTransform:
     """What makes the model's input of any photo."""
-    return eval_transform(card["image_size"], card.get("channels", 3))
+    found = card.get("value_range")
+    return eval_transform(card["image_size"], card.get("channels", 3), tuple(found) if found else None)
 
 
 def thresholds_of(card: Mapping) -> list[float] | None:

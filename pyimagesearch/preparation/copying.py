@@ -67,7 +67,7 @@ def copy_split(
 def why_unreadable(path: str | os.PathLike) -> str | None:
     """Decode the photo at `path`: the reason why training could not read it, or None."""
     try:
-        read_pixels(path)
+        read_pixels(path, value_range=(0, 1))  # any will do: that of the dataset is decided when training begins
     except Exception as error:  # Pillow raises nearly any exception for a broken file
         return describe_fault(error)
     return None

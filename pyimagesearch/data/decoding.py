@@ -213,9 +213,8 @@ def read_thumbnail(path, side: int) -> np.ndarray:
 
 def open_photo(path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Open a photo without decoding it; OSError for one of more than MAX_PIXELS."""
-    mode = stat.S_IFREG if isinstance(path, io.BytesIO) else os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait for a writer
-        raise OSError("not a regular file")
+    if not isinstance(path, io.BytesIO):
+        _check_regular(path)
     try:
         image: Any = Image.open(path, formats=formats)
     except UnidentifiedImageError:
@@ -231,6 +230,18 @@ def open_photo(path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
         image.close()
         raise OSError(f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read")
     return image
+
+
+def read_file(path) -> io.BytesIO:
+    """The file of a photo in memory; functions here that only read a photo take it in place of a path."""
+    _check_regular(path)
+    return io.BytesIO(Path(path).read_bytes())
+
+
+def _check_regular(path) -> None:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait for a writer
+        raise OSError("not a regular file")
 
 
 def _open_rare(path, kind: str) -> Image.Image:

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -16,20 +16,23 @@ from pyimagesearch.data.decoding import (
     describe_fault,
     find_splits,
     folders_in,
+    is_deep,
     is_hidden,
     is_photo,
     open_photo,
+    own_range,
+    read_file,
     photos_below,
     read_pixels,
     read_thumbnail,
 )
-from pyimagesearch.preparation.source import SHOWN, class_table, print_first
+from pyimagesearch.preparation.readers.csv_table import LabelSource
+from pyimagesearch.preparation.source import FEW, SHOWN, Source, class_table, print_first
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import atomic_write
 from pyimagesearch.runtime.threads import in_threads
 
-FEW = 10  # training photos of a class; fewer are noted
 FLAT = 8  # of 255: photos whose pixels, but for 1 % at each end, differ less are noted
 NEAR_COPIES = "-near-copies.png"  # after the name of the dataset
 ROWS, COLUMNS, THUMBNAIL = 40, 4, 180  # of that picture: groups, photos of each, pixels
@@ -49,7 +52,8 @@ class CheckedPhoto(NamedTuple):
     kind: str | None = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)  # pixels: width, height, as stored
-    doubt: str = ""  # why its pixels may not show what is meant
+    flat: bool = False  # almost all of its pixels have one value
+    white: float = 0  # the value of white that it seems to use, if it is grey of more than 8 bits
 
 
 class Finding(NamedTuple):
@@ -67,9 +71,48 @@ def check(folder: str, *, workers: int | None = None) -> int:
     copies of photos, ignored files.
     The dataset needs no preparation by this project; it holds class folders, or a labels.csv and its photos.
     """
-    table = labels_csv.read_label_table(folder) if os.path.isfile(os.path.join(folder, labels_csv.LABELS_CSV)) else None
-    folders, photos = ({}, list_table(folder, table)) if table else list_dataset(folder)
-    shown = one_line(folder)
+    if os.path.isfile(os.path.join(folder, labels_csv.LABELS_CSV)):
+        table = labels_csv.read_label_table(folder)
+        names = [os.path.join(labels_csv.PHOTOS_FOLDER, image) for image in table.images]
+        rows = zip(names, table.splits, table.values.tolist(), strict=True)
+        photos = [CheckedPhoto(os.path.join(folder, name), one_line(name), split, str(has)) for name, split, has in rows]
+        return _check(folder, photos, workers, table=table, notes=[*_constant_labels(table)])
+    folders, photos = list_dataset(folder)
+    return _check(folder, photos, workers, folders=folders, notes=[*_ignored(folder)])
+
+
+def check_source(source: Source, *, workers: int | None = None) -> int:
+    """As check, of the photos of a source that is unpacked; splits that it lacks would be drawn."""
+    notes = _photos([f"{one_line(path)}: {reason}" for path, reason in source.rejected], "or folders left out")
+    if isinstance(source, LabelSource):
+        table, (split,) = source.label_table(), source.splits
+        rows = zip(split.photos, table.splits, table.values.tolist(), strict=True)
+        photos = [CheckedPhoto(one.path, one_line(source.relative(one.path)), name, str(has)) for one, name, has in rows]
+        return _check(source.origin, photos, workers, table=table, notes=[*_constant_labels(table), *notes])
+    photos = [
+        CheckedPhoto(photo.path, one_line(source.relative(photo.path)), split.name, source.classes[photo.label])
+        for split in source.splits
+        for photo in split.photos
+    ]
+    folders = {split: [*counts] for split, counts in source.class_counts().items()}
+    return _check(source.origin, photos, workers, folders=folders, expected=[*folders], notes=notes)
+
+
+def _check(
+    folder: str,
+    photos: Sequence[CheckedPhoto],
+    workers: int | None,
+    *,
+    folders: Mapping[str, Sequence[str]] | None = None,
+    expected: Sequence[str] = config.SPLITS,
+    table: labels_csv.LabelTable | None = None,
+    notes: Sequence[Finding] = (),
+) -> int:
+    """Look at `photos`, print the report on the dataset or archive `folder`, and return the exit status.
+
+    folders : the classes of each split, of those `expected`; None where `table` has the labels
+    """
+    shown, folders = one_line(folder), folders or {}
     terminal.info(f"checking the {len(photos):,} photos of {shown}...")
     photos = in_threads(inspect_photo, photos, workers, "checking")
     readable = [photo for photo in photos if photo.fault is None]
@@ -81,14 +124,14 @@ def check(folder: str, *, workers: int | None = None) -> int:
         for line in _sizes_and_kinds(readable):
             terminal.info(line)
 
-    problems, notes = ([], [*_constant_labels(table)]) if table else _missing(folder, folders, photos, classes)
-    notes += [] if table else [*_uneven(counts[config.SPLITS[0]], classes), *_ignored(folder)]
+    problems, lacking = ([], []) if table else _missing(folder, folders, photos, classes, expected)
+    notes = [*lacking, *([] if table else _uneven(counts["training"], classes)), *notes]
     equal: dict[bytes, list[CheckedPhoto]] = {}
     for photo in readable:
         equal.setdefault(photo.digest, []).append(photo)
     leaks, contradictions, repeated = _sorted_out(equal.values(), "=")
     problems += _photos([f"{photo.name}: {photo.fault}" for photo in photos if photo.fault], "cannot be read")
-    notes += _photos([f"{photo.name}: {photo.doubt}" for photo in readable if photo.doubt], "of hardly any contrast")
+    notes += _photos([*_doubts(readable)], "of hardly any contrast")
     problems += _photos(leaks, "in more than one split")
     problems += _photos(contradictions, "with more than one set of labels" if table else "in more than one class")
     same = "split, with the same labels" if table else "class and split"
@@ -108,13 +151,6 @@ def _report(shown: str, problems: Sequence[Finding], notes: Sequence[Finding]) -
         verdict = f"not fit to train on: {len(problems)} problem{'s' * (len(problems) > 1)}"
     print(f"[INFO] verdict: {shown} is {verdict}")
     return 1 if problems else 0
-
-
-def list_table(folder: str, table: labels_csv.LabelTable) -> list[CheckedPhoto]:
-    """The photos of a table with their splits or folds; the label stands for all labels of the photo."""
-    names = [os.path.join(labels_csv.PHOTOS_FOLDER, image) for image in table.images]
-    rows = zip(names, table.splits, table.values.tolist(), strict=True)
-    return [CheckedPhoto(os.path.join(folder, name), one_line(name), split, str(has)) for name, split, has in rows]
 
 
 def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[CheckedPhoto]]:
@@ -139,23 +175,33 @@ def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[CheckedPhoto]]
 
 
 def inspect_photo(photo: CheckedPhoto) -> CheckedPhoto:
-    """Decode the photo; returns it with what its file holds."""
+    """Decode the photo; returns it with what its file holds, which is read once."""
     try:
-        pixels = read_pixels(photo.path)
+        file = read_file(photo.path)
+        value_range = own_range(file) if is_deep(file) else None
+        pixels = read_pixels(file, value_range)
+        with open_photo(file) as image:
+            photo = photo._replace(kind=image.format, mode=image.mode, size=image.size)
     except Exception as error:  # Pillow raises nearly any exception for a broken file
         return photo._replace(fault=describe_fault(error))
-    with open_photo(photo.path) as image:
-        photo = photo._replace(digest=copies.digest(photo.path), kind=image.format, mode=image.mode, size=image.size)
-    return photo._replace(hash=copies.perceptual_hash(pixels), doubt=_doubt(pixels, photo.mode))
-
-
-def _doubt(pixels: np.ndarray, mode: str) -> str:
-    """What is odd about the values of a photo, decoded from an image of this mode; "" for most."""
-    if mode[0] in "IF" and pixels.max() < 32:
-        return f"dark: mode {mode}, none above 1/8 of the range, as 12-bit values in 16 bits are"
     step = max(1, min(pixels.shape[:2]) // 64)
     spread = np.ptp(np.percentile(pixels[::step, ::step], (1, 99), axis=(0, 1)), axis=0)
-    return "almost all pixels have one value" if spread.max() < FLAT else ""
+    return photo._replace(
+        digest=copies.digest(file.getbuffer()),
+        hash=copies.perceptual_hash(pixels),
+        flat=bool(spread.max() < FLAT),
+        white=value_range[1] if value_range else 0,
+    )
+
+
+def _doubts(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
+    """The photos whose pixels may not show what is meant, and why."""
+    most = max((photo.white for photo in readable), default=0)
+    for photo in readable:
+        if 0 < 8 * photo.white < most:
+            yield f"{photo.name}: dark: its values are below {photo.white:g}, where others reach {most:g}"
+        elif photo.flat:
+            yield f"{photo.name}: almost all pixels have one value"
 
 
 def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
@@ -170,14 +216,18 @@ def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
 
 
 def _missing(
-    folder: str, folders: dict[str, list[str]], photos: Sequence[CheckedPhoto], classes: Sequence[str]
+    folder: str,
+    folders: Mapping[str, Sequence[str]],
+    photos: Sequence[CheckedPhoto],
+    classes: Sequence[str],
+    expected: Sequence[str],
 ) -> tuple[list[Finding], list[Finding]]:
     """The problems and the notes of splits that are missing, and of classes that a split lacks."""
     problems, notes = list[Finding](), list[Finding]()
     found = {(photo.split, photo.label) for photo in photos}
     if len(classes) == 1:
         problems.append(Finding(f"there is only one class, {classes[0]!r}: nothing to classify"))
-    for split in config.SPLITS:
+    for split in expected:
         if split not in folders:
             problems.append(Finding(f"there is no folder {one_line(os.path.join(folder, split))}"))
             continue

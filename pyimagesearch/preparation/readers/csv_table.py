@@ -68,7 +68,7 @@ class TableSource(Source):
 
     @property
     def origin(self) -> str:
-        return self.table_path
+        return self.packed or self.table_path
 
     @property
     def settings(self) -> dict:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from imutils import paths
 
 from pyimagesearch import config
-from pyimagesearch.data.decoding import EXTENSIONS, find_splits
+from pyimagesearch.data.decoding import EXTENSIONS, find_splits, is_hidden
 from pyimagesearch.preparation.options import TABLE_SUFFIXES
 from pyimagesearch.preparation.readers.class_names import (
     check_class_names,
@@ -131,10 +131,17 @@ def _below(path: str, folder: str) -> str:
     return os.path.relpath(path, folder).replace(os.sep, "/")
 
 
+def tables_in(folder: str) -> list[str]:
+    """The CSV files in `folder`, sorted."""
+    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(TABLE_SUFFIXES))
+    return [os.path.join(folder, name) for name in names if not is_hidden(name)]
+
+
 def suggestion(folder: str) -> str:
     """The end of a refusal: a table in `folder`, or the named pattern that fits the names of its photos; or ""."""
-    if tables := sorted(name for name in os.listdir(folder) if name.lower().endswith(TABLE_SUFFIXES)):
-        return f"; if {one_line(tables[0])} names the photos and their classes, give that file as --source"
+    if tables := tables_in(folder):
+        name = one_line(os.path.basename(tables[0]))
+        return f"; if {name} names the photos and their classes, give that file as --source"
     tops = find_splits(folder).values() or [folder]
     paths_below = sorted(_below(path, top) for top in tops for path in walk_photos(top, EXTENSIONS))
     for name in ("prefix", "suffix"):

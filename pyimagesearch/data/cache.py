@@ -120,9 +120,7 @@ def _digest(dataset: PhotoDataset, short_side: int, value_range: ValueRange | No
     return digest.digest()
 
 
-def _build(
-    dataset: PhotoDataset, path: str, short_side: int, digest: bytes, value_range: ValueRange | None
-) -> None:
+def _build(dataset: PhotoDataset, path: str, short_side: int, digest: bytes, value_range: ValueRange | None) -> None:
     indices = range(len(dataset))
     # on all cores: the other processes of this host wait
     full_sizes = np.array(in_threads(lambda i: read_checked(photo_size, dataset.path(i)), indices, None, "sizes"))

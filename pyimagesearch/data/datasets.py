@@ -109,7 +109,9 @@ class PhotoDataset(Dataset):
         deep = [path for path in sample if read_checked(is_deep, path)]
         if not deep:
             return None
-        lows, highs = zip(*in_threads(lambda path: read_checked(own_range, path), deep, None, "value range"), strict=True)
+        lows, highs = zip(
+            *in_threads(lambda path: read_checked(own_range, path), deep, None, "value range"), strict=True
+        )
         low, high = float(min(lows)), float(max(highs))
         terminal.info(f"values of {low:g} to {high:g} in photos of more than 8 bits become 0 to 255 (--value-range)...")
         return low, high

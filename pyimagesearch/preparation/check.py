@@ -75,7 +75,9 @@ def check(folder: str, *, workers: int | None = None) -> int:
         table = labels_csv.read_label_table(folder)
         names = [os.path.join(labels_csv.PHOTOS_FOLDER, image) for image in table.images]
         rows = zip(names, table.splits, table.values.tolist(), strict=True)
-        photos = [CheckedPhoto(os.path.join(folder, name), one_line(name), split, str(has)) for name, split, has in rows]
+        photos = [
+            CheckedPhoto(os.path.join(folder, name), one_line(name), split, str(has)) for name, split, has in rows
+        ]
         return _check(folder, photos, workers, table=table, notes=[*_constant_labels(table)])
     folders, photos = list_dataset(folder)
     return _check(folder, photos, workers, folders=folders, notes=[*_ignored(folder)])
@@ -87,7 +89,9 @@ def check_source(source: Source, *, workers: int | None = None) -> int:
     if isinstance(source, LabelSource):
         table, (split,) = source.label_table(), source.splits
         rows = zip(split.photos, table.splits, table.values.tolist(), strict=True)
-        photos = [CheckedPhoto(one.path, one_line(source.relative(one.path)), name, str(has)) for one, name, has in rows]
+        photos = [
+            CheckedPhoto(one.path, one_line(source.relative(one.path)), name, str(has)) for one, name, has in rows
+        ]
         return _check(source.origin, photos, workers, table=table, notes=[*_constant_labels(table), *notes])
     photos = [
         CheckedPhoto(photo.path, one_line(source.relative(photo.path)), split.name, source.classes[photo.label])

@@ -77,7 +77,7 @@ def _add_splits(group) -> None:
         group.add_argument(
             f"--{split}-rate", type=number(float, 0, 1, above=True), metavar="RATE",
             help=f"share of each class's training photos that becomes {name}, drawn by file name and --seed: a "
-            f"photo keeps its split when others are added; for a CSV file the share of its groups (default {default})",
+            f"photo keeps its split when others are added; for groups of a CSV file, about that (default {default})",
         )  # fmt: skip
     group.add_argument(
         "--group-near-copies", action="store_true",

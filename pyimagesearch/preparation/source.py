@@ -132,12 +132,15 @@ class Source:
         """The photos with equal bytes in several classes: the number of each such group, the path and the class."""
         photo_of = {photo.path: photo for split in self.splits for photo in split.photos}
         groups = ([photo_of[path] for path in group if path in photo_of] for group in self.copies)
-        several = [group for group in groups if len({photo.label for photo in group}) > 1]
+        several = [group for group in groups if len({self.label_of(photo) for photo in group}) > 1]
         return [
-            (number, self.relative(photo.path), self.classes[photo.label])
+            (number, self.relative(photo.path), self.label_of(photo))
             for number, group in enumerate(several, 1)
             for photo in group
         ]
+
+    def label_of(self, photo: Photo) -> str:
+        return self.classes[photo.label]
 
     def relative(self, path: str) -> str:
         """`path` relative to the source's folder, with "/" between its parts."""

@@ -77,7 +77,9 @@ def test_flags_of_a_csv_file_hold_for_one_in_an_archive(tmp_path):
     assert "site" in (tmp_path / "made" / "prepared.json").read_text()
     for path in (tmp_path / "made").rglob("*.jpg"):
         beside = {f"{number}.jpg" for number in range(12) if number // 3 == int(path.stem) // 3}
-        assert beside <= {one.name for one in (tmp_path / "made" / path.relative_to(tmp_path / "made").parts[0]).rglob("*")}
+        assert beside <= {
+            one.name for one in (tmp_path / "made" / path.relative_to(tmp_path / "made").parts[0]).rglob("*")
+        }
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ SIGNATURES = {
     "AVIF": rb"....ftypavi[fs]", "HEIF": rb"....ftyp(hei|hev|mif1|msf1)", "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
 }  # fmt: skip
 DEEP_FORMATS = ("PNG", "TIFF", "JPEG2000")  # in which photos may have grey of more than 8 bits
-# white of such photos, if neither flags nor tags say more: of one photo alone, by its type; of a dataset, the first that
-# all of its values reach. A dark photo of 12 bits looks like 8 bits (https://github.com/aiff22/PyNET/issues/2)
+# white in such a photo by its type, where that of its dataset is not known; and in a dataset, the first that holds all
+# values: a dark photo of 12 bits alone looks like one of 8 (https://github.com/aiff22/PyNET/issues/2)
 WHITE_BY_TYPE = {"I": (65535,), "F": (1, 255)}
 WHITES = (255, 1023, 4095, 16383, 65535)
 BITS = ExifTags.Base.BitsPerSample
@@ -341,7 +341,7 @@ def own_range(path) -> ValueRange:
 
 
 def _usual_range(image: Any, values: np.ndarray, whites: Sequence[int]) -> ValueRange:
-    """Black and white of a grey image of more than 8 bits: by its TIFF tags, else 0 and the first of `whites` that fits.
+    """Black and white in a grey image of more than 8 bits: by its TIFF tags, or 0 and the first of `whites` that fits.
 
     PNG's sBIT chunk does not change them: samples fill the whole range all the same (PNG specification, 11.3.2.7).
     """

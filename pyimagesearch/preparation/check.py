@@ -21,8 +21,8 @@ from pyimagesearch.data.decoding import (
     is_photo,
     open_photo,
     own_range,
-    read_file,
     photos_below,
+    read_file,
     read_pixels,
     read_thumbnail,
 )

@@ -78,12 +78,12 @@ class Split:
         self.rejected.append(Rejected(path, reason))
 
     @contextmanager
-    def rejecting(self, path: str, prefix: str = "") -> Iterator[None]:
-        """Reject `path` if the block raises Unusable; `prefix` stands before the reason."""
+    def rejecting(self, path: str, given: str = "") -> Iterator[None]:
+        """Reject `path` if the block raises Unusable; `given`, how a list names it, stands before the reason."""
         try:
             yield
         except Unusable as error:
-            self.reject(path, f"{prefix}{error}")
+            self.reject(path, f"{one_line(given)}: {error}" if given else str(error))
 
 
 @dataclass

@@ -16,7 +16,6 @@ from pyimagesearch.preparation.options import preparation_options
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
 
-
 audited = []  # functions of (event, arguments): a hook of sys cannot be removed
 sys.addaudithook(lambda *event: [function(*event) for function in audited] and None)
 

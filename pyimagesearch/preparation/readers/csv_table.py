@@ -165,6 +165,11 @@ class Table:
         ends = ["/".join(parts[begin:]) for begin in range(len(parts)) if ".." not in parts]
         return next((self.paths[end] for end in ends if end in self.paths), [])
 
+    def given(self, cells: Sequence[str], column: str | None) -> str:
+        """A cell of a row that may be too short; "" where it has none."""
+        position = self.header.index(column or "")
+        return cells[position] if position < len(cells) else ""
+
     def row(self, cells: list[str], *filled: str | None) -> dict[str, str]:
         """The cells of a row by column, if those of the columns `filled` are not empty."""
         if len(cells) != len(self.header):
@@ -289,8 +294,8 @@ def _add_photos(source: LabelSource, table: Table) -> None:
     values |= dict.fromkeys(MINUS_ONE, UNCERTAIN[columns.uncertain or "ignore"])
     usable: dict[str, list[tuple]] = {}  # by photo: (line, photo, (group, values))
     for line, cells in table.lines:
-        name = dict(zip(table.header, cells, strict=False)).get(columns.id or "", "")
-        with split.rejecting(os.path.join(source.folder, name), f"{name_of_table}, line {line}: "):
+        path = os.path.join(source.folder, table.given(cells, columns.id))
+        with split.rejecting(path, f"{name_of_table}, line {line}"):
             photo, content = _parse_row(source, table, values, cells)
             usable.setdefault(one_place(photo.target), []).append((line, photo, content))
     for rows in usable.values():
@@ -338,8 +343,8 @@ def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSou
     splits = {"training": Split("training", table.path)}
     lines = []
     for number, cells in table.lines:
-        place, given = f"{table.path}:{number}", dict(zip(table.header, cells, strict=False)).get(columns.id or "", "")
-        with splits["training"].rejecting(place, f"{one_line(given)}: "):
+        place, given = f"{table.path}:{number}", table.given(cells, columns.id)
+        with splits["training"].rejecting(place, given):
             row = table.row(cells, *roles.values())
             path = os.path.join(table.folder, table.photo(given))
             name = "training" if split_column is None else text_lists.SPLIT_OF[row[split_column].lower()]

@@ -188,7 +188,7 @@ def _read_plain_jpeg(path, reduction: Reduction | None) -> tuple[np.ndarray, Siz
     return pixels, size
 
 
-def pixels_of(image: Image.Image | np.ndarray, value_range: ValueRange | None = None) -> np.ndarray:
+def pixels_of(image: Any, value_range: ValueRange | None = None) -> np.ndarray:
     """The pixels of an image in memory, see upright_rgb."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (3,), (4,)):

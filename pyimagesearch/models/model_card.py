@@ -1,8 +1,8 @@
 """The model card: the record beside the trained weights, food_classifier.json. Written, read and interpreted here.
 
 A dictionary: architecture, channels, classes, image_size, value_range (black and white in grey photos of more than 8
-bits), mean, std, task, thresholds (several labels per photo),
-metrics, training (the run config: every resolved flag), versions.
+bits), mean, std, task, thresholds (several labels per photo), metrics, training (the run config: every resolved flag),
+versions.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Grey photos of more than 8 bits: black and white are one pair of values for a dataset, and stand in the model card."""
+"""Grey photos of more than 8 bits: black and white are one pair of values per dataset, and stand in the model card."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_a_cache_has_the_range_of_its_dataset_and_is_rebuilt_for_another(deep, t
 def test_a_flag_gives_the_range_and_values_beyond_it_are_black_or_white(tmp_path):
     save(tmp_path / "training" / "a", "a", ".tif", np.float32, -1024, -1000, 0, 1000, 3071)
     save(tmp_path / "training" / "b", "b", ".tif", np.float32, 0)
-    with pytest.raises(UserError, match="values from -1024 to 3071, expected 0 to 1 or .*; give .*--value-range LOW"):
+    with pytest.raises(UserError, match=r"values from -1024 to 3071, expected 0 to 1 or .*; give .*--value-range LOW"):
         get_dataloader(tmp_path / "training", train_transform(32), 2, workers=0)
     assert why_unreadable(next((tmp_path / "training" / "a").iterdir())) is None  # preparing does not reject it
     given = options(tmp_path, "--value-range=-1000:1000").value_range
@@ -86,7 +86,7 @@ def test_a_run_is_not_resumed_with_another_range(deep):
     args = options(data)
     open_splits(args, ONE.device)
     check_same_run(vars(args), vars(args))
-    with pytest.raises(UserError, match="--value-range is .* and was"):
+    with pytest.raises(UserError, match=r"--value-range is .* and was"):
         check_same_run(vars(args), {**vars(args), "value_range": (0.0, 2.0 * white)})
 
 

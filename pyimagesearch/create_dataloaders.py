@@ -48,7 +48,7 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
     }  # fmt: skip
     trainDS, trainLoader = get_dataloader(
         os.path.join(args.data, "training"),
-        train_transform(args.image_size, args.augment, args.channels, args.value_range),
+        replace(train_transform(args.image_size, args.augment, args.channels), value_range=args.value_range),
         args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers, **common,
     )  # fmt: skip
     args.value_range = trainDS.value_range  # part of the run config: it is stored with the model

@@ -60,10 +60,7 @@ class SquareTransform:
 
 
 def train_transform(
-    image_size: int = config.IMAGE_SIZE,
-    augment: str = "tutorial",
-    channels: int = 3,
-    value_range: ValueRange | None = None,
+    image_size: int = config.IMAGE_SIZE, augment: str = "tutorial", channels: int = 3
 ) -> SquareTransform:
     """Random augmentation, in one interpolation.
 
@@ -71,7 +68,7 @@ def train_transform(
     RandomResizedCrop, RandomHorizontalFlip and RandomRotation(90) do. "light" crops 30 to 100 % and flips, which suits
     photos with an upright position.
     """
-    return SquareTransform(image_size, augment, channels, value_range)
+    return SquareTransform(image_size, augment, channels)
 
 
 def eval_transform(

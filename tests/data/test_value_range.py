@@ -1,5 +1,7 @@
 """Grey photos of more than 8 bits: black and white are one pair of values per dataset, and stand in the model card."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.runs import ONE
@@ -58,7 +60,7 @@ def test_photos_of_a_dataset_are_scaled_alike_in_training_validation_and_inferen
 def test_a_cache_has_the_range_of_its_dataset_and_is_rebuilt_for_another(deep, tmp_path):
     data, white = deep
     for given, expected in ((None, [255, 1]), ((0, 2 * white), [128, 1])):
-        transform = train_transform(32, value_range=given)
+        transform = replace(train_transform(32), value_range=given)
         dataset, _ = get_dataloader(data / "training", transform, 2, cache="disk", cache_dir=str(tmp_path), workers=0)
         assert dataset.cache is not None and levels(dataset) == pytest.approx(expected, abs=1)
 
@@ -70,7 +72,7 @@ def test_a_flag_gives_the_range_and_values_beyond_it_are_black_or_white(tmp_path
         get_dataloader(tmp_path / "training", train_transform(32), 2, workers=0)
     assert why_unreadable(next((tmp_path / "training" / "a").iterdir())) is None  # preparing does not reject it
     given = options(tmp_path, "--value-range=-1000:1000").value_range
-    dataset, _ = get_dataloader(tmp_path / "training", train_transform(32, value_range=given), 2, workers=0)
+    dataset, _ = get_dataloader(tmp_path / "training", replace(train_transform(32), value_range=given), 2, workers=0)
     assert dataset.pixels(0)[0][0, :5, 0].tolist() == [0, 0, 128, 255, 255]
 
 

@@ -101,8 +101,6 @@ class LabelSource(TableSource):
 
     def table(self) -> str:
         made = self.label_table()
-        if parted := made.parted_groups():
-            raise UserError(f"the group {parted[0]} is in two splits")
         of = "" if self.columns.group is None else f" of {one_line(self.columns.group)}"
         checked = f"checked: none of the {len(set(made.groups))} groups{of} is in two splits"
         return f"{terminal.table(made.counts())}\n[INFO] {checked}"
@@ -164,11 +162,6 @@ class Table:
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         ends = ["/".join(parts[begin:]) for begin in range(len(parts)) if ".." not in parts]
         return next((self.paths[end] for end in ends if end in self.paths), [])
-
-    def given(self, cells: Sequence[str], column: str | None) -> str:
-        """A cell of a row that may be too short; "" where it has none."""
-        position = self.header.index(column or "")
-        return cells[position] if position < len(cells) else ""
 
     def row(self, cells: list[str], *filled: str | None) -> dict[str, str]:
         """The cells of a row by column, if those of the columns `filled` are not empty."""
@@ -293,8 +286,9 @@ def _add_photos(source: LabelSource, table: Table) -> None:
     values = {**VALUES, **dict.fromkeys(BLANK, UNKNOWN)}
     values |= dict.fromkeys(MINUS_ONE, UNCERTAIN[columns.uncertain or "ignore"])
     usable: dict[str, list[tuple]] = {}  # by photo: (line, photo, (group, values))
+    at = table.header.index(columns.id or "")
     for line, cells in table.lines:
-        path = os.path.join(source.folder, table.given(cells, columns.id))
+        path = os.path.join(source.folder, *cells[at : at + 1])
         with split.rejecting(path, f"{name_of_table}, line {line}"):
             photo, content = _parse_row(source, table, values, cells)
             usable.setdefault(one_place(photo.target), []).append((line, photo, content))
@@ -342,8 +336,9 @@ def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSou
 
     splits = {"training": Split("training", table.path)}
     lines = []
+    at = table.header.index(columns.id or "")
     for number, cells in table.lines:
-        place, given = f"{table.path}:{number}", table.given(cells, columns.id)
+        place, given = f"{table.path}:{number}", "".join(cells[at : at + 1])
         with splits["training"].rejecting(place, given):
             row = table.row(cells, *roles.values())
             path = os.path.join(table.folder, table.photo(given))

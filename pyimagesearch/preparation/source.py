@@ -164,10 +164,7 @@ class Source:
             raise UserError(f"{self.origin} has {count} that cannot be used, which --strict forbids: {first}")
 
     def check_complete(self) -> list[str]:
-        """Return what is worth knowing of small and missing classes, as lines.
-
-        Raises UserError if a split is empty or has a class that training lacks, or if there are no two classes.
-        """
+        """Raise UserError if the photos are no dataset; returns lines on small and missing classes."""
         counts = self.class_counts()
         trained = counts["training"]
         for split in self.splits:

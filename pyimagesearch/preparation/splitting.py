@@ -2,12 +2,9 @@
 
 Each photo has a number in [0, 1), a hash of the seed, its class and its name (the path in the class folder). Below the
 test rate it belongs to evaluation, in the next interval to validation, above to training. So a photo's split does not
-depend on the other photos, and each split has about its rate of each class.
-
-If a split gets no photo of some class, the photo of that class with the nearest number moves there. The moved photos
-are recorded in the dataset's prepared.json and stay, so no photo changes its split when others are added.
-
-Copies in one class share the number of the first of them by name; one that is in the dataset already stays there.
+depend on the other photos. If a split gets no photo of some class, the photo of that class with the nearest number
+moves there. prepared.json records it, so that no photo changes its split when others are added. Copies in one class
+share the number of the first of them by name; one that is in the dataset already stays there.
 """
 
 import hashlib

@@ -69,10 +69,7 @@ def staged(dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: 
 
 
 class Staging:
-    """The dataset that is at `dest` now, if any, and the one that will replace it.
-
-    Making one raises UserError if the place is unsuitable, and changes nothing.
-    """
+    """The dataset that is at `dest` now, if any, and the one that will replace it; making one changes nothing."""
 
     def __init__(self, dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: bool):
         self.named = os.fspath(dest)  # in messages
@@ -91,11 +88,7 @@ class Staging:
         self._check_place()
 
     def begin(self) -> None:
-        """Read the present dataset and make the partial folder, or reuse that of an interrupted run.
-
-        Raises UserError if, without `overwrite`, the dataset holds files that this script did not make, or was made
-        from another source.
-        """
+        """Read the present dataset and make the partial folder, or reuse that of an interrupted run."""
         self._recover()
         self.old = read_marker(self.dest)
         if self.overwrite and self.old and self.old["classes"] != self.source.classes:

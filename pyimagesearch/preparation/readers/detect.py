@@ -18,7 +18,7 @@ from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
 
 UNPACKED_SUFFIX = ".unpacked"
-READERS = (file_names, class_folders, text_lists)  # each has KIND, found(folder) and read(folder)
+READERS = (file_names, class_folders, text_lists)  # each has KIND and found(folder)
 
 
 @contextmanager
@@ -39,7 +39,9 @@ def opened_source(args: Namespace) -> Iterator[Source]:
             source = parquet.read(args.source, shards, place, args.label_column)
         else:
             unpacked = archives.unpack(args.source, place)
-            source = read_source(Namespace(**{**vars(args), "source": _table_in(unpacked, args) or unpacked}))
+            images = args.images and os.path.join(unpacked, args.images)
+            inner = {"source": _table_in(unpacked, args) or unpacked, "images": images}
+            source = read_source(Namespace(**{**vars(args), **inner}))
         left_out = [f"left out: {'; '.join(first_few(place.left_out, 3))}"] if place.left_out else []
         yield replace(source, packed=args.source, notes=[*source.notes, *left_out])
 
@@ -73,7 +75,7 @@ def _table_in(folder: str, args: Namespace) -> str | None:
         raise UserError(f"{folder} holds several tables, {shown}; unpack it, and name one with --source")
     if flags and not tables:
         raise UserError(f"{folder} holds no CSV file, which {flags[0]} goes with; leave it out")
-    return training or (tables[0] if tables else None)
+    return training or next(iter(tables), None)
 
 
 def read_source(args: Namespace) -> Source:
@@ -119,7 +121,7 @@ def _read_kind(folder: str, root: str | None, label_column: str | None) -> Sourc
         kinds = "; or ".join(reader.KIND.layout for reader in (*READERS, parquet))
         raise UserError(f"{folder} holds {found}; expected {kinds}{lists}{file_names.suggestion(folder)}")
     if readers[0] is text_lists:
-        return text_lists.read(folder, root, label_column)
+        return text_lists.read_lists(find_splits(folder, ".txt"), root, label_column)
     if idle := "--root" if root is not None else "--label-column" if label_column is not None else None:
         raise UserError(f"{folder} holds {readers[0].KIND.layout}; leave out {idle}, which goes with text lists")
     return readers[0].read(folder)

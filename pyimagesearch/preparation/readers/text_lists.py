@@ -58,11 +58,6 @@ def found(folder: str) -> bool:
     return "training" in find_splits(folder, ".txt")
 
 
-def read(folder: str, root: str | None = None, label_column: str | None = None) -> Source:
-    """The photos in the lists of `folder`, see read_lists."""
-    return read_lists(find_splits(folder, ".txt"), root, label_column)
-
-
 def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: str | None = None) -> Source:
     """List the photos that text lists name, in the order of their lines; no photo is opened.
 

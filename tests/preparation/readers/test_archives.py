@@ -73,7 +73,8 @@ def test_flags_of_a_csv_file_hold_for_one_in_an_archive(tmp_path):
     rows = (folder / "train.csv").read_text().splitlines()
     groups = ["site", *(f"s{number // 3}" for number in range(12))]
     (folder / "train.csv").write_text("".join(f"{row},{group}\n" for row, group in zip(rows, groups, strict=True)))
-    prepare(pack(folder, tmp_path / "a.zip"), tmp_path / "made", "--group-column", "site", "--label-column", "label")
+    flags = ["--group-column", "site", "--label-column", "label", "--images", "train"]
+    prepare(pack(folder, tmp_path / "a.zip"), tmp_path / "made", *flags)
     assert "site" in (tmp_path / "made" / "prepared.json").read_text()
     for path in (tmp_path / "made").rglob("*.jpg"):
         beside = {f"{number}.jpg" for number in range(12) if number // 3 == int(path.stem) // 3}

@@ -111,7 +111,9 @@ def get_dataloader(
         with distributed.failing_together():
             if distributed.is_main():
                 found = dataset.sampled_range()
-        dataset.transform = replace(transforms, value_range=distributed.broadcast_object(found))
+        found = distributed.broadcast_object(found)
+        for part in filter(None, (dataset, dataset.whole)):  # a cache is of the whole
+            part.transform = replace(transforms, value_range=found)
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyimagesearch.data.crops import copy_to, pack, resize, warp_batch
 from pyimagesearch.data.datasets import PhotoDataset
-from pyimagesearch.data.decoding import Size, ValueRange, photo_size, read_checked, read_pixels
+from pyimagesearch.data.decoding import Size, photo_size, read_checked, read_pixels
 from pyimagesearch.data.transforms import to_grey
 from pyimagesearch.runtime.errors import UserError, system_message
 from pyimagesearch.runtime.files import atomic_write
@@ -86,7 +86,7 @@ def open_cache(dataset: PhotoDataset, path: str, short_side: int) -> PhotoCache:
     A failure leaves `path` as it was.
     """
     whole = dataset if dataset.whole is None else dataset.whole
-    digest = _digest(whole, short_side, dataset.value_range)
+    digest = _digest(whole, short_side)
     try:
         with open(path, "rb") as file:
             matches = file.read(len(MAGIC) + DIGEST) == MAGIC + digest
@@ -97,7 +97,7 @@ def open_cache(dataset: PhotoDataset, path: str, short_side: int) -> PhotoCache:
         raise UserError(f"cannot read the cache {path}: {fault}; remove it, or use --cache none") from None
     try:
         if not matches:
-            _build(whole, path, short_side, digest, dataset.value_range)
+            _build(whole, path, short_side, digest)
     except OSError as error:
         fault, advice = system_message(error), "name another --cache-dir, or use --cache none"
         raise UserError(f"cannot write the cache {path}: {fault}; {advice}") from None
@@ -109,8 +109,8 @@ def _offset(photos: int) -> int:
     return len(MAGIC) + DIGEST + 4 * COLUMNS * photos
 
 
-def _digest(dataset: PhotoDataset, short_side: int, value_range: ValueRange | None) -> bytes:
-    settings = f"{short_side} {dataset.fingerprint()}" + f" {value_range}" * (value_range is not None)
+def _digest(dataset: PhotoDataset, short_side: int) -> bytes:
+    settings = f"{short_side} {dataset.fingerprint()}" + f" {dataset.value_range}" * (dataset.value_range is not None)
     digest = hashlib.blake2b(settings.encode(), digest_size=DIGEST)
     status: Any = np.empty((len(dataset), 2), "<i8")
     for index in range(len(dataset)):
@@ -120,7 +120,7 @@ def _digest(dataset: PhotoDataset, short_side: int, value_range: ValueRange | No
     return digest.digest()
 
 
-def _build(dataset: PhotoDataset, path: str, short_side: int, digest: bytes, value_range: ValueRange | None) -> None:
+def _build(dataset: PhotoDataset, path: str, short_side: int, digest: bytes) -> None:
     indices = range(len(dataset))
     # on all cores: the other processes of this host wait
     full_sizes = np.array(in_threads(lambda i: read_checked(photo_size, dataset.path(i)), indices, None, "sizes"))
@@ -138,7 +138,7 @@ def _build(dataset: PhotoDataset, path: str, short_side: int, digest: bytes, val
 
         def add(index: int) -> None:
             width, height = sizes[index].tolist()
-            pixels = read_checked(read_pixels, dataset.path(index), value_range)
+            pixels = read_checked(read_pixels, dataset.path(index), dataset.value_range)
             if pixels.shape[:2] != (height, width):
                 pixels = resize(pixels, width, height)
             with one_writes:

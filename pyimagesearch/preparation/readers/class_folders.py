@@ -116,9 +116,8 @@ def _classes(folder: str, names: Collection[str]) -> tuple[dict[str, str], list[
     notes = []
     if twice := [name for name, count in Counter(class_of.values()).items() if count > 1]:
         notes.append(f"{', '.join(first_few(twice))}: one class, though its folders are spelled in two Unicode forms")
-    if not os.path.lexists(os.path.join(folder, CLASS_LIST)):
+    if (listed := read_classes(folder)) is None:
         return class_of, notes
-    listed = read_classes(folder)
     numbers = {name: int(name) for name in class_of.values() if name.isdecimal()}
     first = min(numbers.values(), default=0)
     if first < 2 and len(numbers) == len(class_of) and sorted(numbers.values()) == [*range(first, first + len(listed))]:

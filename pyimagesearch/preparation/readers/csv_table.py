@@ -16,6 +16,7 @@ from pyimagesearch.data.copies import equal_files
 from pyimagesearch.data.decoding import EXTENSIONS
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, UNKNOWN, LabelTable, read_csv
 from pyimagesearch.preparation.readers import text_lists
+from pyimagesearch.preparation.readers.class_names import read_classes
 from pyimagesearch.preparation.source import (
     RATE_FLAGS,
     Kind,
@@ -349,7 +350,7 @@ def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSou
         same = equal_files({line.path: os.path.getsize(line.path) for line in lines if os.path.isfile(line.path)})
         lines = _split_groups(lines, same, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
     kind = SINGLE._replace(has_splits=columns.group is None)
-    classes = text_lists.fill(table.path, splits, lines, kind, text_lists.names_beside(table.path))
+    classes = text_lists.fill(table.path, splits, lines, kind, read_classes(os.path.dirname(table.path)))
     source = TableSource(table.folder, classes, [*splits.values()], kind, notes=notes, copies=same)
     source.table_path, source.columns, source.rates = table.path, columns, rates
     return source

@@ -13,7 +13,6 @@ from pyimagesearch import config
 from pyimagesearch.data.decoding import EXTENSIONS, find_splits
 from pyimagesearch.preparation.readers import class_names
 from pyimagesearch.preparation.source import (
-    CLASS_LIST,
     Kind,
     Source,
     Split,
@@ -90,7 +89,7 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
     notes = [f"the first line names the columns: {', '.join(header)}"] if header else []
     if len(columns) > 2:
         notes.append(f"classes from column {list(columns)[label]!r} of {column_list(columns)}")
-    classes = fill(lists["training"], splits, lines, KIND, names_beside(lists["training"]))
+    classes = fill(lists["training"], splits, lines, KIND, class_names.read_classes(os.path.dirname(lists["training"])))
     return Source(os.path.dirname(lists["training"]) or os.curdir, classes, list(splits.values()), KIND, notes=notes)
 
 
@@ -235,12 +234,6 @@ def unclear_class(path: str, columns: Mapping[str, Sequence[str]]) -> UserError:
 def are_splits(values: Iterable[str]) -> bool:
     """Whether all values are usual names of splits."""
     return {value.lower() for value in values} <= SPLIT_OF.keys()
-
-
-def names_beside(path: str) -> list[str] | None:
-    """The class names in the classes.txt beside a list; None without it."""
-    folder = os.path.dirname(path)
-    return class_names.read_classes(folder) if os.path.lexists(os.path.join(folder, CLASS_LIST)) else None
 
 
 def _classes(origin: str, labels: Sequence[str], names: Sequence[str] | None) -> tuple[list[str], dict[str, int], str]:

@@ -131,10 +131,7 @@ def photos_below(folder: str) -> list[str]:
 
 
 def read_photo(path) -> Image.Image:
-    """Decode a photo as training does, see upright_rgb.
-
-    A broken file raises nearly any exception: OSError mostly, but struct.error and DecompressionBombError too.
-    """
+    """Decode a photo as training does, see upright_rgb. A broken file raises nearly any exception, not only OSError."""
     return Image.fromarray(read_pixels(path))
 
 
@@ -365,10 +362,7 @@ def _usual_range(image: Any, values: np.ndarray, whites: Sequence[int]) -> Value
 
 @functools.lru_cache(maxsize=16)  # making one takes longer than a small photo; a camera's photos share one profile
 def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform from the ICC `profile` to sRGB; None where it changes nothing visible.
-
-    A profile that is broken, or made for another mode, is ignored, as browsers do.
-    """
+    """The transform from the ICC `profile` to sRGB; None where it changes nothing visible, or is broken."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         out = "RGBA" if mode == "RGBA" else "RGB"

@@ -38,9 +38,7 @@ def copy_split(
     the same size and modification time is not copied, and not decoded if that holder is verified.
 
     shown_as : the name of `destination` in messages
-    verify : decode each photo
     link : make hard links instead of copies; None: where the file system can
-    workers : threads; None starts one per core
     """
     destination = os.fspath(destination)
     terminal.info(f"total images found: {split.found}...")

@@ -170,10 +170,7 @@ def _key(photo: Photo) -> str:
 
 @dataclass(frozen=True)
 class SplitRates:
-    """How the groups of a table are split: shares of the photos, and the number of folds.
-
-    Folds take the place of training and validation; with 0 there are none.
-    """
+    """How the groups of a table are split: shares of the photos, and folds in place of training and validation."""
 
     validation: float = config.VAL_RATE
     test: float = config.TEST_RATE
@@ -225,16 +222,15 @@ def assign_groups(
     np.add.at(counts, group_of, np.column_stack([values == 1, np.ones(len(groups))]))
     counts /= np.maximum(1, counts.sum(axis=0))
     target = np.array([*shares.values()])[:, None]
-    filled, taken, split_of = np.zeros((len(shares), counts.shape[1])), [0] * len(shares), np.zeros(len(unique), int)
+    filled, split_of = np.zeros((len(shares), counts.shape[1])), np.zeros(len(unique), int)
     order = np.random.default_rng(rates.seed).permutation(len(unique))
-    for left, group in zip(
-        range(len(unique), 0, -1), order[np.argsort(-counts.max(axis=1)[order], kind="stable")], strict=True
-    ):
+    order = order[np.argsort(-counts.max(axis=1)[order], kind="stable")]  # large groups first
+    for place, group in enumerate(order):
         # by how much the squared distances from the targets grow
         costs = (counts[group] * (2 * (filled - target) + counts[group]) / target).sum(axis=1)
-        empty = [split for split, number in enumerate(taken) if not number]
-        split = min(empty if left <= len(empty) else range(len(shares)), key=lambda split: costs[split])
+        empty = filled[:, -1] == 0
+        if len(order) - place <= empty.sum():
+            costs[~empty] = np.inf
+        split_of[group] = split = costs.argmin()
         filled[split] += counts[group]
-        taken[split] += 1
-        split_of[group] = split
     return np.array([*shares], object)[split_of[group_of]].tolist()

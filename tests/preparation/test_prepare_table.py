@@ -103,6 +103,16 @@ def test_new_rows_and_changed_labels_are_taken_and_no_photo_is_copied_again(run,
     assert table.splits[0] == table.splits[6]
 
 
+def test_a_dataset_whose_groups_an_older_version_drew_needs_overwrite(run, tmp_path):
+    run()
+    path = tmp_path / "dataset" / "prepared.json"
+    marker = json.loads(path.read_text())
+    del marker["way to draw splits"]
+    path.write_text(json.dumps(marker))
+    assert "was made with other way to draw splits (None there, by class here)" in run(status=2).stderr
+    run("--overwrite")
+
+
 def test_other_splits_or_a_removed_row_need_overwrite(run, rows, tmp_path):
     run()
     before = tree(tmp_path / "dataset")

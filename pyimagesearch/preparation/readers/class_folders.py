@@ -31,11 +31,7 @@ def found(folder: str) -> bool:
 
 
 def read(folder: str) -> Source:
-    """List the photos in the class folders of `folder`, at any depth; without splits all are training photos.
-
-    The classes are the names of all folders with a photo, in any split, or those that classes.txt gives them. Hidden
-    files and folders are skipped.
-    """
+    """List the photos in the class folders of `folder`, at any depth; without splits all are training photos."""
     named, others = _split_and_other_folders(folder)
     if others and named and not (len(named) > 1 and any(_with_photos(named.values()))):
         shown = ", ".join(sorted(map(os.path.basename, named.values())))

@@ -75,7 +75,8 @@ class TableSource(Source):
 
     @property
     def settings(self) -> dict:
-        return {} if self.kind.has_splits else {"group column": self.columns.group, **asdict(self.rates)}
+        groups = {"group column": self.columns.group, **asdict(self.rates), "way to draw splits": "by class"}
+        return {} if self.kind.has_splits else groups
 
     def relative(self, path: str) -> str:
         is_row = path.startswith(f"{self.table_path}:")

@@ -23,10 +23,7 @@ READERS = (file_names, class_folders, text_lists)  # each has KIND and found(fol
 
 @contextmanager
 def opened_source(args: Namespace) -> Iterator[Source]:
-    """As read_source, but an archive or parquet files are unpacked beside --dest for the time of the block.
-
-    With --check, of what that flag names.
-    """
+    """As read_source, but archives and parquet files, also of --check, are unpacked beside --dest during the block."""
     args = Namespace(**{**vars(args), "source": args.source if args.check is None else args.check})
     folder = os.path.realpath(args.dest) + UNPACKED_SUFFIX
     archives.discard(folder)
@@ -61,10 +58,7 @@ def _shards(path: str) -> list[str]:
 
 
 def _table_in(folder: str, args: Namespace) -> str | None:
-    """The CSV file that names the photos of an unpacked archive: that of training, or the only one; None without it.
-
-    It counts where no other reader finds anything, or where flags ask for it.
-    """
+    """The CSV file of training, or the only one, in an unpacked archive that no other reader takes; flags ask for it."""
     inner, flags = class_folders.only_way(folder), table_flags(args)
     if (args.label_pattern or any(reader.found(inner) for reader in READERS)) and not flags:
         return None
@@ -96,11 +90,7 @@ def read_source(args: Namespace) -> Source:
 def read_folder(
     folder: str | os.PathLike, root: str | None = None, label_column: str | None = None, pattern: str | None = None
 ) -> Source:
-    """List the photos in `folder`, of the kind that is found there, or in the only folder below that has photos.
-
-    root, label_column : of text lists, see text_lists.read_lists
-    pattern : reads classes from paths, see file_names.read_labelled
-    """
+    """List the photos in `folder`, of the kind that is found there, or in the only folder below that has photos."""
     named = os.fspath(folder)
     if not os.path.isdir(named):
         raise UserError(_where_to_get(named))

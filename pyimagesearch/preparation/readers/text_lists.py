@@ -64,8 +64,7 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
     keeps its file name in the dataset, unless an earlier line of the same list and class has the same name: then a hash
     of its path is appended. So lines that are added at the end change no name.
 
-    lists : by split, with training; a classes.txt beside that list has the class names by number. Without it, the
-        classes are the numbers that occur, or the sorted names
+    lists : by split, with training
     root : the folder where paths begin; None is the folder of each list
     label_column : the column of the class, by name or by number from 1 on; needed if there are more than two
     """

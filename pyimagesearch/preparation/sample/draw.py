@@ -1,9 +1,4 @@
-"""Draws the built-in sample: photos of the eleven classes of food, in the raw layout of Food-11.
-
-<dest>/training/0_0.jpg ...  <dest>/validation/...  <dest>/evaluation/...   named CLASS_NUMBER.jpg
-<dest>/classes.txt           the names of the classes, one per line
-<dest>/sample.json           the seed and the counts that the sample was drawn with
-"""
+"""Draws the built-in sample: photos of the eleven classes of food, in the raw layout of Food-11, with a classes.txt."""
 
 import json
 import multiprocessing
@@ -22,7 +17,7 @@ from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.files import read_json, write_json, write_text
 from pyimagesearch.runtime.threads import available_cores
 
-MARKER = "sample.json"
+MARKER = "sample.json"  # in the sample: the seed and the counts that it was drawn with
 
 
 def draw_sample(

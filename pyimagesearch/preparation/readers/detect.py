@@ -58,7 +58,7 @@ def _shards(path: str) -> list[str]:
 
 
 def _table_in(folder: str, args: Namespace) -> str | None:
-    """The CSV file of training, or the only one, in an archive that no other reader takes, or where flags ask for it."""
+    """The CSV file of training, or the only one, in an archive that no other reader takes ; flags ask for one too."""
     inner, flags = class_folders.only_way(folder), table_flags(args)
     if (args.label_pattern or any(reader.found(inner) for reader in READERS)) and not flags:
         return None

@@ -53,10 +53,10 @@ def main() -> int:
     from pyimagesearch.runtime import terminal
 
     terminal.quiet = args.quiet
-    if args.check is not None:
+    if args.check is not None and not detect.is_packed(args.check):
         return check.check(args.check, workers=args.workers)
     with detect.opened_source(args) as source:
-        return prepare(args, source)
+        return prepare(args, source) if args.check is None else check.check_source(source, workers=args.workers)
 
 
 def prepare(args, source) -> int:

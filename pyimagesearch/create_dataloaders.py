@@ -15,6 +15,7 @@ import signal
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,14 @@ from torch.utils.data._utils import signal_handling
 from pyimagesearch import config
 from pyimagesearch.data.cache import DeviceLoader, cache_path, open_cache
 from pyimagesearch.data.datasets import Key, PhotoDataset, Unreadable, open_split, photo_facts
-from pyimagesearch.data.transforms import Mixing, eval_transform, growing_sides, mix_pairs, train_transform
+from pyimagesearch.data.transforms import (
+    Mixing,
+    SquareTransform,
+    eval_transform,
+    growing_sides,
+    mix_pairs,
+    train_transform,
+)
 from pyimagesearch.runtime import distributed, launcher, signals
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.terminal import info
@@ -51,10 +59,12 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
     if sides:
         info(f"growing images from {sides[0]} pixels to {args.image_size} in epoch {len(sides) + 1}...")
     trainDS, trainLoader = get_dataloader(
-        os.path.join(args.data, "training"), train_transform(args.image_size, args.augment, args.channels, sides),
+        os.path.join(args.data, "training"),
+        replace(train_transform(args.image_size, args.augment, args.channels, sides), value_range=args.value_range),
         args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers,
         mixing=None if args.mix == "none" else Mixing(args.mix, args.mix_share), **common,
     )  # fmt: skip
+    args.value_range = trainDS.value_range  # part of the run config: it is stored with the model
     with distributed.failing_together():
         if trainDS.labels.ndim == 1 and len(trainDS.classes) == 1:
             raise UserError(
@@ -63,8 +73,8 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
             )
     (_, valLoader), (_, testLoader) = (
         get_dataloader(
-            os.path.join(args.data, split), eval_transform(args.image_size, args.channels), args.batch_size,
-            shuffle=False, workers=evalWorkers, classes=trainDS.classes, **common,
+            os.path.join(args.data, split), eval_transform(args.image_size, args.channels, args.value_range),
+            args.batch_size, shuffle=False, workers=evalWorkers, classes=trainDS.classes, **common,
         )
         for split in ("validation", "evaluation")
     )  # fmt: skip
@@ -110,6 +120,14 @@ def get_dataloader(
         dataset = open_split(rootDir, transforms, classes=classes, fold=fold, seed=seed, limit=limit)
         facts = photo_facts(dataset) if distributed.world_size() > 1 else {}
     distributed.check_same(facts)
+    if shuffle and isinstance(transforms, SquareTransform) and transforms.value_range is None:
+        found = None
+        with distributed.failing_together():
+            if distributed.is_main():
+                found = dataset.sampled_range()
+        found = distributed.broadcast_object(found)
+        for part in filter(None, (dataset, dataset.whole)):  # a cache is of the whole
+            part.transform = replace(transforms, value_range=found)
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)

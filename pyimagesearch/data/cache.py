@@ -110,7 +110,8 @@ def _offset(photos: int) -> int:
 
 
 def _digest(dataset: PhotoDataset, short_side: int) -> bytes:
-    digest = hashlib.blake2b(f"{short_side} {dataset.fingerprint()}".encode(), digest_size=DIGEST)
+    settings = f"{short_side} {dataset.fingerprint()}" + f" {dataset.value_range}" * (dataset.value_range is not None)
+    digest = hashlib.blake2b(settings.encode(), digest_size=DIGEST)
     status: Any = np.empty((len(dataset), 2), "<i8")
     for index in range(len(dataset)):
         found = read_checked(os.stat, dataset.path(index))
@@ -137,7 +138,7 @@ def _build(dataset: PhotoDataset, path: str, short_side: int, digest: bytes) -> 
 
         def add(index: int) -> None:
             width, height = sizes[index].tolist()
-            pixels = read_checked(read_pixels, dataset.path(index))
+            pixels = read_checked(read_pixels, dataset.path(index), dataset.value_range)
             if pixels.shape[:2] != (height, width):
                 pixels = resize(pixels, width, height)
             with one_writes:

@@ -25,7 +25,7 @@ BLOCK = 256  # hashes that are compared with all others at a time
 def equal_files(sizes: Mapping[str, int], workers: int | None = None) -> list[list[str]]:
     """The groups of files with equal bytes, given their sizes in bytes; only files of one size are read."""
     paths = [path for group in _alike(sizes, sizes.values()) for path in group]
-    return _alike(paths, in_threads(digest, paths, workers, "looking for copies"))
+    return _alike(paths, in_threads(_digest_of_file, paths, workers, "looking for copies"))
 
 
 def _alike(items: Iterable[T], keys: Iterable[Hashable]) -> list[list[T]]:
@@ -36,13 +36,16 @@ def _alike(items: Iterable[T], keys: Iterable[Hashable]) -> list[list[T]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def digest(path: str) -> bytes:
-    """A digest of the content of a file; of a file that cannot be read, one like no other."""
+def digest(content: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _digest_of_file(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(), digest_size=16).digest()
+            return digest(file.read())
     except OSError:
-        return os.fsencode(path)
+        return os.fsencode(path)  # like no other
 
 
 def near_files(paths: Sequence[str], workers: int | None = None) -> list[list[str]]:

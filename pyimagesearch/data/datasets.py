@@ -14,24 +14,18 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from pyimagesearch import config
+from pyimagesearch.data import decoding
 from pyimagesearch.data.crops import Window
-from pyimagesearch.data.decoding import (
-    Reduction,
-    Size,
-    find_splits,
-    folders_in,
-    photos_below,
-    read_checked,
-    read_reduced,
-)
+from pyimagesearch.data.decoding import Reduction, Size, ValueRange, photos_below, read_checked
 from pyimagesearch.data.keyed_randomness import keyed_numbers, keyed_randomness
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, UNKNOWN, read_label_table
 from pyimagesearch.data.transforms import SquareTransform
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line, system_message
+from pyimagesearch.runtime.threads import in_threads
 
 SEPARATOR, NO_LABEL = "; ", "no label"  # how several labels are shown, and none
-SAMPLE = 1000  # photos of a split of which photo_facts reads 4 KB
+SAMPLE = 1000  # photos of a split of which photo_facts reads 4 KB, and sampled_range the values
 
 
 class Key(NamedTuple):
@@ -93,7 +87,24 @@ class PhotoDataset(Dataset):
         """A photo as uint8 of shape (height, width, 3), reduced or from the cache; and its full size."""
         if self.cache is not None:
             return self.cache.pixels(index), self.cache.full_size(index)
-        return read_checked(read_reduced, self.path(index), reduction)
+        return read_checked(decoding.read_reduced, self.path(index), reduction, self.value_range)
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        return getattr(self.transform, "value_range", None)
+
+    def sampled_range(self) -> ValueRange | None:
+        """The range that holds those of all photos of more than 8 bits, of at most SAMPLE, evenly chosen; else None."""
+        sample = map(self.path, range(0, len(self), -(-len(self) // SAMPLE)))
+        deep = [path for path in sample if read_checked(decoding.is_deep, path)]
+        if not deep:
+            return None
+        lows, highs = zip(
+            *in_threads(lambda path: read_checked(decoding.own_range, path), deep, None, "value range"), strict=True
+        )
+        low, high = float(min(lows)), float(max(highs))
+        terminal.info(f"values of {low:g} to {high:g} in photos of more than 8 bits become 0 to 255 (--value-range)...")
+        return low, high
 
     def numbers(self, keys: Sequence[Key]) -> list[list[float]]:
         """The random numbers of each key, see keyed_numbers."""
@@ -201,7 +212,7 @@ class PhotoFolder(PhotoDataset):
 
 def _class_folders(root: str) -> list[str]:
     try:
-        names = [os.path.basename(path) for path in folders_in(root)]
+        names = [os.path.basename(path) for path in decoding.folders_in(root)]
     except OSError as error:
         raise UserError(
             f"cannot read the dataset folder {root}: {error.strerror}; make it with prepare_dataset.py, which draws "
@@ -268,7 +279,7 @@ def open_split(
                     f"{folder} has other labels ({', '.join(table.classes)}) than training ({', '.join(classes)})"
                 )
             return table
-        root = find_splits(folder).get(split, root) if os.path.isdir(folder) else root
+        root = decoding.find_splits(folder).get(split, root) if os.path.isdir(folder) else root
     if fold is not None:
         raise UserError(f"{folder} has class folders and no folds; leave --fold out")
     dataset = PhotoFolder(root, transform, classes=classes, seed=seed, limit=limit)

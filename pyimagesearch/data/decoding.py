@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ SIGNATURES = {
     "TIFF": rb"II[*+]\0|MM\0[*+]", "BMP": rb"BM....\0\0\0\0", "JPEG2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "AVIF": rb"....ftypavi[fs]", "HEIF": rb"....ftyp(hei|hev|mif1|msf1)", "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
 }  # fmt: skip
+DEEP_FORMATS = ("PNG", "TIFF", "JPEG2000")  # in which photos may have grey of more than 8 bits
+# white in such a photo by its type, where that of its dataset is not known; and in a dataset, the first that holds all
+# values: a dark photo of 12 bits alone looks like one of 8 (https://github.com/aiff22/PyNET/issues/2)
+WHITE_BY_TYPE = {"I": (65535,), "F": (1, 255)}
+WHITES = (255, 1023, 4095, 16383, 65535)
 BITS = ExifTags.Base.BitsPerSample
 SAMPLE_RANGE = ExifTags.Base.SMinSampleValue, ExifTags.Base.SMaxSampleValue
 # Pillow warns of decompression bombs above this; decoding takes 8 bytes per pixel, 0.7 GB in all
@@ -46,6 +51,7 @@ SAME_COLOUR = 3
 END_OF_JPEG = b"\xff\xd9"
 READ_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 Size = tuple[int, int]  # width and height, in pixels
+ValueRange = tuple[float, float]  # the values of black and white in grey photos of more than 8 bits
 Reduction = Callable[[int, int], int]  # from a photo's width and height: how many times smaller it may be, 1, 2, 4 or 8
 # Pillow warns about odd metadata in photos that it reads well, and about large photos, which are refused here
 warnings.filterwarnings("ignore", module="PIL")
@@ -69,15 +75,18 @@ def is_photo(folder: str, name: str) -> bool:
     return lower.endswith(EXTENSIONS) or image_format(os.path.join(folder, name)) is not None
 
 
-def image_format(path: str | os.PathLike) -> str | None:
+def image_format(path: str | os.PathLike | io.BytesIO) -> str | None:
     """The format of an image with any name, by its first bytes; None for other files and what cannot be opened."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+    if isinstance(path, io.BytesIO):
+        start = path.getvalue()[:16]
+    else:
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+                return None
+            with open(path, "rb") as file:
+                start = file.read(16)
+        except OSError:
             return None
-        with open(path, "rb") as file:
-            start = file.read(16)
-    except OSError:
-        return None
     return next((name for name, bytes_ in SIGNATURES.items() if re.match(bytes_, start, re.DOTALL)), None)
 
 
@@ -122,28 +131,27 @@ def photos_below(folder: str) -> list[str]:
 
 
 def read_photo(path) -> Image.Image:
-    """Decode a photo as training does, see upright_rgb.
-
-    A broken file raises nearly any exception: OSError mostly, but struct.error and DecompressionBombError too.
-    """
+    """Decode a photo as training does, see upright_rgb. A broken file raises nearly any exception, not only OSError."""
     return Image.fromarray(read_pixels(path))
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image, value_range: ValueRange | None = None) -> Image.Image:
     """`image` in 8-bit RGB, upright by its EXIF orientation; of an animation, the first frame.
 
     Grey of more bits is scaled to 8, transparency is laid on white, and colours with an ICC profile become sRGB.
     """
     image.load()
-    return _turned(_to_rgb(image), _orientation(image))
+    return _turned(_to_rgb(image, value_range), _orientation(image))
 
 
-def read_pixels(path) -> np.ndarray:
-    """The pixels of a photo, see upright_rgb: uint8 of shape (height, width, 3)."""
-    return read_reduced(path)[0]
+def read_pixels(path, value_range: ValueRange | None = None) -> np.ndarray:
+    """The pixels of a photo, a path or the file in memory, see upright_rgb: uint8 of shape (height, width, 3)."""
+    return read_reduced(path, value_range=value_range)[0]
 
 
-def read_reduced(path, reduction: Reduction | None = None) -> tuple[np.ndarray, Size]:
+def read_reduced(
+    path, reduction: Reduction | None = None, value_range: ValueRange | None = None
+) -> tuple[np.ndarray, Size]:
     """As read_pixels, but perhaps smaller, and the size of the whole photo.
 
     libjpeg then computes only the reduced photo, in a fraction of the time; other files are decoded whole.
@@ -151,7 +159,7 @@ def read_reduced(path, reduction: Reduction | None = None) -> tuple[np.ndarray, 
     if (found := _read_plain_jpeg(path, reduction)) is not None:
         return found
     with open_photo(path) as image:
-        pixels = pixels_of(image)
+        pixels = pixels_of(image, value_range)
     return pixels, pixels.shape[1::-1]
 
 
@@ -163,7 +171,8 @@ def _read_plain_jpeg(path, reduction: Reduction | None) -> tuple[np.ndarray, Siz
             if image.mode not in ("L", "RGB") or (profile and _transform_to_srgb(profile, image.mode)):
                 return None
             size, orientation = _upright_size(image), _orientation(image)
-        content = np.fromfile(path, np.uint8)
+        in_memory = isinstance(path, io.BytesIO)
+        content = np.frombuffer(path.getvalue(), np.uint8) if in_memory else np.fromfile(path, np.uint8)
         if content[-2:].tobytes() != END_OF_JPEG:  # OpenCV would fill up a truncated one
             return None
         flags = READ_REDUCED.get(reduction(*size) if reduction else 1, cv2.IMREAD_COLOR)
@@ -176,14 +185,14 @@ def _read_plain_jpeg(path, reduction: Reduction | None) -> tuple[np.ndarray, Siz
     return pixels, size
 
 
-def pixels_of(image: Image.Image | np.ndarray) -> np.ndarray:
+def pixels_of(image: Any, value_range: ValueRange | None = None) -> np.ndarray:
     """The pixels of an image in memory, see upright_rgb."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (3,), (4,)):
             found = f"{image.dtype} of shape {image.shape}"
             raise ValueError(f"{found}; expected uint8 of shape (height, width, 3) or (height, width)")
         image = Image.fromarray(image)
-    return np.array(upright_rgb(image))
+    return np.array(upright_rgb(image, value_range))
 
 
 def photo_size(path) -> Size:
@@ -201,9 +210,8 @@ def read_thumbnail(path, side: int) -> np.ndarray:
 
 def open_photo(path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Open a photo without decoding it; OSError for one of more than MAX_PIXELS."""
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # opening a pipe would wait for a writer
-        raise OSError("not a regular file")
+    if not isinstance(path, io.BytesIO):
+        _check_regular(path)
     try:
         image: Any = Image.open(path, formats=formats)
     except UnidentifiedImageError:
@@ -219,6 +227,18 @@ def open_photo(path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
         image.close()
         raise OSError(f"{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read")
     return image
+
+
+def read_file(path) -> io.BytesIO:
+    """The file of a photo in memory; functions here that only read a photo take it in place of a path."""
+    _check_regular(path)
+    return io.BytesIO(Path(path).read_bytes())
+
+
+def _check_regular(path) -> None:
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait for a writer
+        raise OSError("not a regular file")
 
 
 def _open_rare(path, kind: str) -> Image.Image:
@@ -281,11 +301,11 @@ def _upright_size(image: Any) -> Size:
     return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)  # these turn by 90 degrees
 
 
-def _to_rgb(image: Any) -> Image.Image:
+def _to_rgb(image: Any, value_range: ValueRange | None) -> Image.Image:
     """`image` of any mode as 8-bit RGB."""
-    if image.mode[0] in "IF":  # grey of more bits, "I", "I;16" or "F"; 8 bits are enough for a classifier
+    if image.mode[0] in WHITE_BY_TYPE:  # grey of more bits, "I", "I;16" or "F"; 8 bits are enough for a classifier
         values = np.nan_to_num(np.asarray(image))
-        low, high = _value_range(image, values)
+        low, high = value_range or _usual_range(image, values, WHITE_BY_TYPE[image.mode[0]])
         values = values if image.mode == "F" else values.astype(np.int64)
         values = (values.clip(low, high) - low) * (255 / (high - low))
         image = Image.fromarray(values.round().astype(np.uint8))
@@ -302,8 +322,23 @@ def _to_rgb(image: Any) -> Image.Image:
     return image.convert("RGB")
 
 
-def _value_range(image: Any, values: np.ndarray) -> tuple[float, float]:
-    """The values of black and white in a grey image of more than 8 bits: by its TIFF tags, else by its type.
+def is_deep(path) -> bool:
+    """Whether the photo at `path` is grey of more than 8 bits; most are told by their first bytes."""
+    if image_format(path) not in DEEP_FORMATS:
+        return False
+    with open_photo(path) as image:
+        return image.mode[0] in WHITE_BY_TYPE
+
+
+def own_range(path) -> ValueRange:
+    """The range that a photo of which is_deep is likely to use, a path or the file in memory."""
+    with open_photo(path) as image:
+        whites = (1, *WHITES) if image.mode == "F" else WHITES
+        return _usual_range(image, np.nan_to_num(np.asarray(image)), whites)
+
+
+def _usual_range(image: Any, values: np.ndarray, whites: Sequence[int]) -> ValueRange:
+    """Black and white in a grey image of more than 8 bits: by its TIFF tags, or 0 and the first of `whites` that fits.
 
     PNG's sBIT chunk does not change them: samples fill the whole range all the same (PNG specification, 11.3.2.7).
     """
@@ -312,24 +347,22 @@ def _value_range(image: Any, values: np.ndarray) -> tuple[float, float]:
         black, white = (float(np.ravel(tags[tag])[0]) for tag in SAMPLE_RANGE)
         if black < white:
             return black, white
+    if image.mode != "F" and (bits := np.ravel(tags.get(BITS, 16))[0]) < 16:
+        return 0, float(2**bits - 1)
     least, most = values.min(), values.max()
-    if image.mode == "F":  # in both ranges that are common; filters overshoot them
-        white, expected = 1 if most <= 1.5 else 255, "0 to 1 or 0 to 255"
-        beyond = white / 2
-    else:
-        white, expected, beyond = 2 ** min(16, np.ravel(tags.get(BITS, 16))[0]) - 1, "0 to 65535", 0
-    if -beyond <= least and most <= white + beyond:
-        return 0, white
-    advice = "set its tags SMinSampleValue and SMaxSampleValue, or scale it"
-    raise ValueError(f"values from {least:g} to {most:g}, expected {expected}; {advice}")
+    for white in whites:
+        beyond = white / 2 if image.mode == "F" and white <= 255 else 0  # filters overshoot the range
+        if -beyond <= least and most <= white + beyond:
+            return 0, white
+    raise ValueError(
+        f"values from {least:g} to {most:g}, expected 0 to {' or 0 to '.join(map(str, whites))}; give "
+        "train_distributed.py --value-range LOW:HIGH, or scale it"
+    )
 
 
 @functools.lru_cache(maxsize=16)  # making one takes longer than a small photo; a camera's photos share one profile
 def _transform_to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The transform from the ICC `profile` to sRGB; None where it changes nothing visible.
-
-    A profile that is broken, or made for another mode, is ignored, as browsers do.
-    """
+    """The transform from the ICC `profile` to sRGB; None where it changes nothing visible, or is broken."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         out = "RGBA" if mode == "RGBA" else "RGB"

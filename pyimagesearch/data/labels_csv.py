@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -66,12 +67,9 @@ class LabelTable:
 
     def text(self) -> str:
         """The content of the file."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*FIRST_COLUMNS, *self.labels])
-        for *first, values in zip(self.images, self.groups, self.splits, self.values.tolist(), strict=True):
-            writer.writerow([*first, *("" if value == UNKNOWN else value for value in values)])
-        return text.getvalue()
+        rows = zip(self.images, self.groups, self.splits, self.values.tolist(), strict=True)
+        cells = [[*first, *("" if value == UNKNOWN else value for value in values)] for *first, values in rows]
+        return csv_text([*FIRST_COLUMNS, *self.labels], cells)
 
 
 def read_label_table(folder: str | os.PathLike) -> LabelTable:
@@ -100,6 +98,16 @@ def read_label_table(folder: str | os.PathLike) -> LabelTable:
         fault = "is missing" if wrong[0] in expected else "is not one of them"
         raise UserError(f"{path}: expected photos in each of {', '.join(expected)}; {wrong[0]} {fault}")
     return table
+
+
+def csv_text(header: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """A table as CSV. Undecodable bytes of file names are escaped."""
+    text = io.StringIO()
+    # carriage returns are not quoted by default, though they end a line when it is read
+    returns = any("\r" in str(cell) for row in rows for cell in row)
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    writer.writerows([header, *rows])
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
 
 def read_csv(path: str | os.PathLike, delimiter: str | None = None) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyimagesearch import config
 from pyimagesearch.data.crops import NUMBERS, Window, draw_window, warp
+from pyimagesearch.data.decoding import ValueRange
 from pyimagesearch.data.keyed_randomness import key_of
 
 # the smallest crop as a share of the photo's area, and the largest rotation to either side, in degrees
@@ -30,13 +31,15 @@ MIX_BETA = {"cutmix": 1.0, "mixup": 0.4}
 class SquareTransform:
     """Turns a photo of any size into uint8 pixels of shape (channels, size, size).
 
-    `augment` is a key of AUGMENTS, or None for evaluation; `channels` is 3 for RGB or 1 for grey. `sides` are those of
-    the first epochs, see growing_sides; all others have `size`.
+    `augment` is a key of AUGMENTS, or None for evaluation; `channels` is 3 for RGB or 1 for grey; `value_range` is that
+    of the dataset's photos of more than 8 bits, if it has any. `sides` are those of the first epochs, see
+    growing_sides; all others have `size`.
     """
 
     size: int
     augment: str | None
     channels: int = 3
+    value_range: ValueRange | None = None
     sides: tuple[int, ...] = ()
 
     def at(self, epoch: int) -> "SquareTransform":
@@ -80,7 +83,7 @@ def train_transform(
     RandomResizedCrop, RandomHorizontalFlip and RandomRotation(90) do. "light" crops 30 to 100 % and flips, which suits
     photos with an upright position.
     """
-    return SquareTransform(image_size, augment, channels, sides)
+    return SquareTransform(image_size, augment, channels, sides=sides)
 
 
 def growing_sides(image_size: int, first: float, epochs: int) -> tuple[int, ...]:
@@ -90,9 +93,11 @@ def growing_sides(image_size: int, first: float, epochs: int) -> tuple[int, ...]
     return tuple(min(image_size, max(SMALLEST_SIDE, SIDE_STEP * round(side / SIDE_STEP))) for side in sides)
 
 
-def eval_transform(image_size: int = config.IMAGE_SIZE, channels: int = 3) -> SquareTransform:
+def eval_transform(
+    image_size: int = config.IMAGE_SIZE, channels: int = 3, value_range: ValueRange | None = None
+) -> SquareTransform:
     """As torchvision's Resize((image_size, image_size)), which squeezes the whole photo; pixels differ by at most 1."""
-    return SquareTransform(image_size, None, channels)
+    return SquareTransform(image_size, None, channels, value_range)
 
 
 def to_grey(images: Tensor) -> Tensor:

@@ -143,7 +143,8 @@ class PhotoList(Dataset):
     def __getitem__(self, key: Key) -> tuple[Tensor, str]:
         photo = self.photos[key.index]
         try:
-            return self.transform(pixels_of(photo) if isinstance(photo, IN_MEMORY) else read_pixels(photo)), ""
+            read = pixels_of if isinstance(photo, IN_MEMORY) else read_pixels
+            return self.transform(read(photo, self.transform.value_range)), ""
         except Exception as error:  # Pillow's readers raise nearly anything for broken files
             return self.transform(np.zeros((1, 1, 3), np.uint8)), describe_fault(error)
 

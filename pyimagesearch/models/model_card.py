@@ -1,8 +1,8 @@
 """The model card: the record beside the trained weights, food_classifier.json. Written, read and interpreted here.
 
-A dictionary: architecture, channels, classes, image_size, mean, std, task, thresholds (several labels per photo),
-metrics, training (the run config: every resolved flag, and under "origin" what set those that are not defaults),
-versions.
+A dictionary: architecture, channels, classes, image_size, value_range (black and white in grey photos of more than 8
+bits), mean, std, task, thresholds (several labels per photo), metrics, training (the run config: every resolved flag,
+and under "origin" what set those that are not defaults), versions.
 """
 
 import json
@@ -49,6 +49,7 @@ def write_model_card(
         "channels": run_config["channels"],
         "classes": run_config["classes"],
         "image_size": run_config["image_size"],
+        "value_range": run_config.get("value_range"),
         "mean": config.MEAN,
         "std": config.STD,
         "task": task,
@@ -103,7 +104,8 @@ def current_names(run_config: Mapping) -> dict:
 
 def transform_of(card: Mapping) -> SquareTransform:
     """What makes the model's input of any photo."""
-    return eval_transform(card["image_size"], card.get("channels", 3))
+    found = card.get("value_range")
+    return eval_transform(card["image_size"], card.get("channels", 3), tuple(found) if found else None)
 
 
 def thresholds_of(card: Mapping) -> list[float] | None:

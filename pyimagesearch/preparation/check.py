@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -11,25 +11,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from pyimagesearch import config
-from pyimagesearch.data import copies, labels_csv
-from pyimagesearch.data.decoding import (
-    describe_fault,
-    find_splits,
-    folders_in,
-    is_hidden,
-    is_photo,
-    open_photo,
-    photos_below,
-    read_pixels,
-    read_thumbnail,
-)
-from pyimagesearch.preparation.source import SHOWN, class_table, print_first
+from pyimagesearch.data import copies, decoding, labels_csv
+from pyimagesearch.data.labels_csv import LabelTable
+from pyimagesearch.preparation.readers.csv_table import LabelSource
+from pyimagesearch.preparation.source import FEW, SHOWN, Source, class_table, print_first
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import atomic_write
 from pyimagesearch.runtime.threads import in_threads
 
-FEW = 10  # training photos of a class; fewer are noted
 FLAT = 8  # of 255: photos whose pixels, but for 1 % at each end, differ less are noted
 NEAR_COPIES = "-near-copies.png"  # after the name of the dataset
 ROWS, COLUMNS, THUMBNAIL = 40, 4, 180  # of that picture: groups, photos of each, pixels
@@ -49,7 +39,8 @@ class CheckedPhoto(NamedTuple):
     kind: str | None = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)  # pixels: width, height, as stored
-    doubt: str = ""  # why its pixels may not show what is meant
+    flat: bool = False  # almost all of its pixels have one value
+    white: float = 0  # the value of white that it seems to use, if it is grey of more than 8 bits
 
 
 class Finding(NamedTuple):
@@ -62,33 +53,67 @@ class Finding(NamedTuple):
 def check(folder: str, *, workers: int | None = None) -> int:
     """Check the dataset in `folder` and print a report; returns the exit status: 1 if there are problems, else 0.
 
-    Problems make training stop, or make what it measures wrong: unreadable photos, a photo in two splits or classes, a
-    class that training lacks. Notes are worth knowing: classes that another split lacks, small or very uneven classes,
-    copies of photos, ignored files.
-    The dataset needs no preparation by this project; it holds class folders, or a labels.csv and its photos.
+    Problems make training stop, or make what it measures wrong; notes are worth knowing. The dataset needs no
+    preparation by this project; it holds class folders, or a labels.csv and its photos.
     """
-    table = labels_csv.read_label_table(folder) if os.path.isfile(os.path.join(folder, labels_csv.LABELS_CSV)) else None
-    folders, photos = ({}, list_table(folder, table)) if table else list_dataset(folder)
-    shown = one_line(folder)
+    if os.path.isfile(os.path.join(folder, labels_csv.LABELS_CSV)):
+        table = labels_csv.read_label_table(folder)
+        names = [os.path.join(labels_csv.PHOTOS_FOLDER, image) for image in table.images]
+        rows = zip(names, table.splits, table.values.tolist(), strict=True)
+        photos = [CheckedPhoto(os.path.join(folder, name), one_line(name), split, str(v)) for name, split, v in rows]
+        return _check(folder, photos, table, workers, [], [])
+    folders, photos = list_dataset(folder)
+    absent = [os.path.join(folder, split) for split in config.SPLITS if split not in folders]
+    problems = [Finding(f"there is no folder {one_line(path)}") for path in absent]
+    return _check(folder, photos, folders, workers, problems, [*_ignored(folder)])
+
+
+def check_source(source: Source, *, workers: int | None = None) -> int:
+    """As check, of the photos of a source that was unpacked; splits that it lacks would be drawn."""
+    table = source.label_table() if isinstance(source, LabelSource) else None
+    listed = [photo for split in source.splits for photo in split.photos]
+    splits = table.splits if table else [split.name for split in source.splits for _ in split.photos]
+    photos = [
+        CheckedPhoto(photo.path, one_line(source.relative(photo.path)), split, source.label_of(photo))
+        for photo, split in zip(listed, splits, strict=True)
+    ]
+    folders = table or {split: [*counts] for split, counts in source.class_counts().items()}
+    return _check(
+        source.origin, photos, folders, workers, [], _photos([*map(str, source.rejected)], "or files left out")
+    )
+
+
+def _check(
+    folder: str, photos: Sequence[CheckedPhoto], labels: LabelTable | Mapping[str, Sequence[str]], workers: int | None,
+    problems: list[Finding], notes: list[Finding],
+) -> int:  # fmt: skip
+    """Look at `photos` and print the report on the dataset or archive `folder`; returns the exit status.
+
+    labels : the table of the photos, or the classes of each split
+    """
+    shown, table = one_line(folder), labels if isinstance(labels, LabelTable) else None
     terminal.info(f"checking the {len(photos):,} photos of {shown}...")
     photos = in_threads(inspect_photo, photos, workers, "checking")
     readable = [photo for photo in photos if photo.fault is None]
-
-    classes = sorted({label for labels in folders.values() for label in labels})
+    folders = {} if isinstance(labels, LabelTable) else labels
+    classes = sorted({label for several in folders.values() for label in several})
     counts = {split: Counter(photo.label for photo in readable if photo.split == split) for split in config.SPLITS}
     if not terminal.quiet:
         print(terminal.table(table.counts()) if table else class_table(classes, counts))
         for line in _sizes_and_kinds(readable):
             terminal.info(line)
 
-    problems, notes = ([], [*_constant_labels(table)]) if table else _missing(folder, folders, photos, classes)
-    notes += [] if table else [*_uneven(counts[config.SPLITS[0]], classes), *_ignored(folder)]
+    if table:
+        notes += _constant_labels(table)
+    else:
+        lacking = _missing(folders, photos, classes)
+        problems, notes = problems + lacking[0], [*lacking[1], *_uneven(counts["training"], classes), *notes]
     equal: dict[bytes, list[CheckedPhoto]] = {}
     for photo in readable:
         equal.setdefault(photo.digest, []).append(photo)
     leaks, contradictions, repeated = _sorted_out(equal.values(), "=")
     problems += _photos([f"{photo.name}: {photo.fault}" for photo in photos if photo.fault], "cannot be read")
-    notes += _photos([f"{photo.name}: {photo.doubt}" for photo in readable if photo.doubt], "of hardly any contrast")
+    notes += _photos([*_doubts(readable)], "of hardly any contrast")
     problems += _photos(leaks, "in more than one split")
     problems += _photos(contradictions, "with more than one set of labels" if table else "in more than one class")
     same = "split, with the same labels" if table else "class and split"
@@ -110,20 +135,13 @@ def _report(shown: str, problems: Sequence[Finding], notes: Sequence[Finding]) -
     return 1 if problems else 0
 
 
-def list_table(folder: str, table: labels_csv.LabelTable) -> list[CheckedPhoto]:
-    """The photos of a table with their splits or folds; the label stands for all labels of the photo."""
-    names = [os.path.join(labels_csv.PHOTOS_FOLDER, image) for image in table.images]
-    rows = zip(names, table.splits, table.values.tolist(), strict=True)
-    return [CheckedPhoto(os.path.join(folder, name), one_line(name), split, str(has)) for name, split, has in rows]
-
-
 def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[CheckedPhoto]]:
     """The class folders of each split that `folder` has, and all photos."""
-    splits = find_splits(folder) if os.path.isdir(folder) else {}
+    splits = decoding.find_splits(folder) if os.path.isdir(folder) else {}
     if not splits:
         what = "has none of the folders " + ", ".join(config.SPLITS) if os.path.isdir(folder) else "is no folder"
         raise UserError(f"{folder} {what}; name a dataset that prepare_dataset.py made, or one of the same layout")
-    folders = {split: list(map(os.path.basename, folders_in(path))) for split, path in splits.items()}
+    folders = {split: list(map(os.path.basename, decoding.folders_in(path))) for split, path in splits.items()}
     if not any(folders.values()):
         raise UserError(
             f"{folder} has no class folders in {', '.join(splits)}; if its photos are named K_N.jpg, prepare it first: "
@@ -133,29 +151,39 @@ def list_dataset(folder: str) -> tuple[dict[str, list[str]], list[CheckedPhoto]]
         CheckedPhoto(path, one_line(os.path.relpath(path, folder)), split, unicodedata.normalize("NFC", name))
         for split, names in folders.items()
         for name in names
-        for path in photos_below(os.path.join(splits[split], name))
+        for path in decoding.photos_below(os.path.join(splits[split], name))
     ]
     return {split: [unicodedata.normalize("NFC", name) for name in names] for split, names in folders.items()}, photos
 
 
 def inspect_photo(photo: CheckedPhoto) -> CheckedPhoto:
-    """Decode the photo; returns it with what its file holds."""
+    """Decode the photo; returns it with what its file holds, which is read once."""
     try:
-        pixels = read_pixels(photo.path)
+        file = decoding.read_file(photo.path)
+        value_range = decoding.own_range(file) if decoding.is_deep(file) else None
+        pixels = decoding.read_pixels(file, value_range)
+        with decoding.open_photo(file) as image:
+            photo = photo._replace(kind=image.format, mode=image.mode, size=image.size)
     except Exception as error:  # Pillow raises nearly any exception for a broken file
-        return photo._replace(fault=describe_fault(error))
-    with open_photo(photo.path) as image:
-        photo = photo._replace(digest=copies.digest(photo.path), kind=image.format, mode=image.mode, size=image.size)
-    return photo._replace(hash=copies.perceptual_hash(pixels), doubt=_doubt(pixels, photo.mode))
-
-
-def _doubt(pixels: np.ndarray, mode: str) -> str:
-    """What is odd about the values of a photo, decoded from an image of this mode; "" for most."""
-    if mode[0] in "IF" and pixels.max() < 32:
-        return f"dark: mode {mode}, none above 1/8 of the range, as 12-bit values in 16 bits are"
+        return photo._replace(fault=decoding.describe_fault(error))
     step = max(1, min(pixels.shape[:2]) // 64)
     spread = np.ptp(np.percentile(pixels[::step, ::step], (1, 99), axis=(0, 1)), axis=0)
-    return "almost all pixels have one value" if spread.max() < FLAT else ""
+    return photo._replace(
+        digest=copies.digest(file.getbuffer()),
+        hash=copies.perceptual_hash(pixels),
+        flat=bool(spread.max() < FLAT),
+        white=value_range[1] if value_range else 0,
+    )
+
+
+def _doubts(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
+    """The photos whose pixels may not show what is meant, and why."""
+    most = max((photo.white for photo in readable), default=0)
+    for photo in readable:
+        if 0 < 8 * photo.white < most:
+            yield f"{photo.name}: dark: its values are below {photo.white:g}, where others reach {most:g}"
+        elif photo.flat:
+            yield f"{photo.name}: almost all pixels have one value"
 
 
 def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
@@ -170,21 +198,18 @@ def _sizes_and_kinds(readable: Sequence[CheckedPhoto]) -> Iterator[str]:
 
 
 def _missing(
-    folder: str, folders: dict[str, list[str]], photos: Sequence[CheckedPhoto], classes: Sequence[str]
+    folders: Mapping[str, Sequence[str]], photos: Sequence[CheckedPhoto], classes: Sequence[str]
 ) -> tuple[list[Finding], list[Finding]]:
-    """The problems and the notes of splits that are missing, and of classes that a split lacks."""
+    """The problems and the notes of classes that a split lacks."""
     problems, notes = list[Finding](), list[Finding]()
     found = {(photo.split, photo.label) for photo in photos}
     if len(classes) == 1:
         problems.append(Finding(f"there is only one class, {classes[0]!r}: nothing to classify"))
-    for split in config.SPLITS:
-        if split not in folders:
-            problems.append(Finding(f"there is no folder {one_line(os.path.join(folder, split))}"))
-            continue
+    for split, here in folders.items():
         missing = []
         for name in (name for name in classes if (split, name) not in found):
-            alike = [other for other in folders[split] if other.casefold() == name.casefold() and other != name]
-            why = "the folder has no photo" if name in folders[split] else "no folder"
+            alike = [other for other in here if other.casefold() == name.casefold() and other != name]
+            why = "the folder has no photo" if name in here else "no folder"
             missing.append(f"{name!r}: {why}" + (f", but there is {alike[0]!r}" if alike else ""))
         if missing:
             wrong = split == "training" or len(missing) == len(classes)
@@ -216,7 +241,7 @@ def _draw_groups(groups: Sequence[Sequence[CheckedPhoto]], path: str) -> None:
         for column, photo in enumerate(group[:COLUMNS]):
             left, top = column * (THUMBNAIL + 10), row * (THUMBNAIL + 20)
             pen.text((left, top), photo.name[-28:].encode("ascii", "replace").decode(), "black")
-            sheet.paste(Image.fromarray(read_thumbnail(photo.path, THUMBNAIL)), (left, top + 14))
+            sheet.paste(Image.fromarray(decoding.read_thumbnail(photo.path, THUMBNAIL)), (left, top + 14))
     with atomic_write(path) as file:
         sheet.save(file, "PNG")
 
@@ -235,7 +260,7 @@ def _sorted_out(groups: Iterable[Sequence[CheckedPhoto]], sign: str) -> tuple[li
     return leaks, contradictions, repeated
 
 
-def _constant_labels(table: labels_csv.LabelTable) -> Iterator[Finding]:
+def _constant_labels(table: LabelTable) -> Iterator[Finding]:
     """The labels that all photos of a split or fold have, or none: they cannot be measured there."""
     splits = np.array(table.splits)
     for split in table.split_names:
@@ -261,12 +286,12 @@ def _uneven(training: Counter, classes: Sequence[str]) -> Iterator[Finding]:
 
 def _ignored(folder: str) -> Iterator[Finding]:
     """The files in the splits of `folder` that training does not read, counted by suffix."""
-    for split, top in find_splits(folder).items():
+    for split, top in decoding.find_splits(folder).items():
         kinds: Counter = Counter()
         for parent, folders, names in os.walk(top):
-            folders[:] = [name for name in folders if not is_hidden(name)]
-            for name in (name for name in names if not is_hidden(name)):
-                if not is_photo(parent, name):
+            folders[:] = [name for name in folders if not decoding.is_hidden(name)]
+            for name in (name for name in names if not decoding.is_hidden(name)):
+                if not decoding.is_photo(parent, name):
                     kinds[os.path.splitext(name)[1].lower() or "no suffix"] += 1
                 elif parent == top:
                     kinds["photos outside class folders"] += 1

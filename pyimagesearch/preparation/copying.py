@@ -38,9 +38,7 @@ def copy_split(
     the same size and modification time is not copied, and not decoded if that holder is verified.
 
     shown_as : the name of `destination` in messages
-    verify : decode each photo
     link : make hard links instead of copies; None: where the file system can
-    workers : threads; None starts one per core
     """
     destination = os.fspath(destination)
     terminal.info(f"total images found: {split.found}...")
@@ -67,7 +65,7 @@ def copy_split(
 def why_unreadable(path: str | os.PathLike) -> str | None:
     """Decode the photo at `path`: the reason why training could not read it, or None."""
     try:
-        read_pixels(path)
+        read_pixels(path, value_range=(0, 1))  # any will do: that of the dataset is decided when training begins
     except Exception as error:  # Pillow raises nearly any exception for a broken file
         return describe_fault(error)
     return None

@@ -6,6 +6,7 @@ from pyimagesearch import config
 from pyimagesearch.runtime.flags import Parser, add_quiet, number
 
 TABLE_SUFFIXES = (".csv", ".tsv")  # of a --source that is a table
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")  # of one that may hold a table
 
 
 def preparation_options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -76,7 +77,7 @@ def _add_splits(group) -> None:
         group.add_argument(
             f"--{split}-rate", type=number(float, 0, 1, above=True), metavar="RATE",
             help=f"share of each class's training photos that becomes {name}, drawn by file name and --seed: a "
-            f"photo keeps its split when others are added; for a CSV file the share of its groups (default {default})",
+            f"photo keeps its split when others are added; for groups of a CSV file, about that (default {default})",
         )  # fmt: skip
     group.add_argument(
         "--group-near-copies", action="store_true",
@@ -119,11 +120,16 @@ def _add_table(group) -> None:
     )  # fmt: skip
 
 
+def table_flags(args: argparse.Namespace) -> list[str]:
+    """The flags given that only a CSV file as source has."""
+    names = ("images", "id_column", "label_columns", "uncertain", "group_column", "folds")
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
+
+
 def _check_table(parser: Parser, args: argparse.Namespace) -> None:
     table = args.source.lower().endswith(TABLE_SUFFIXES)
-    for name in ("images", "id_column", "label_columns", "uncertain", "group_column", "folds"):
-        if not table and getattr(args, name) is not None:
-            parser.error(f"--{name.replace('_', '-')} goes with a CSV file as --source")
+    if not table and not args.source.lower().endswith(ARCHIVE_SUFFIXES) and (given := table_flags(args)):
+        parser.error(f"{given[0]} goes with a CSV file as --source")
     if table and args.root:
         parser.error("--root goes with text lists; the photos of a CSV file are in --images")
     if args.folds and args.val_rate:

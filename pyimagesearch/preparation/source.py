@@ -78,12 +78,12 @@ class Split:
         self.rejected.append(Rejected(path, reason))
 
     @contextmanager
-    def rejecting(self, path: str, prefix: str = "") -> Iterator[None]:
-        """Reject `path` if the block raises Unusable; `prefix` stands before the reason."""
+    def rejecting(self, path: str, given: str = "") -> Iterator[None]:
+        """Reject `path` if the block raises Unusable; `given`, how a list names it, stands before the reason."""
         try:
             yield
         except Unusable as error:
-            self.reject(path, f"{prefix}{error}")
+            self.reject(path, f"{one_line(given)}: {error}" if given else str(error))
 
 
 @dataclass
@@ -132,12 +132,15 @@ class Source:
         """The photos with equal bytes in several classes: the number of each such group, the path and the class."""
         photo_of = {photo.path: photo for split in self.splits for photo in split.photos}
         groups = ([photo_of[path] for path in group if path in photo_of] for group in self.copies)
-        several = [group for group in groups if len({photo.label for photo in group}) > 1]
+        several = [group for group in groups if len({self.label_of(photo) for photo in group}) > 1]
         return [
-            (number, self.relative(photo.path), self.classes[photo.label])
+            (number, self.relative(photo.path), self.label_of(photo))
             for number, group in enumerate(several, 1)
             for photo in group
         ]
+
+    def label_of(self, photo: Photo) -> str:
+        return self.classes[photo.label]
 
     def relative(self, path: str) -> str:
         """`path` relative to the source's folder, with "/" between its parts."""
@@ -161,10 +164,7 @@ class Source:
             raise UserError(f"{self.origin} has {count} that cannot be used, which --strict forbids: {first}")
 
     def check_complete(self) -> list[str]:
-        """Return what is worth knowing of small and missing classes, as lines.
-
-        Raises UserError if a split is empty or has a class that training lacks, or if there are no two classes.
-        """
+        """Raise UserError if the photos are no dataset; returns lines on small and missing classes."""
         counts = self.class_counts()
         trained = counts["training"]
         for split in self.splits:

@@ -2,12 +2,9 @@
 
 Each photo has a number in [0, 1), a hash of the seed, its class and its name (the path in the class folder). Below the
 test rate it belongs to evaluation, in the next interval to validation, above to training. So a photo's split does not
-depend on the other photos, and each split has about its rate of each class.
-
-If a split gets no photo of some class, the photo of that class with the nearest number moves there. The moved photos
-are recorded in the dataset's prepared.json and stay, so no photo changes its split when others are added.
-
-Copies in one class share the number of the first of them by name; one that is in the dataset already stays there.
+depend on the other photos. If a split gets no photo of some class, the photo of that class with the nearest number
+moves there. prepared.json records it, so that no photo changes its split when others are added. Copies in one class
+share the number of the first of them by name; one that is in the dataset already stays there.
 """
 
 import hashlib
@@ -29,9 +26,10 @@ DEFAULT_RATES = {"evaluation": config.TEST_RATE, "validation": config.VAL_RATE}
 
 def find_copies(source: Source, workers: int | None = None) -> None:
     """Fill source.copies."""
-    if source.kind.has_splits:
-        sizes = {photo.path: photo.size for split in source.splits for photo in split.photos}
-        source.copies = copies.equal_files(sizes, workers)
+    sizes = {photo.path: photo.size for split in source.splits for photo in split.photos}
+    source.copies = source.copies or copies.equal_files(sizes, workers)
+    if source.copies and not source.kind.has_splits:
+        source.notes.append(f"photos that are there more than once: {len(source.copies):,}, each in one split")
 
 
 def draw_missing(
@@ -172,10 +170,7 @@ def _key(photo: Photo) -> str:
 
 @dataclass(frozen=True)
 class SplitRates:
-    """How the groups of a table are split: shares of the groups, and the number of folds.
-
-    Folds take the place of training and validation; with 0 there are none.
-    """
+    """How the groups of a table are split: shares of the photos, and folds in place of training and validation."""
 
     validation: float = config.VAL_RATE
     test: float = config.TEST_RATE
@@ -188,28 +183,54 @@ class SplitRates:
         return {"evaluation": self.test, **({} if self.folds else {"validation": self.validation})}
 
 
-def assign_groups(groups: Sequence[str], rates: SplitRates, origin: str, given: Container[str] = ()) -> list[str]:
-    """The split or fold of each photo, given its group. All photos of a group are in one.
+def joined(groups: Sequence[str], paths: Sequence[str], same: Iterable[Sequence[str]]) -> list[str]:
+    """The group of each path, where groups that share photos, which are `same`, have become one."""
+    group_of, parent = dict(zip(paths, groups, strict=True)), {group: group for group in groups}
 
-    The result depends on `groups` and `rates` only; an error names the table `origin`. Splits of `given` are not drawn.
+    def root(group: str) -> str:
+        while parent[group] != group:
+            group = parent[group]
+        return group
+
+    for several in same:
+        roots = {root(group_of[path]) for path in several if path in group_of}
+        parent.update(dict.fromkeys(roots, min(roots, default="")))
+    return [root(group) for group in groups]
+
+
+def assign_groups(
+    groups: Sequence[str], values: np.ndarray, rates: SplitRates, origin: str, given: Container[str] = ()
+) -> list[str]:
+    """The split or fold of each photo. All photos of a group are in one; each has about its share of each class.
+
+    values : 1 where a photo has a class or label, shape (photos, classes)
+    given : splits that are not drawn
+
+    scikit-learn's StratifiedGroupKFold has equal folds of one class per photo. As there, each group in turn goes where
+    the shares are then nearest to what they should be.
     """
-    from sklearn.model_selection import GroupKFold, GroupShuffleSplit
-
-    group_of = np.array(groups)
     shares = {name: share for name, share in rates.shares.items() if name not in given}
-    count, others = len(set(groups)), rates.folds or len(shares)  # besides the first that is drawn
-    if count <= others:
+    names = [f"fold-{fold + 1}" for fold in range(rates.folds)] or ["training"]
+    shares |= dict.fromkeys(names, (1 - sum(shares.values())) / len(names))
+    unique, group_of = np.unique(groups, return_inverse=True)
+    if len(unique) < len(shares):
         raise UserError(
-            f"{origin} has usable photos of {count} groups; expected at least {others + 1}, one for each split or fold"
+            f"{origin} has usable photos of {len(unique)} groups; expected at least {len(shares)}, one for each split "
+            "or fold"
         )
-    names, rest = np.full(len(groups), "training", object), np.arange(len(groups))
-    for name, share in shares.items():
-        most = len(np.unique(group_of[rest])) - others
-        draw = GroupShuffleSplit(1, test_size=min(max(1, round(share * count)), most), random_state=rates.seed)
-        stay, go = next(draw.split(rest, groups=group_of[rest]))
-        names[rest[go]] = name
-        rest, others = rest[stay], others - 1
-    if rates.folds:
-        for fold, (_, held_out) in enumerate(GroupKFold(rates.folds).split(rest, groups=group_of[rest])):
-            names[rest[held_out]] = f"fold-{fold + 1}"
-    return names.tolist()
+    counts = np.zeros((len(unique), values.shape[1] + 1))  # the last column counts all photos
+    np.add.at(counts, group_of, np.column_stack([values == 1, np.ones(len(groups))]))
+    counts /= np.maximum(1, counts.sum(axis=0))
+    target = np.array([*shares.values()])[:, None]
+    filled, split_of = np.zeros((len(shares), counts.shape[1])), np.zeros(len(unique), int)
+    order = np.random.default_rng(rates.seed).permutation(len(unique))
+    order = order[np.argsort(-counts.max(axis=1)[order], kind="stable")]  # large groups first
+    for place, group in enumerate(order):
+        # by how much the squared distances from the targets grow
+        costs = (counts[group] * (2 * (filled - target) + counts[group]) / target).sum(axis=1)
+        empty = filled[:, -1] == 0
+        if len(order) - place <= empty.sum():
+            costs[~empty] = np.inf
+        split_of[group] = split = costs.argmin()
+        filled[split] += counts[group]
+    return np.array([*shares], object)[split_of[group_of]].tolist()

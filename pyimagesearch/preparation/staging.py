@@ -4,12 +4,10 @@ Everything is made in `<dest>.partial`. At the end the old dataset is moved into
 is renamed to `<dest>`, and `.replaced` is removed. A run may be killed at any point: the next one continues.
 """
 
-import csv
-import io
 import os
 import shutil
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,16 +15,7 @@ from pathlib import Path
 from pyimagesearch import config
 from pyimagesearch.data import labels_csv
 from pyimagesearch.preparation.copying import Holder, copy, is_at
-from pyimagesearch.preparation.source import (
-    CLASS_LIST,
-    Photo,
-    Rejected,
-    Source,
-    Split,
-    SplitPlan,
-    first_few,
-    plan_flags,
-)
+from pyimagesearch.preparation.source import CLASS_LIST, Photo, Source, Split, SplitPlan, first_few, plan_flags
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, locked, read_json, write_json, write_text
 
@@ -69,10 +58,7 @@ def staged(dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: 
 
 
 class Staging:
-    """The dataset that is at `dest` now, if any, and the one that will replace it.
-
-    Making one raises UserError if the place is unsuitable, and changes nothing.
-    """
+    """The dataset that is at `dest` now, if any, and the one that will replace it; making one changes nothing."""
 
     def __init__(self, dest: str | os.PathLike, source: Source, *, verify: bool, overwrite: bool):
         self.named = os.fspath(dest)  # in messages
@@ -91,11 +77,7 @@ class Staging:
         self._check_place()
 
     def begin(self) -> None:
-        """Read the present dataset and make the partial folder, or reuse that of an interrupted run.
-
-        Raises UserError if, without `overwrite`, the dataset holds files that this script did not make, or was made
-        from another source.
-        """
+        """Read the present dataset and make the partial folder, or reuse that of an interrupted run."""
         self._recover()
         self.old = read_marker(self.dest)
         if self.overwrite and self.old and self.old["classes"] != self.source.classes:
@@ -215,9 +197,9 @@ class Staging:
         """Move the dataset to its place. Returns False if the present one is up to date and was left untouched."""
         self._check_nothing_lost()
         planned = self._planned()
-        texts = {**self.source.texts(), REJECTED_LIST: csv_text(Rejected._fields, self.source.rejected)}
+        texts = {**self.source.texts(), REJECTED_LIST: labels_csv.csv_text(("path", "reason"), self.source.rejected)}
         if conflicts := self.source.conflicts():
-            texts[CONFLICT_LIST] = csv_text(("photo", "path", "class"), conflicts)
+            texts[CONFLICT_LIST] = labels_csv.csv_text(("photo", "path", "class"), conflicts)
         new = _keep_only(self.partial, set(planned) | {MARKER})
         if new == {MARKER} and self._is_up_to_date(planned, texts):
             self.discard()
@@ -288,16 +270,6 @@ def former_plan(dest: str | os.PathLike) -> SplitPlan | None:
 def _plan_of(marker: Mapping) -> SplitPlan | None:
     drawing = marker.get("drawing")  # missing in datasets of the first version
     return SplitPlan(**drawing) if drawing else None
-
-
-def csv_text(header: Sequence[str], rows: Sequence[Sequence]) -> str:
-    """A table as CSV. Undecodable bytes of file names are escaped."""
-    text = io.StringIO()
-    # carriage returns are not quoted by default, though they end a line when it is read
-    returns = any("\r" in str(cell) for row in rows for cell in row)
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
-    writer.writerows([header, *rows])
-    return text.getvalue().encode("utf-8", "backslashreplace").decode()
 
 
 def list_files(folder: str) -> set[str]:

@@ -1,6 +1,7 @@
 """The flags of train_distributed.py, grouped by subject, and what their defaults come to. Imports nothing heavy."""
 
 import argparse
+import sys
 
 from pyimagesearch import config
 from pyimagesearch.runtime.flags import Parser, add_amp, add_places, add_quiet, add_workers, number, seconds
@@ -106,6 +107,11 @@ def _add_data(group) -> None:
         "--grow-from", type=number(float, 0, 1, above=True), default=1.0, metavar="SHARE",
         help="train on smaller images first, which takes less time: their side grows from this share of --image-size "
         "over the first three quarters of --epochs (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--value-range", type=value_range, metavar="LOW:HIGH",
+        help="black and white in grey photos of more than 8 bits, for the whole dataset (default: the usual range that "
+        "holds the values of training photos, such as 0:4095); a negative LOW needs =, as in --value-range=-1000:400",
     )  # fmt: skip
     group.add_argument(
         "--augment", choices=("tutorial", "light"), default="tutorial",
@@ -281,6 +287,14 @@ def _add_recovery(group) -> None:
     again = group.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on from the newest checkpoint, where there is one")
     again.add_argument("--restart", action="store_true", help="discard an unfinished run and begin again")
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """An argparse type: LOW:HIGH."""
+    low, high = map(number(float, -sys.float_info.max), text.split(":") if text.count(":") == 1 else ("", ""))
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"expected LOW:HIGH, two numbers, the lower one first, found {text[:40]!r}")
+    return low, high
 
 
 def fold_number(text: str) -> int | str:

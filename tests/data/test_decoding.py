@@ -17,6 +17,7 @@ from pyimagesearch.data.decoding import (
     photo_size,
     photos_below,
     pixels_of,
+    read_checked,
     read_photo,
     read_pixels,
     read_reduced,
@@ -25,6 +26,7 @@ from pyimagesearch.data.decoding import (
 )
 from pyimagesearch.preparation.copying import why_unreadable
 from pyimagesearch.preparation.source import Split, walk_photos
+from pyimagesearch.runtime.errors import UserError
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
@@ -361,9 +363,13 @@ def test_black_and_white_are_those_of_the_file_s_tags_or_its_type(tmp_path):
 
 def test_values_beyond_any_known_range_are_refused_with_what_to_do(tmp_path):
     for values, dtype in (([0, 3000], np.float32), ([-1024, 3071], np.int32), ([0, 70_000], np.int32)):
-        fault = why_unreadable(tiff(tmp_path / "a.tif", values, dtype)) or ""
-        assert f"values from {min(values)} to {max(values):g}, expected 0 to " in fault
-        assert "SMaxSampleValue" in fault and "\n" not in fault
+        path = tiff(tmp_path / "a.tif", values, dtype)
+        with pytest.raises(UserError) as refused:
+            read_checked(read_pixels, path)
+        assert f"values from {min(values)} to {max(values):g}, expected 0 to " in str(refused.value)
+        assert "--value-range LOW:HIGH" in str(refused.value) and "\n" not in str(refused.value)
+        assert why_unreadable(path) is None  # preparing keeps it: training may be given its range
+        assert read_pixels(path, (values[0], values[1]))[0, :, 0].tolist() == [0, 255]
 
 
 # --- images in memory -------------------------------------------------------------------------------------------------

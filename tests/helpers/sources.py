@@ -194,7 +194,7 @@ LAYOUTS = {
     "a CSV file with a class per photo": _csv_of_classes,
     "a CSV file of another computer, with splits": _csv_of_another_machine,
     "a CSV file with patients": _csv_with_groups,
-    "an archive of folders or lists": _archive,
+    "an archive of folders, lists or a table": _archive,
     "parquet files of the Hugging Face hub": _parquet,
 }
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ from pyimagesearch.preparation import check
 from pyimagesearch.preparation.options import preparation_options
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
+
+audited = []  # functions of (event, arguments): a hook of sys cannot be removed
+sys.addaudithook(lambda *event: [function(*event) for function in audited] and None)
 
 
 @pytest.fixture
@@ -165,8 +170,8 @@ def test_only_the_first_few_of_many_examples_are_printed(made, checked):
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({"Green": 9, "Red": 12}, ["1 of 2 classes has fewer than 10 training photos\n  'Green': 9"]),
-        ({"Green": 10, "Red": 99}, []),
+        ({"Green": 4, "Red": 12}, ["1 of 2 classes has fewer than 5 training photos\n  'Green': 4"]),
+        ({"Green": 5, "Red": 49}, []),
         ({"Green": 10, "Red": 100}, ["very uneven classes: 100 training photos of 'Red', 10 of 'Green'"]),
     ],
 )
@@ -217,8 +222,25 @@ def test_photos_that_hardly_show_anything_are_noted(made, checked):
     out, status = checked()
     assert status == 0
     assert "note: 2 photos of hardly any contrast\n" in out
+    assert "deep.png: dark: its values are below 4095, where others reach 65535\n" in out
     assert "training/Red/flat.png: almost all pixels have one value\n" in out
-    assert "training/Red/deep.png: dark: mode I;16, none above 1/8 of the range, as 12-bit values in 16 bits" in out
+
+
+def test_the_file_of_a_photo_is_opened_once(made, monkeypatch):
+    opened = Counter()
+
+    def count(event, arguments):
+        if event == "open" and str(arguments[0]).startswith(str(made)):
+            opened[arguments[0]] += 1
+
+    monkeypatch.setattr(terminal, "quiet", True)
+    photos = check.list_dataset(str(made))[1]
+    audited.append(count)
+    try:
+        assert all(check.inspect_photo(photo).digest for photo in photos)
+    finally:
+        audited.clear()
+    assert opened and set(opened.values()) == {1}
 
 
 def test_near_copies_are_noted_by_where_they_are_and_drawn(made, checked):

@@ -2,7 +2,13 @@
 
 import shutil
 
+import pytest
 from helpers.sources import draw, photo, photos, runner
+
+import prepare_dataset
+from pyimagesearch.data.labels_csv import read_label_table
+from pyimagesearch.preparation.options import preparation_options
+from pyimagesearch.preparation.readers import detect
 
 
 def test_a_photo_in_two_classes_is_kept_and_listed_in_conflicts_csv(run, source, tmp_path):
@@ -42,3 +48,51 @@ def test_group_near_copies_is_refused_for_a_dataset_that_was_made_without(tmp_pa
     assert "photos would change their split with --val-rate 0.2 --test-rate 0.1 --seed 0 --group-near-copies" in error
     prepare("--group-near-copies", "--overwrite")
     assert "nothing new" in prepare("--group-near-copies").out
+
+
+def listed(tmp_path, header, *rows):
+    """A table beside its photos: 30 photos of 15 groups, of which number 7 is number 0 again."""
+    draw(tmp_path / "photos", *(f"{number}.jpg" for number in range(30)))
+    shutil.copy2(tmp_path / "photos" / "0.jpg", tmp_path / "photos" / "7.jpg")
+    (tmp_path / "t.csv").write_text("\n".join([header, *rows]))
+
+    def run(*flags):
+        given = [
+            "--source",
+            tmp_path / "t.csv",
+            "--images",
+            tmp_path / "photos",
+            "--dest",
+            tmp_path / "dataset",
+            *flags,
+        ]
+        args = preparation_options(list(map(str, given)))
+        with detect.opened_source(args) as opened:
+            prepare_dataset.prepare(args, opened)
+
+    return run
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_copies_in_a_table_of_labels_stay_in_one_split_and_other_labels_are_listed(tmp_path, seed, capsys):
+    run = listed(tmp_path, "id,tube,wire", *(f"{number},{int(number % 3 == 0)},{number % 2}" for number in range(30)))
+    run("--seed", seed)
+    told = capsys.readouterr().out
+    assert "photos that are there more than once: 1, each in one split" in told
+    assert "the same photo in several classes: 1, listed in " in told
+    assert (tmp_path / "dataset" / "conflicts.csv").read_text() == "photo,path,class\n1,0.jpg,tube\n1,7.jpg,wire\n"
+    table = read_label_table(tmp_path / "dataset")
+    split_of = dict(zip(table.images, table.splits, strict=True))
+    assert split_of["0.jpg"] == split_of["7.jpg"]
+    run("--seed", seed)
+    assert "nothing new" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_copies_in_two_groups_of_a_table_of_classes_stay_in_one_split(tmp_path, seed):
+    rows = (f"{number},{'ab'[number % 4 // 2]},p{number % 15}" for number in range(30))
+    run = listed(tmp_path, "id,label,patient", *rows)
+    run("--group-column", "patient", "--seed", seed)
+    split_of = {int(path.stem): path.parts[-3] for path in (tmp_path / "dataset").rglob("*.jpg")}
+    assert len(split_of) == 30 and len(set(split_of.values())) == 3
+    assert split_of[0] == split_of[7] == split_of[15] == split_of[22]

@@ -74,11 +74,7 @@ class Place:
             )
 
     def path_of(self, name: str, size: int, fault: str | None = None, link: str | None = None) -> str | None:
-        """Where the member `name` of `size` bytes is to be written; None if it is left out.
-
-        fault : why its archive is refused
-        link : the path in the archive that it leads to; no link is made
-        """
+        """Where the member `name` is to be written; None if it is left out, as a `link` to a path in the archive is."""
         if fault:
             self.refuse(name, fault)
         if _leads_outside(name):

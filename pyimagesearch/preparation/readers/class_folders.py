@@ -31,11 +31,7 @@ def found(folder: str) -> bool:
 
 
 def read(folder: str) -> Source:
-    """List the photos in the class folders of `folder`, at any depth; without splits all are training photos.
-
-    The classes are the names of all folders with a photo, in any split, or those that classes.txt gives them. Hidden
-    files and folders are skipped.
-    """
+    """List the photos in the class folders of `folder`, at any depth; without splits all are training photos."""
     named, others = _split_and_other_folders(folder)
     if others and named and not (len(named) > 1 and any(_with_photos(named.values()))):
         shown = ", ".join(sorted(map(os.path.basename, named.values())))
@@ -116,9 +112,8 @@ def _classes(folder: str, names: Collection[str]) -> tuple[dict[str, str], list[
     notes = []
     if twice := [name for name, count in Counter(class_of.values()).items() if count > 1]:
         notes.append(f"{', '.join(first_few(twice))}: one class, though its folders are spelled in two Unicode forms")
-    if not os.path.lexists(os.path.join(folder, CLASS_LIST)):
+    if (listed := read_classes(folder)) is None:
         return class_of, notes
-    listed = read_classes(folder)
     numbers = {name: int(name) for name in class_of.values() if name.isdecimal()}
     first = min(numbers.values(), default=0)
     if first < 2 and len(numbers) == len(class_of) and sorted(numbers.values()) == [*range(first, first + len(listed))]:

@@ -5,19 +5,17 @@ import os
 import unicodedata
 from collections.abc import Sequence, Set
 
-from pyimagesearch import config
 from pyimagesearch.preparation.source import CLASS_LIST, folded
 from pyimagesearch.runtime.errors import UserError
 
 NAME_LIMIT = 255  # bytes of one folder name on common file systems
 
 
-def read_classes(folder: str | os.PathLike) -> list[str]:
-    """The class names in classes.txt of `folder`, one per line; without that file, config.CLASSES."""
+def read_classes(folder: str | os.PathLike) -> list[str] | None:
+    """The class names in classes.txt of `folder`, one per line; None without that file."""
     path = os.path.join(folder, CLASS_LIST)
     if not os.path.lexists(path):
-        check_class_names(config.CLASSES, "config.CLASSES")
-        return list(config.CLASSES)
+        return None
     try:
         with open(path, encoding="utf-8-sig") as file:
             names = [unicodedata.normalize("NFC", line.strip()) for line in file.read().split("\n")]

@@ -12,12 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
+from pyimagesearch.data.copies import equal_files
 from pyimagesearch.data.decoding import EXTENSIONS
 from pyimagesearch.data.labels_csv import LABELS_CSV, PHOTOS_FOLDER, UNKNOWN, LabelTable, read_csv
 from pyimagesearch.preparation.readers import text_lists
+from pyimagesearch.preparation.readers.class_names import read_classes
 from pyimagesearch.preparation.source import (
     RATE_FLAGS,
     Kind,
+    Photo,
     Source,
     Split,
     Unusable,
@@ -27,7 +30,7 @@ from pyimagesearch.preparation.source import (
     walk_photos,
     without_photos,
 )
-from pyimagesearch.preparation.splitting import SplitRates, assign_groups, check_rates
+from pyimagesearch.preparation.splitting import SplitRates, assign_groups, check_rates, joined
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 
@@ -68,11 +71,12 @@ class TableSource(Source):
 
     @property
     def origin(self) -> str:
-        return self.table_path
+        return self.packed or self.table_path
 
     @property
     def settings(self) -> dict:
-        return {} if self.kind.has_splits else {"group column": self.columns.group, **asdict(self.rates)}
+        groups = {"group column": self.columns.group, **asdict(self.rates), "way to draw splits": "by class"}
+        return {} if self.kind.has_splits else groups
 
     def relative(self, path: str) -> str:
         is_row = path.startswith(f"{self.table_path}:")
@@ -84,6 +88,7 @@ class LabelSource(TableSource):
     """Photos with several labels. `classes` are the labels; the one split is the folder of all photos."""
 
     rows: dict[str, tuple[str, list[int]]] = field(default_factory=dict)  # by target: group and values
+    _made: LabelTable | None = None
 
     def texts(self) -> dict[str, str]:
         return {LABELS_CSV: self.label_table().text()}
@@ -98,20 +103,28 @@ class LabelSource(TableSource):
 
     def table(self) -> str:
         made = self.label_table()
-        if parted := made.parted_groups():
-            raise UserError(f"the group {parted[0]} is in two splits")
         of = "" if self.columns.group is None else f" of {one_line(self.columns.group)}"
         checked = f"checked: none of the {len(set(made.groups))} groups{of} is in two splits"
         return f"{terminal.table(made.counts())}\n[INFO] {checked}"
 
     def label_table(self) -> LabelTable:
         """The labels.csv of the dataset: the photos that are left, each with its split or fold."""
+        if self._made and len(self._made.images) == len(self.splits[0].photos):
+            return self._made
         targets = [photo.target for photo in self.splits[0].photos]
         groups = [self.rows[target][0] for target in targets]
         values = np.array([self.rows[target][1] for target in targets], np.int8).reshape(-1, len(self.classes))
         images = [target.replace(os.sep, "/") for target in targets]
         origin = f"{self.table_path}{self.why_rejected(self.splits[0])}"
-        return LabelTable(self.classes, images, groups, assign_groups(groups, self.rates, origin), values)
+        together = joined(groups, [photo.path for photo in self.splits[0].photos], self.copies)
+        splits = assign_groups(together, values, self.rates, origin)
+        self._made = LabelTable(self.classes, images, groups, splits, values)
+        return self._made
+
+    def label_of(self, photo: Photo) -> str:
+        marks = {UNKNOWN: "{}?", 1: "{}"}
+        values = zip(self.classes, self.rows[photo.target][1], strict=True)
+        return "; ".join(marks[value].format(name) for name, value in values if value) or "no label"
 
 
 @dataclass
@@ -275,9 +288,10 @@ def _add_photos(source: LabelSource, table: Table) -> None:
     values = {**VALUES, **dict.fromkeys(BLANK, UNKNOWN)}
     values |= dict.fromkeys(MINUS_ONE, UNCERTAIN[columns.uncertain or "ignore"])
     usable: dict[str, list[tuple]] = {}  # by photo: (line, photo, (group, values))
+    at = table.header.index(columns.id or "")
     for line, cells in table.lines:
-        name = dict(zip(table.header, cells, strict=False)).get(columns.id or "", "")
-        with split.rejecting(os.path.join(source.folder, name), f"{name_of_table}, line {line}: "):
+        path = os.path.join(source.folder, *cells[at : at + 1])
+        with split.rejecting(path, f"{name_of_table}, line {line}"):
             photo, content = _parse_row(source, table, values, cells)
             usable.setdefault(one_place(photo.target), []).append((line, photo, content))
     for rows in usable.values():
@@ -324,18 +338,21 @@ def _read_classes(table: Table, columns: Columns, rates: SplitRates) -> TableSou
 
     splits = {"training": Split("training", table.path)}
     lines = []
+    at = table.header.index(columns.id or "")
     for number, cells in table.lines:
-        place, given = f"{table.path}:{number}", dict(zip(table.header, cells, strict=False)).get(columns.id or "", "")
-        with splits["training"].rejecting(place, f"{one_line(given)}: "):
+        place, given = f"{table.path}:{number}", "".join(cells[at : at + 1])
+        with splits["training"].rejecting(place, given):
             row = table.row(cells, *roles.values())
             path = os.path.join(table.folder, table.photo(given))
             name = "training" if split_column is None else text_lists.SPLIT_OF[row[split_column].lower()]
             lines.append(text_lists.Line(name, place, given, path, row[label], row.get(columns.group or "", "")))
+    same: list[list[str]] = []
     if columns.group is not None and lines:
-        lines = _split_groups(lines, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
+        same = equal_files({line.path: os.path.getsize(line.path) for line in lines if os.path.isfile(line.path)})
+        lines = _split_groups(lines, same, rates, f"{table.path}{commonest_reason(splits['training'].rejected)}")
     kind = SINGLE._replace(has_splits=columns.group is None)
-    classes = text_lists.fill(table.path, splits, lines, kind, text_lists.names_beside(table.path))
-    source = TableSource(table.folder, classes, [*splits.values()], kind, notes=notes)
+    classes = text_lists.fill(table.path, splits, lines, kind, read_classes(os.path.dirname(table.path)))
+    source = TableSource(table.folder, classes, [*splits.values()], kind, notes=notes, copies=same)
     source.table_path, source.columns, source.rates = table.path, columns, rates
     return source
 
@@ -354,13 +371,20 @@ def _label_column(table: Table, columns: Columns, others: Sequence[str]) -> str:
     return [*names, *likely][0]
 
 
-def _split_groups(lines: Sequence[text_lists.Line], rates: SplitRates, origin: str) -> list[text_lists.Line]:
-    """The lines with their splits; those that no line has are drawn from training, each group in one split."""
+def _split_groups(
+    lines: Sequence[text_lists.Line], same: Sequence[Sequence[str]], rates: SplitRates, origin: str
+) -> list[text_lists.Line]:
+    """The lines with their splits; those that no line has are drawn from training, each group in one split.
+
+    same : the paths of equal photos, whose groups are taken as one
+    """
     given, usual = {line.split for line in lines}, SplitRates().shares
     if idle := [name for name, share in rates.shares.items() if name in given and share != usual[name]]:
         raise UserError(f"{origin} has its {idle[0]} split; leave {RATE_FLAGS[idle[0]]} out")
-    groups = [line.group for line in lines if line.split == "training"]
-    drawn = iter(assign_groups(groups, rates, origin, given))
+    training = [line for line in lines if line.split == "training"]
+    groups = joined([line.group for line in training], [line.path for line in training], same)
+    classes, numbers = np.unique([line.label for line in training], return_inverse=True)
+    drawn = iter(assign_groups(groups, np.eye(len(classes))[numbers], rates, origin, given))
     lines = [line._replace(split=next(drawn)) if line.split == "training" else line for line in lines]
     first: dict[str, str] = {}
     for line in lines:

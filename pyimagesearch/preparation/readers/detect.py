@@ -9,42 +9,67 @@ from pathlib import Path
 
 from pyimagesearch import config
 from pyimagesearch.data.decoding import find_splits
-from pyimagesearch.preparation.options import TABLE_SUFFIXES
+from pyimagesearch.preparation.options import TABLE_SUFFIXES, table_flags
 from pyimagesearch.preparation.readers import archives, class_folders, csv_table, file_names, parquet, text_lists
+from pyimagesearch.preparation.readers.file_names import tables_in
 from pyimagesearch.preparation.source import Source, first_few
 from pyimagesearch.preparation.splitting import SplitRates
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError
 
 UNPACKED_SUFFIX = ".unpacked"
-READERS = (file_names, class_folders, text_lists)  # each has KIND, found(folder) and read(folder)
+READERS = (file_names, class_folders, text_lists)  # each has KIND and found(folder)
 
 
 @contextmanager
 def opened_source(args: Namespace) -> Iterator[Source]:
-    """As read_source, but an archive or parquet files are unpacked beside --dest for the time of the block."""
+    """As read_source, but archives and parquet files, also of --check, are unpacked beside --dest during the block."""
+    args = Namespace(**{**vars(args), "source": args.source if args.check is None else args.check})
     folder = os.path.realpath(args.dest) + UNPACKED_SUFFIX
     archives.discard(folder)
-    others = args.sample or args.train_list
-    kind = None if others else archives.kind_of(args.source)
-    shards = [args.source] if kind == "parquet" else [] if others else _shards_alone(args.source)
-    if not kind and not shards:
+    if args.sample or args.train_list or not is_packed(args.source):
         yield read_source(args)
         return
+    shards = _shards(args.source)
     with archives.unpacking(args.source, shards or [args.source], folder, args.max_unpacked) as place:
         if shards:
             source = parquet.read(args.source, shards, place, args.label_column)
         else:
-            source = read_source(Namespace(**{**vars(args), "source": archives.unpack(args.source, place)}))
+            unpacked = archives.unpack(args.source, place)
+            images = args.images and os.path.join(unpacked, args.images)
+            inner = {"source": _table_in(unpacked, args) or unpacked, "images": images}
+            source = read_source(Namespace(**{**vars(args), **inner}))
         left_out = [f"left out: {'; '.join(first_few(place.left_out, 3))}"] if place.left_out else []
         yield replace(source, packed=args.source, notes=[*source.notes, *left_out])
 
 
-def _shards_alone(folder: str) -> list[str]:
-    """The parquet files below a folder that no other reader takes, sorted."""
-    if not os.path.isdir(folder) or any(reader.found(folder) for reader in READERS):
+def is_packed(path: str) -> bool:
+    """Whether `path` is an archive, a parquet file or a folder of such files."""
+    return archives.kind_of(path) is not None or bool(_shards(path))
+
+
+def _shards(path: str) -> list[str]:
+    """The parquet file at `path`, or those below a folder that no other reader takes, sorted."""
+    if not os.path.isdir(path):
+        return [path] * (archives.kind_of(path) == "parquet")
+    if any(reader.found(path) for reader in READERS):
         return []
-    return sorted(str(path) for path in Path(folder).rglob("*.parquet"))
+    return sorted(str(shard) for shard in Path(path).rglob("*.parquet"))
+
+
+def _table_in(folder: str, args: Namespace) -> str | None:
+    """The CSV file of training, or the only one, in an archive that no other reader takes ; flags ask for one too."""
+    inner, flags = class_folders.only_way(folder), table_flags(args)
+    if (args.label_pattern or any(reader.found(inner) for reader in READERS)) and not flags:
+        return None
+    tables = [path for place in dict.fromkeys((folder, inner)) for path in tables_in(place)]
+    training = find_splits(os.path.dirname(tables[0]), ".csv").get("training") if tables else None
+    if len(tables) > 1 and training is None:
+        shown = ", ".join(os.path.relpath(path, folder) for path in tables)
+        raise UserError(f"{folder} holds several tables, {shown}; unpack it, and name one with --source")
+    if flags and not tables:
+        raise UserError(f"{folder} holds no CSV file, which {flags[0]} goes with; leave it out")
+    return training or next(iter(tables), None)
 
 
 def read_source(args: Namespace) -> Source:
@@ -65,11 +90,7 @@ def read_source(args: Namespace) -> Source:
 def read_folder(
     folder: str | os.PathLike, root: str | None = None, label_column: str | None = None, pattern: str | None = None
 ) -> Source:
-    """List the photos in `folder`, of the kind that is found there, or in the only folder below that has photos.
-
-    root, label_column : of text lists, see text_lists.read_lists
-    pattern : reads classes from paths, see file_names.read_labelled
-    """
+    """List the photos in `folder`, of the kind that is found there, or in the only folder below that has photos."""
     named = os.fspath(folder)
     if not os.path.isdir(named):
         raise UserError(_where_to_get(named))
@@ -90,7 +111,7 @@ def _read_kind(folder: str, root: str | None, label_column: str | None) -> Sourc
         kinds = "; or ".join(reader.KIND.layout for reader in (*READERS, parquet))
         raise UserError(f"{folder} holds {found}; expected {kinds}{lists}{file_names.suggestion(folder)}")
     if readers[0] is text_lists:
-        return text_lists.read(folder, root, label_column)
+        return text_lists.read_lists(find_splits(folder, ".txt"), root, label_column)
     if idle := "--root" if root is not None else "--label-column" if label_column is not None else None:
         raise UserError(f"{folder} holds {readers[0].KIND.layout}; leave out {idle}, which goes with text lists")
     return readers[0].read(folder)

@@ -9,14 +9,9 @@ from collections.abc import Sequence
 from imutils import paths
 
 from pyimagesearch import config
-from pyimagesearch.data.decoding import EXTENSIONS, find_splits
+from pyimagesearch.data.decoding import EXTENSIONS, find_splits, is_hidden
 from pyimagesearch.preparation.options import TABLE_SUFFIXES
-from pyimagesearch.preparation.readers.class_names import (
-    check_class_names,
-    check_numbering,
-    fault_of_class,
-    read_classes,
-)
+from pyimagesearch.preparation.readers import class_names
 from pyimagesearch.preparation.source import Kind, Source, Split, Unusable, look_at, walk_photos
 from pyimagesearch.runtime.errors import UserError, one_line
 
@@ -51,9 +46,12 @@ def found(folder: str) -> bool:
 
 def read(folder: str) -> Source:
     """List the photos in the splits of `folder`; its classes.txt, if any, replaces config.CLASSES."""
-    classes = read_classes(folder)
+    classes = class_names.read_classes(folder)
+    if classes is None:
+        class_names.check_class_names(config.CLASSES, "config.CLASSES")
+        classes = list(config.CLASSES)
     names = (name for split in find_splits(folder).values() for name in os.listdir(split))
-    check_numbering({int(match[1]) for match in map(PHOTO_NAME.fullmatch, names) if match}, classes, folder)
+    class_names.check_numbering({int(match[1]) for match in map(PHOTO_NAME.fullmatch, names) if match}, classes, folder)
     splits = [read_split(path, classes, name) for name, path in find_splits(folder).items()]
     return Source(folder, classes, splits, KIND)
 
@@ -96,7 +94,7 @@ def read_labelled(folder: str, pattern: str) -> Source:
         example = next((f"{path}: {reason}" for split in splits for path, reason in split.rejected), "it has no photo")
         raise UserError(f"--label-pattern {pattern} reads no class in {folder}: {example}")
     numbers = {name: number for number, name in enumerate(sorted({label for *_, label in labelled}))}
-    check_class_names(list(numbers), f"--label-pattern {pattern}")
+    class_names.check_class_names(list(numbers), f"--label-pattern {pattern}")
     for split, path, label in labelled:
         with split.rejecting(path):
             inner = _below(path, split.folder).removeprefix(f"{label}/")
@@ -122,7 +120,7 @@ def _label_in(path: str, regex: re.Pattern) -> str:
     if not (match := regex.fullmatch(path)):
         raise Unusable("--label-pattern does not match its path")
     label = unicodedata.normalize("NFC", match["label"] or "")
-    if fault := fault_of_class(label):
+    if fault := class_names.fault_of_class(label):
         raise Unusable(f"--label-pattern reads the class {label!r}, which cannot be used: {fault}")
     return label
 
@@ -131,10 +129,17 @@ def _below(path: str, folder: str) -> str:
     return os.path.relpath(path, folder).replace(os.sep, "/")
 
 
+def tables_in(folder: str) -> list[str]:
+    """The CSV files in `folder`, sorted."""
+    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(TABLE_SUFFIXES))
+    return [os.path.join(folder, name) for name in names if not is_hidden(name)]
+
+
 def suggestion(folder: str) -> str:
     """The end of a refusal: a table in `folder`, or the named pattern that fits the names of its photos; or ""."""
-    if tables := sorted(name for name in os.listdir(folder) if name.lower().endswith(TABLE_SUFFIXES)):
-        return f"; if {one_line(tables[0])} names the photos and their classes, give that file as --source"
+    if tables := tables_in(folder):
+        name = one_line(os.path.basename(tables[0]))
+        return f"; if {name} names the photos and their classes, give that file as --source"
     tops = find_splits(folder).values() or [folder]
     paths_below = sorted(_below(path, top) for top in tops for path in walk_photos(top, EXTENSIONS))
     for name in ("prefix", "suffix"):

@@ -11,15 +11,8 @@ from typing import NamedTuple
 
 from pyimagesearch import config
 from pyimagesearch.data.decoding import EXTENSIONS, find_splits
-from pyimagesearch.preparation.readers.class_names import (
-    NAME_LIMIT,
-    check_class_names,
-    check_numbering,
-    fault_of_class,
-    read_classes,
-)
+from pyimagesearch.preparation.readers import class_names
 from pyimagesearch.preparation.source import (
-    CLASS_LIST,
     Kind,
     Source,
     Split,
@@ -64,11 +57,6 @@ def found(folder: str) -> bool:
     return "training" in find_splits(folder, ".txt")
 
 
-def read(folder: str, root: str | None = None, label_column: str | None = None) -> Source:
-    """The photos in the lists of `folder`, see read_lists."""
-    return read_lists(find_splits(folder, ".txt"), root, label_column)
-
-
 def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: str | None = None) -> Source:
     """List the photos that text lists name, in the order of their lines; no photo is opened.
 
@@ -76,8 +64,7 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
     keeps its file name in the dataset, unless an earlier line of the same list and class has the same name: then a hash
     of its path is appended. So lines that are added at the end change no name.
 
-    lists : by split, with training; a classes.txt beside that list has the class names by number. Without it, the
-        classes are the numbers that occur, or the sorted names
+    lists : by split, with training
     root : the folder where paths begin; None is the folder of each list
     label_column : the column of the class, by name or by number from 1 on; needed if there are more than two
     """
@@ -92,7 +79,7 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
     lines = []
     for split, place, cells in all_rows:
         base = os.path.dirname(split.folder) if root is None else root
-        with split.rejecting(place, f"{one_line(cells[0])}: "):
+        with split.rejecting(place, cells[0]):
             if len(cells) != len(columns):
                 raise Unusable(f"{len(cells)} columns, where most lines have {len(columns)}")
             name = SPLIT_OF[cells[by_split[0]].lower()] if by_split else split.name
@@ -101,7 +88,7 @@ def read_lists(lists: Mapping[str, str], root: str | None = None, label_column: 
     notes = [f"the first line names the columns: {', '.join(header)}"] if header else []
     if len(columns) > 2:
         notes.append(f"classes from column {list(columns)[label]!r} of {column_list(columns)}")
-    classes = fill(lists["training"], splits, lines, KIND, names_beside(lists["training"]))
+    classes = fill(lists["training"], splits, lines, KIND, class_names.read_classes(os.path.dirname(lists["training"])))
     return Source(os.path.dirname(lists["training"]) or os.curdir, classes, list(splits.values()), KIND, notes=notes)
 
 
@@ -113,7 +100,6 @@ def fill(
     splits : those of the lists; others that occur are added
     names : of the classes, by number; None: the classes are the numbers that occur, or the names
     """
-    lines = [line._replace(label=unicodedata.normalize("NFC", line.label)) for line in lines]
     classes, label_of, fault = _classes(origin, [line.label for line in lines], names)
     lists = list(splits.values())
     if not classes:
@@ -131,7 +117,7 @@ def fill(
         first: dict[str, str] = {}  # by photo: its first line in this split
         taken: set[str] = set()
         for line in of_split[name]:
-            with split.rejecting(line.place, "" if line.place == line.path else f"{one_line(line.given)}: "):
+            with split.rejecting(line.place, "" if line.place == line.path else line.given):
                 if line.label not in label_of:
                     raise Unusable(f"the class {one_line(line.label)!r} is {fault}")
                 if len(places[line.path]) > 1:
@@ -249,20 +235,16 @@ def are_splits(values: Iterable[str]) -> bool:
     return {value.lower() for value in values} <= SPLIT_OF.keys()
 
 
-def names_beside(path: str) -> list[str] | None:
-    """The class names in the classes.txt beside a list; None without it."""
-    folder = os.path.dirname(path)
-    return read_classes(folder) if os.path.lexists(os.path.join(folder, CLASS_LIST)) else None
-
-
 def _classes(origin: str, labels: Sequence[str], names: Sequence[str] | None) -> tuple[list[str], dict[str, int], str]:
     """The class names, the index of the class that each usable label means, and what the other labels are."""
-    numbers = {label: int(match[1]) for label in {*labels} if (match := NUMBER.fullmatch(label))}
+    named = {label: unicodedata.normalize("NFC", label) for label in {*labels}}
+    numbers = {label: int(match[1]) for label in named if (match := NUMBER.fullmatch(label))}
     if names is not None:
         classes, count = list(names), len(names)
-        check_numbering({numbers[label] for label in numbers.keys() - {*names}}, names, os.path.dirname(origin))
+        class_names.check_numbering(
+            {numbers[label] for label in numbers.keys() - {*names}}, names, os.path.dirname(origin)
+        )
         known = {label: number for label, number in numbers.items() if 0 <= number < count}
-        known |= {name: index for index, name in enumerate(names)}
         fault = f"neither one of the {count} names of classes nor a number from 0 to {count - 1}"
     elif 2 * sum(label in numbers for label in labels) > len(labels):
         index_of = {number: index for index, number in enumerate(sorted({*numbers.values()}))}
@@ -271,22 +253,22 @@ def _classes(origin: str, labels: Sequence[str], names: Sequence[str] | None) ->
         known = {label: index_of[number] for label, number in numbers.items()}
         fault = "not a whole number, as most are"
     else:
-        classes = sorted(label for label in {*labels} if not fault_of_class(label))
-        known = {name: index for index, name in enumerate(classes)}
+        classes, known = sorted({name for name in named.values() if not class_names.fault_of_class(name)}), {}
         fault = "a name that no class folder can have"
     if classes:
-        check_class_names(classes, origin)
-    return classes, known, fault
+        class_names.check_class_names(classes, origin)
+    number_of = {name: number for number, name in enumerate(classes)}
+    return classes, known | {label: number_of[name] for label, name in named.items() if name in number_of}, fault
 
 
 def _target(name: str, line: Line, taken: set[str]) -> str:
     """A path of its own for the photo below its split's folder, added to `taken`."""
     file_name, tries = os.path.basename(line.path), 0
-    given = os.path.normpath(line.given).replace(os.sep, "/")
     while one_place(target := os.path.join(*name.split("/"), file_name)) in taken:
         stem, suffix = os.path.splitext(os.path.basename(line.path))
+        given = os.path.normpath(line.given).replace(os.sep, "/")
         digest = hashlib.blake2b(f"{given}{tries or ''}".encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-        while len(os.fsencode(file_name := f"{stem}-{digest}{suffix}")) > NAME_LIMIT:
+        while len(os.fsencode(file_name := f"{stem}-{digest}{suffix}")) > class_names.NAME_LIMIT:
             stem = stem[:-1]
         tries += 1
     taken.add(one_place(target))

@@ -1,16 +1,10 @@
-"""Draws the built-in sample: photos of the eleven classes of food, in the raw layout of Food-11.
-
-<dest>/training/0_0.jpg ...  <dest>/validation/...  <dest>/evaluation/...   named CLASS_NUMBER.jpg
-<dest>/classes.txt           the names of the classes, one per line
-<dest>/sample.json           the seed and the counts that the sample was drawn with
-"""
+"""Draws the built-in sample: photos of the eleven classes of food, in the raw layout of Food-11, with a classes.txt."""
 
 import json
 import multiprocessing
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
@@ -18,12 +12,12 @@ import numpy as np
 
 from pyimagesearch import config
 from pyimagesearch.preparation.sample.photo import draw_photo
-from pyimagesearch.runtime import terminal
+from pyimagesearch.runtime import launcher, terminal
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.files import read_json, write_json, write_text
 from pyimagesearch.runtime.threads import available_cores
 
-MARKER = "sample.json"
+MARKER = "sample.json"  # in the sample: the seed and the counts that it was drawn with
 
 
 def draw_sample(
@@ -32,9 +26,8 @@ def draw_sample(
     """Draw the sample into the folder `dest`, whole or not at all; return the number of photos in each split.
 
     `counts` are the photos per class in each split. Equal arguments give equal bytes (with the same versions of NumPy
-    and Pillow). The sample grows in `<dest>.partial`, which is renamed when it is complete. A sample of this seed and
-    these counts is kept; a folder that holds anything else is refused. With more than one worker (default: one per
-    core) the calling script must guard its main(), because the worker processes are spawned.
+    and Pillow). A sample of this seed and these counts is kept; a folder that holds anything else is refused.
+    Workers are spawned processes (default: one per core): a calling script must guard its main().
     """
     dest = os.path.realpath(dest)
     marker: dict = {"seed": seed, "counts": dict(zip(config.SPLITS, counts, strict=True))}
@@ -78,12 +71,7 @@ def _draw_file(photo: tuple[str, int, int, int, int]) -> None:
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()  # type: ignore[union-attr]  # a spawned process has one
-    os._exit(1)
+    launcher.end_after(multiprocessing.parent_process().join)  # type: ignore[union-attr]
 
 
 def _is_drawn(dest: str, marker: dict) -> bool:

@@ -41,6 +41,88 @@ def prepare(source, dest, *flags):
         return prepare_dataset.prepare(args, opened)
 
 
+def competition(tmp_path, inner, *names):
+    """A folder as Kaggle serves it, with one class per row of train.csv."""
+    folder = tmp_path / "kaggle" / inner
+    draw(folder, *(f"train/{number}.jpg" for number in range(12)), "test/99.jpg")
+    rows = "".join(f"{number},{('cat', 'dog')[number % 2]}\n" for number in range(12))
+    for name in names:
+        (folder / name).write_text("id,label\n" + rows)
+    return folder
+
+
+@pytest.mark.parametrize("inner", ["", "comp"])
+@pytest.mark.parametrize("names", [["labels.csv"], ["sample_submission.csv", "train.csv"]])
+def test_a_csv_file_in_an_archive_is_read_as_beside_the_unpacked_photos(tmp_path, inner, names, capsys):
+    folder = competition(tmp_path, inner, *names)
+    archive = pack(tmp_path / "kaggle", tmp_path / "a.zip")
+    prepare(folder / names[-1], tmp_path / "of-folder")
+    prepare(archive, tmp_path / "of-archive")
+    of_folder, of_archive = (tree(tmp_path / made) for made in ("of-folder", "of-archive"))
+    assert {path: facts[2] for path, facts in of_archive.items() if path != b"prepared.json"} == {
+        path: facts[2] for path, facts in of_folder.items() if path != b"prepared.json"
+    }
+    assert len([path for path in of_archive if path.endswith(b".jpg")]) == 12
+    assert archives.INNER not in (tmp_path / "of-archive" / "prepared.json").read_text()
+    prepare(archive, tmp_path / "of-archive")
+    assert "nothing new" in capsys.readouterr().out
+
+
+def test_flags_of_a_csv_file_hold_for_one_in_an_archive(tmp_path):
+    folder = competition(tmp_path, "", "train.csv")
+    rows = (folder / "train.csv").read_text().splitlines()
+    groups = ["site", *(f"s{number // 3}" for number in range(12))]
+    (folder / "train.csv").write_text("".join(f"{row},{group}\n" for row, group in zip(rows, groups, strict=True)))
+    flags = ["--group-column", "site", "--label-column", "label", "--images", "train"]
+    prepare(pack(folder, tmp_path / "a.zip"), tmp_path / "made", *flags)
+    assert "site" in (tmp_path / "made" / "prepared.json").read_text()
+    for path in (tmp_path / "made").rglob("*.jpg"):
+        beside = {f"{number}.jpg" for number in range(12) if number // 3 == int(path.stem) // 3}
+        assert beside <= {
+            one.name for one in (tmp_path / "made" / path.relative_to(tmp_path / "made").parts[0]).rglob("*")
+        }
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "said"),
+    [
+        (["a.csv", "b.csv"], [], "holds several tables, a.csv, b.csv; unpack it, and name one with --source"),
+        ([], ["--group-column", "site"], "holds no CSV file, which --group-column goes with; leave it out"),
+    ],
+)
+def test_an_archive_whose_table_is_not_clear_is_one_line(tmp_path, names, flags, said):
+    archive = pack(competition(tmp_path, "", *names), tmp_path / "a.zip")
+    with pytest.raises(UserError) as refused:
+        prepare(archive, tmp_path / "made", *flags)
+    assert said in str(refused.value) and archives.INNER not in str(refused.value)
+    assert sorted(os.listdir(tmp_path)) == ["a.zip", "kaggle"]
+
+
+def checked(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["prepare_dataset.py", "--check", *map(str, arguments)])
+    return prepare_dataset.main()
+
+
+def test_an_archive_is_checked_without_leaving_anything(flowers, tmp_path, monkeypatch, capsys):
+    shutil.copy(flowers / NAMES[0], flowers / NAMES[-1])
+    (flowers / os.path.dirname(NAMES[0]) / "broken.jpg").write_text("x")
+    archive = pack(flowers.parent, tmp_path / "a.zip")
+    before = sorted(os.listdir(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert checked(monkeypatch, archive) == 1
+    out = capsys.readouterr().out
+    assert "broken.jpg: not an image" in out and "1 photo in more than one class" in out
+    assert "there is no folder" not in out and archives.INNER not in out
+    assert sorted({*os.listdir(tmp_path)} - {"a.zip-near-copies.png"}) == before
+
+
+def test_an_archive_with_a_table_is_checked(tmp_path, monkeypatch, capsys):
+    archive = pack(competition(tmp_path, "", "train.csv"), tmp_path / "a.zip")
+    monkeypatch.chdir(tmp_path)
+    assert checked(monkeypatch, archive) == 0
+    assert ["total", "12", "0", "0"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.tgz", "a.tar.bz2", "a.tar.xz", "without-suffix"])
 def test_an_archive_gives_the_dataset_that_its_folder_gives(flowers, tmp_path, name, capsys):
     archive = pack(flowers.parent, tmp_path / (name if "." in name else "b.zip")).rename(tmp_path / name)

@@ -2,13 +2,12 @@
 
 import pytest
 
-from pyimagesearch import config
 from pyimagesearch.preparation.readers import class_names
 from pyimagesearch.runtime.errors import UserError
 
 
-def test_without_a_class_list_the_classes_are_those_of_food_11(tmp_path):
-    assert class_names.read_classes(tmp_path) == config.CLASSES
+def test_without_a_class_list_there_are_no_names(tmp_path):
+    assert class_names.read_classes(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from helpers.sources import draw
 from PIL import Image
-from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
 from pyimagesearch.preparation import splitting
 from pyimagesearch.preparation.readers import csv_table
@@ -166,43 +165,53 @@ def groups():
     return rng.permutation(patients).tolist()
 
 
+def assigned(groups: list[str], rates: SplitRates) -> list[str]:
+    return splitting.assign_groups(groups, np.ones((len(groups), 1)), rates, "t.csv")
+
+
 def by_split(groups: list[str], names: list[str]) -> dict[str, set[str]]:
     return {split: {group for group, name in zip(groups, names, strict=True) if name == split} for split in set(names)}
 
 
 @pytest.mark.parametrize("folds", [0, 2, 5])
 def test_each_group_is_in_one_split(groups, folds):
-    splits = by_split(groups, splitting.assign_groups(groups, SplitRates(0.2, 0.1, folds), "t.csv"))
+    splits = by_split(groups, assigned(groups, SplitRates(0.2, 0.1, folds)))
     names = {f"fold-{k + 1}" for k in range(folds)} or {"training", "validation"}
     assert set(splits) == names | {"evaluation"}
     assert sum(map(len, splits.values())) == len(set.union(*splits.values())) == 20
-    assert len(splits["evaluation"]) == 2
-    if not folds:
-        assert len(splits["validation"]) == 4
 
 
-def test_the_splits_are_scikit_learns(groups):
-    names = np.array(splitting.assign_groups(groups, SplitRates(0.2, 0.1, 3, seed=5), "t.csv"))
-    rest, test = next(GroupShuffleSplit(1, test_size=2, random_state=5).split(groups, groups=groups))
-    assert set(np.flatnonzero(names == "evaluation")) == set(test)
-    for fold, (_, held_out) in enumerate(GroupKFold(3).split(rest, groups=np.array(groups)[rest])):
-        assert set(np.flatnonzero(names == f"fold-{fold + 1}")) == set(rest[held_out])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("folds", [0, 4])
+def test_each_split_has_its_share_of_each_class_as_far_as_groups_allow(seed, several, folds):
+    rng = np.random.default_rng(seed)
+    groups = [f"patient{n}" for n in range(300) for _ in range(1 + n % 5)]
+    often = np.repeat(rng.random((300, 3)) ** 3, [1 + n % 5 for n in range(300)], axis=0)  # patients differ
+    values = (rng.random(often.shape) < often).astype(int)
+    if not several:
+        values = np.eye(3, dtype=int)[often.argmax(axis=1)]
+    names = np.array(splitting.assign_groups(groups, values, SplitRates(0.2, 0.1, folds, seed), "t.csv"))
+    shares = {f"fold-{fold + 1}": 0.9 / folds for fold in range(folds)} or {"training": 0.7, "validation": 0.2}
+    for split, share in {**shares, "evaluation": 0.1}.items():
+        assert values[names == split].sum(axis=0) / values.sum(axis=0) == pytest.approx(share, abs=0.025)
+        assert (names == split).mean() == pytest.approx(share, abs=0.025)
 
 
 def test_the_splits_depend_on_the_groups_and_the_seed_only(groups):
     rates = SplitRates(0.2, 0.1, seed=1)
-    first = by_split(groups, splitting.assign_groups(groups, rates, "t.csv"))
+    first = by_split(groups, assigned(groups, rates))
     again = sorted(groups)
-    assert by_split(again, splitting.assign_groups(again, rates, "t.csv")) == first
-    assert by_split(groups, splitting.assign_groups(groups, replace(rates, seed=2), "t.csv")) != first
+    assert by_split(again, assigned(again, rates)) == first
+    assert by_split(groups, assigned(groups, replace(rates, seed=2))) != first
 
 
 @pytest.mark.parametrize(("folds", "least"), [(0, 3), (4, 5)])
 def test_fewer_groups_than_splits_are_an_error_and_as_many_are_enough(folds, least):
     groups = [f"patient{n}" for n in range(least)]
-    assert len(set(splitting.assign_groups(groups, SplitRates(0.9, 0.9, folds), "t.csv"))) == least
+    assert len(set(assigned(groups, SplitRates(0.9, 0.9, folds)))) == least
     with pytest.raises(UserError, match=rf"t.csv has usable photos of {least - 1} groups; expected at least {least}"):
-        splitting.assign_groups(groups[1:], SplitRates(folds=folds), "t.csv")
+        assigned(groups[1:], SplitRates(folds=folds))
 
 
 # --- one class per photo ----------------------------------------------------------------------------------------------

@@ -170,6 +170,16 @@ def test_columns_that_are_not_clear_are_listed_with_their_types(tmp_path):
         prepare(path, tmp_path / "dataset")
 
 
+def test_parquet_files_are_checked_without_leaving_anything(hub, tmp_path, monkeypatch, capsys):
+    shard(hub / "data" / "test-00000-of-00001.parquet", rows(0, 9), NAMES)  # the photos of training again
+    monkeypatch.setattr(sys, "argv", ["prepare_dataset.py", "--check", str(hub)])
+    monkeypatch.chdir(tmp_path)
+    assert prepare_dataset.main() == 1
+    out = capsys.readouterr().out
+    assert "problem: 9 photos in more than one split\n" in out and archives.INNER not in out
+    assert {*os.listdir(tmp_path)} <= {"hub", "hub-near-copies.png"}
+
+
 def test_without_pyarrow_one_line_says_what_to_install(tmp_path, monkeypatch):
     path = shard(tmp_path / "train.parquet", rows(0, 9))
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)

@@ -5,7 +5,7 @@ import random
 import pytest
 from helpers.sources import draw
 
-from pyimagesearch.data.decoding import EXTENSIONS
+from pyimagesearch.data.decoding import EXTENSIONS, find_splits
 from pyimagesearch.preparation.readers import text_lists
 from pyimagesearch.preparation.source import not_read
 from pyimagesearch.runtime.errors import UserError
@@ -20,7 +20,7 @@ def read(tmp_path):
         for name, text in {"train": train, **others}.items():
             text = text.encode() if isinstance(text, str) else text
             (tmp_path / "lists" / f"{name}.txt").write_bytes(text)
-        return text_lists.read(tmp_path / "lists", root)
+        return text_lists.read_lists(find_splits(tmp_path / "lists", ".txt"), root)
 
     return read
 
@@ -242,7 +242,7 @@ def columns(tmp_path):
     def columns(text, flag=None, **lists):
         for name, content in {"train": text, **lists}.items():
             (tmp_path / "lists" / f"{name}.txt").write_text(content)
-        columns.source = text_lists.read(tmp_path / "lists", None, flag)
+        columns.source = text_lists.read_lists(find_splits(tmp_path / "lists", ".txt"), None, flag)
         return [columns.source.classes[photo.label] for photo in columns.source.splits[0].photos]
 
     return columns

@@ -90,13 +90,9 @@ class Run:
         return self.scheduler.plan[2]
 
     @property
-    def worse_epochs(self) -> int:
-        """The epochs since the best one."""
-        return len(self.history) - best_epoch(self.history) if self.history else 0
-
-    @property
     def finished(self) -> bool:
-        return self.epoch >= self.last_epoch or self.worse_epochs >= (self.args.patience or math.inf)
+        since_best = len(self.history) - best_epoch(self.history) if self.history else 0
+        return self.epoch >= self.last_epoch or since_best >= (self.args.patience or math.inf)
 
     # --- checkpoints ---
 

@@ -60,7 +60,7 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
         info(f"growing images from {sides[0]} pixels to {args.image_size} in epoch {len(sides) + 1}...")
     trainDS, trainLoader = get_dataloader(
         os.path.join(args.data, "training"),
-        replace(train_transform(args.image_size, args.augment, args.channels, sides), value_range=args.value_range),
+        train_transform(args.image_size, args.augment, args.channels, args.value_range, sides),
         args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers,
         mixing=None if args.mix == "none" else Mixing(args.mix, args.mix_share), **common,
     )  # fmt: skip

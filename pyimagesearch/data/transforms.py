@@ -75,7 +75,11 @@ class SquareTransform:
 
 
 def train_transform(
-    image_size: int = config.IMAGE_SIZE, augment: str = "tutorial", channels: int = 3, sides: tuple[int, ...] = ()
+    image_size: int = config.IMAGE_SIZE,
+    augment: str = "tutorial",
+    channels: int = 3,
+    value_range: ValueRange | None = None,
+    sides: tuple[int, ...] = (),
 ) -> SquareTransform:
     """Random augmentation, in one interpolation.
 
@@ -83,7 +87,7 @@ def train_transform(
     RandomResizedCrop, RandomHorizontalFlip and RandomRotation(90) do. "light" crops 30 to 100 % and flips, which suits
     photos with an upright position.
     """
-    return SquareTransform(image_size, augment, channels, sides=sides)
+    return SquareTransform(image_size, augment, channels, value_range, sides)
 
 
 def growing_sides(image_size: int, first: float, epochs: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from PIL import Image
 pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
 GLOBAL_BATCH = 8
-CASES = ("frozen_and_synchronised", "accumulated", "samples", "resumed")
+CASES = ("frozen_and_synchronised", "accumulated", "samples", "resumed", "short_of_memory")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,8 @@ def torchrun(processes: int, *arguments) -> subprocess.CompletedProcess:
 def trained(data, tmp_path_factory):
     """{world size: folder} of the same cases in 1, 2 and 3 processes, one launch for each world size.
 
-    The case "resumed" is its own test: it fails where a resumed run ends with other weights than the whole one.
+    Two cases are tests themselves: "resumed" fails where a resumed run ends with other weights than the whole one,
+    "short_of_memory" where one that survived a lack of memory in step 4 ends with others than one of as many parts.
     """
     folders = {}
     for processes in (1, 2, 3):

@@ -1,6 +1,7 @@
 """A training step on synthetic input: the tutorial's, this project's, timm's, and the bare model's.
 
     python benchmarks/train_step.py --json step.json
+    python benchmarks/train_step.py --contenders ours-unfolded ours-frozen --model resnet50
     python benchmarks/train_step.py --batch-sizes 128 256 512 1024 --profile       # on a GPU
 
 Images and labels are on the device before the measurement, so that only the step is measured.
@@ -14,7 +15,7 @@ import measuring
 
 CLASSES = 11
 OURS = {"ours": [], "ours-frozen": ["--freeze-bn"], "ours-compiled": ["--compile"]}  # flags of train_distributed.py
-NAMES = ("tutorial", *OURS, "bare", "timm")
+NAMES = ("tutorial", *OURS, "ours-unfolded", "bare", "timm")
 
 
 def build_tutorial(size: int):
@@ -58,6 +59,14 @@ def build_ours(size: int, *flags: str, layout=None):
     return _measuring(step, size, launch.device, layout)
 
 
+def build_unfolded(size: int, *flags: str):
+    """As ours-frozen, with BatchNorm frozen and not folded into the convolutions."""
+    from pyimagesearch.models import batchnorm
+
+    batchnorm.fold_batchnorm = batchnorm.freeze_batchnorm
+    return build_ours(size, *OURS["ours-frozen"], *flags)
+
+
 def build_bare(size: int):
     """torchvision's DenseNet121 in bfloat16 and channels_last, cross entropy, fused Adam, and nothing else."""
     import torch
@@ -85,10 +94,15 @@ def build_timm(size: int):
     return _measuring(loop.step, size, timm_train.DEVICE)
 
 
-def contender(name: str, size: int) -> measuring.Contender:
-    """One of NAMES in its own process, to be called with a batch size and a number of steps."""
+def contender(name: str, size: int, model: str = "densenet121") -> measuring.Contender:
+    """One of NAMES in its own process, to be called with a batch size and a number of steps.
+
+    model : the network of ours; the others have DenseNet121
+    """
     if name in OURS:
-        return measuring.Contender(build_ours, size, *OURS[name])
+        return measuring.Contender(build_ours, size, *OURS[name], "--model", model)
+    if name == "ours-unfolded":
+        return measuring.Contender(build_unfolded, size, "--model", model)
     return measuring.Contender({"tutorial": build_tutorial, "bare": build_bare, "timm": build_timm}[name], size)
 
 
@@ -132,9 +146,10 @@ def _measuring(step, size: int, device, layout=None):
 
 
 def main() -> None:
-    parser = measuring.parser("A training step on synthetic input.", NAMES, slow=["ours-compiled"])
+    parser = measuring.parser("A training step on synthetic input.", NAMES, slow=["ours-compiled", "ours-unfolded"])
     parser.add_argument("--batch-sizes", nargs="+", type=measuring.size(), default=[32], metavar="N")
     parser.add_argument("--image-size", type=measuring.size(32), default=224, metavar="PIXELS")
+    parser.add_argument("--model", default="densenet121", metavar="NAME", help="the network of ours (%(default)s)")
     parser.add_argument("--steps", type=measuring.size(), default=5, metavar="N", help="per measurement (%(default)s)")
     parser.add_argument("--profile", action="store_true", help="also print the time of our step by operation")
     args = parser.parse_args()
@@ -143,7 +158,7 @@ def main() -> None:
     for batch in args.batch_sizes:
 
         def measure(name: str, *more, batch=batch) -> measuring.Round:
-            return measuring.once(contender(name, args.image_size), batch, args.steps, *more)
+            return measuring.once(contender(name, args.image_size, args.model), batch, args.steps, *more)
 
         rounds = measuring.interleave({name: partial(measure, name) for name in names}, args.rounds, warmups=0)
         more = {"batch": batch}

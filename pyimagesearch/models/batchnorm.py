@@ -1,10 +1,13 @@
 """All of BatchNorm: frozen as the weights have it, synchronised over the ranks, or checked to have enough input."""
 
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -29,7 +32,7 @@ def prepare_batchnorm(model: nn.Module, *, freeze: bool, synchronise: bool, rows
             "give --no-freeze-bn; leave one of the two out"
         )
     if freeze:
-        return freeze_batchnorm(model)
+        return fold_batchnorm(model)
     if synchronise:
         return SyncBatchNorm.convert(model)
     if rows * positions < 2:
@@ -41,7 +44,12 @@ def prepare_batchnorm(model: nn.Module, *, freeze: bool, synchronise: bool, rows
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """nn.BatchNorm2d without gradients that keeps its statistics, whatever `train()` is called on."""
+    """nn.BatchNorm2d without gradients that keeps its statistics, whatever `train()` is called on.
+
+    folded : whether the convolution before it computes it too, see fold_batchnorm
+    """
+
+    folded = False
 
     def __init__(self, like: nn.BatchNorm2d):
         super().__init__(like.num_features, like.eps, like.momentum, like.affine, like.track_running_stats)
@@ -52,6 +60,9 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
     def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
         return super().train(False)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.folded else super().forward(x)
+
 
 def freeze_batchnorm(model: nn.Module) -> nn.Module:
     """Replace every nn.BatchNorm2d in `model` by a FrozenBatchNorm2d with the same weights and name."""
@@ -61,6 +72,67 @@ def freeze_batchnorm(model: nn.Module) -> nn.Module:
         else:
             freeze_batchnorm(child)
     return model
+
+
+class FoldedConv2d(nn.Conv2d):
+    """A convolution and the frozen BatchNorm after it in one. Its `weight` and `bias` are those of the convolution.
+
+    scale, shift : of each channel, what the BatchNorm multiplies by and then adds
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        # in float32 also under autocast, which then casts the products for the convolution
+        bias = self.shift if self.bias is None else torch.addcmul(self.shift, self.bias, self.scale)
+        return self._conv_forward(x, self.weight * self.scale[:, None, None, None], bias)
+
+
+def fold_batchnorm(model: nn.Module) -> nn.Module:
+    """Freeze all BatchNorm, and let the convolution before it compute it too: conv(x, weight * scale) + shift.
+
+    Outputs and gradients are the same up to rounding; names and values in the state_dict are the same. A BatchNorm is
+    not folded unless its input is a convolution's output that nothing else reads: half of DenseNet's comes before ReLU
+    and convolution. None is in a network that torch.fx cannot trace.
+    """
+    pairs = _foldable(model)  # before: to torch.fx, a layer of torch is one node
+    freeze_batchnorm(model)
+    if pairs:
+        _fold(model, pairs=pairs)
+        model.register_load_state_dict_post_hook(partial(_fold, pairs=pairs))
+    return model
+
+
+@torch.no_grad()
+def _fold(model: nn.Module, _keys=None, *, pairs: Sequence[tuple[str, str]]) -> None:
+    """Fold these pairs, or fold them anew after load_state_dict."""
+    for names in pairs:
+        convolution: Any
+        norm: Any
+        convolution, norm = map(model.get_submodule, names)
+        convolution.__class__, norm.folded = FoldedConv2d, True
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        # as buffers they follow the model to its device and into the replicas of nn.DataParallel
+        convolution.register_buffer("scale", scale, persistent=False)
+        convolution.register_buffer("shift", norm.bias - norm.running_mean * scale, persistent=False)
+
+
+def _foldable(model: nn.Module) -> list[tuple[str, str]]:
+    """The names of each convolution and the BatchNorm that alone reads its output; each is called once in a pass."""
+    try:
+        nodes = fx.Tracer().trace(model).nodes
+    except Exception:  # tracing raises nearly anything where the way depends on values
+        return []
+    modules = {node: model.get_submodule(node.target) for node in nodes if node.op == "call_module"}
+    calls = Counter(modules.values())
+    return [
+        (node.target, reader.target)
+        for node, module in modules.items()
+        for reader in node.users
+        if type(module) is nn.Conv2d and isinstance(modules.get(reader), nn.BatchNorm2d)
+        if len(node.users) == calls[module] == calls[modules[reader]] == 1
+    ]
 
 
 class _NormalizeOverRanks(torch.autograd.Function):

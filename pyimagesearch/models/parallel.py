@@ -1,8 +1,8 @@
 """A model on several devices: wrapped in nn.DataParallel or DistributedDataParallel, and unwrapped again."""
 
 import copy
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pyimagesearch.models.batchnorm import has_local_statistics
+from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.distributed import Launch, world_size
-from pyimagesearch.runtime.errors import UserError
+from pyimagesearch.runtime.errors import UserError, is_out_of_memory
 from pyimagesearch.runtime.terminal import info
+
+SHORT_OF_MEMORY = ("cuda",)  # the types of devices on which ranks agree in each step whether one has run out of it
 
 
 def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Module:
@@ -32,6 +35,11 @@ def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Mod
         # Statistics that differ between ranks follow rank 0's in each step, so that its checkpoint holds the whole
         # state. An attribute, because as an argument it is deprecated from torch 2.13 on.
         model.broadcast_buffers = has_local_statistics(model)
+        # forward passes that communicate too are not survived: a rank that fails would leave the others waiting in it
+        frozen = not any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+        if launch.device.type in SHORT_OF_MEMORY and frozen:
+            model.reductions = Reductions()  # type: ignore[assignment]
+            model.register_comm_hook(model.reductions, Reductions.begin)
         _settle_buckets(model, torch.zeros(1, *image_shape, device=launch.device))
     return model
 
@@ -44,9 +52,63 @@ def _settle_buckets(model: DistributedDataParallel, images: Tensor) -> None:
     """
     was_training = model.training
     model.eval()  # which leaves BatchNorm's statistics as they are
-    model(images).sum().backward()
-    model.zero_grad()
+    for _ in range(2):  # the new buckets are seen by Reductions in the second
+        model(images).sum().backward()
+        model.zero_grad()
     model.train(was_training)
+
+
+class Reductions:
+    """DistributedDataParallel's buckets of gradients, so that a rank whose backward pass fails can go on reducing them.
+
+    begun : of the present pass, the buffer of each bucket and its reduction; buffers : those of the last whole pass
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[Tensor, dist.Work]] = []
+        self.buffers: list[Tensor] = []
+
+    def begin(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        """The communication hook. It computes what DistributedDataParallel does without one."""
+        buffer = bucket.buffer().mul_(1 / world_size())
+        self.begun.append((buffer, dist.all_reduce(buffer, async_op=True)))
+        if bucket.is_last():
+            self.buffers = [buffer for buffer, _ in self.begun[-bucket.index() - 1 :]]
+        return self.begun[-1][1].get_future().then(lambda done: done.value()[0])
+
+    def complete(self) -> None:
+        """Do what is left of a pass that failed: the other ranks wait for it. All gradients are worthless then."""
+        for buffer in self.buffers[len(self.begun) :]:
+            dist.all_reduce(buffer)
+        for _, work in self.begun:
+            work.wait()
+
+
+class OutOfMemory(Exception):
+    """A rank lacked memory in a step. Every rank raises it, without gradients and ready for the next forward pass."""
+
+
+@contextmanager
+def agreeing_on_memory(model: nn.Module, images: Tensor) -> Iterator[None]:
+    """A step's forward and backward passes. Raises OutOfMemory on every rank where one of them lacks memory."""
+    reductions = getattr(model, "reductions", Reductions() if distributed.world_size() == 1 else None)
+    if reductions is None:  # torch's error ends the rank that lacks memory
+        yield
+        return
+    reductions.begun, failure = [], None
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        failure = str(error)  # and not the error, which holds the graph
+        reductions.complete()
+    if distributed.all_reduce_max(failure is not None)[0]:
+        model.zero_grad()
+        if isinstance(model, DistributedDataParallel):
+            model._update_process_group(dist.group.WORLD)  # no public way leads out of an unfinished backward pass
+            _settle_buckets(model, images.new_zeros(1, *images.shape[1:]))
+        raise OutOfMemory(failure or "on another rank")
 
 
 def replicas(launch: Launch) -> int:

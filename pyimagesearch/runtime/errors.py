@@ -59,7 +59,7 @@ def _unexpected(error: BaseException) -> str:
     """What happened and what to try; the traceback of a bug is printed. torch's errors are known by name and text."""
     kind = type(error).__name__
     text = textwrap.shorten(str(error), 160, placeholder=" ...") or kind
-    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or any(words in str(error) for words in MEMORY):
+    if is_out_of_memory(error):
         return (
             f"out of memory ({text}); in training try a smaller --batch-size with a larger --accumulate, --amp, or a "
             "smaller --image-size"
@@ -68,6 +68,11 @@ def _unexpected(error: BaseException) -> str:
         return f"the connection to another rank is lost: it was killed, it hangs, or its host is gone ({text})"
     traceback.print_exception(error)
     return f"{kind}: {text}; this is a bug: please report it with the traceback above"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or any(words in str(error) for words in MEMORY)
 
 
 def system_message(error: OSError) -> str:

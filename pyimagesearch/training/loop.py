@@ -1,5 +1,6 @@
 """One epoch of training, one step, and what happens between two steps."""
 
+import math
 import os
 import time
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ from pyimagesearch.data.keyed_randomness import key_of
 from pyimagesearch.data.transforms import MixedLabels, to_device
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.models.objectives import CROSS_ENTROPY, of_labels, widest_float
-from pyimagesearch.models.parallel import seed_step, without_averaging
+from pyimagesearch.models.parallel import OutOfMemory, agreeing_on_memory, seed_step, without_averaging
 from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import write_text
@@ -36,14 +37,9 @@ def train_epoch(run: Run, loader, hooks) -> Totals:
             step = run.step
             for (images, labels), agreed in distributed.in_step(loader, hooks.ask):
                 hooks(step, running, *agreed)
-                # dropout draws anew in each step, and the same in a resumed run
-                seed_step(run.model, key_of(sampler.seed, run.epoch, step, distributed.rank()))
                 images, labels = sampler.mixed(*to_device(images, labels, run.device), run.epoch, step)
                 weight_sum = run.objective.weight_sum(loader.dataset.labels[sampler.batch(run.epoch, step)])
-                loss_sum, correct = train_step(
-                    run.model, images, labels, weight_sum, run.optimizer, run.scaler, run.objective,
-                    parts=sampler.parts(step, run.args.accumulate), clip_norm=run.args.clip_norm,
-                )  # fmt: skip
+                loss_sum, correct = survive_step(run, step, images, labels, weight_sum)
                 running.add(step, loss_sum, correct, len(images))
                 run.end_step(step)
                 step += 1
@@ -55,6 +51,31 @@ def train_epoch(run: Run, loader, hooks) -> Totals:
     except NonFiniteLoss as error:
         with distributed.failing_together():
             raise UserError(non_finite_message(error.step, run.epoch, loader, run.output)) from None
+
+
+def survive_step(run: Run, step: int, images: Tensor, labels: Tensor, weight_sum: float) -> tuple[Tensor, Tensor]:
+    """train_step; where a rank lacks memory the same step again in twice as many parts, and all later ones too."""
+    args, sampler = run.args, run.sampler
+    while True:
+        parts = sampler.parts(step, args.accumulate)
+        # dropout draws anew in each step, and the same in a resumed run
+        seed_step(run.model, key_of(sampler.seed, run.epoch, step, distributed.rank()))
+        try:
+            return train_step(
+                run.model, images, labels, weight_sum, run.optimizer, run.scaler, run.objective,
+                parts=parts, clip_norm=args.clip_norm,
+            )  # fmt: skip
+        except OutOfMemory as error:
+            reason = str(error)
+        torch.cuda.empty_cache()  # now that the graph of the failed pass is gone
+        if parts == math.ceil(sampler.count(step) / distributed.world_size()):  # of one photo each
+            raise torch.OutOfMemoryError(reason)
+        while sampler.parts(step, args.accumulate) == parts:
+            args.accumulate *= 2
+        args.parts_for_memory = args.accumulate
+        run.config.update(vars(args))
+        parts_are = "parts, each with its own statistics of BatchNorm that is not frozen"
+        terminal.info(f"{terminal.doing}: out of memory; from here on in {args.accumulate} {parts_are}...")
 
 
 def train_step(
@@ -84,13 +105,14 @@ def train_step(
     """
     loss_sums, corrects = [], []
     pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
-    for part, (some_images, some_labels) in enumerate(pairs, start=1):
-        with without_averaging(model) if part < parts else nullcontext():
-            logits = model(some_images).float()
-            loss_sum = of_labels(objective.training_losses, logits, some_labels).sum()
-            scaler.scale(loss_sum * (distributed.world_size() / weight_sum)).backward()
-        loss_sums.append(loss_sum.detach())
-        corrects.append(of_labels(objective.correct, objective.probabilities(logits.detach()), some_labels).sum())
+    with agreeing_on_memory(model, images):
+        for part, (some_images, some_labels) in enumerate(pairs, start=1):
+            with without_averaging(model) if part < parts else nullcontext():
+                logits = model(some_images).float()
+                loss_sum = of_labels(objective.training_losses, logits, some_labels).sum()
+                scaler.scale(loss_sum * (distributed.world_size() / weight_sum)).backward()
+            loss_sums.append(loss_sum.detach())
+            corrects.append(of_labels(objective.correct, objective.probabilities(logits.detach()), some_labels).sum())
     if clip_norm is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)

@@ -65,7 +65,9 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
     args.freeze_bn = args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
     if found:
         _keep_batch(args, launch, found["config"])
+    args.parts_for_memory = found["config"].get("parts_for_memory", 1) if found else 1  # see loop.survive_step
     args.global_batch_size = args.global_batch_size or args.batch_size * launch.devices * args.accumulate
+    args.accumulate = max(args.accumulate, args.parts_for_memory)
     if args.scheduler == "cosine":
         args.lr_final = config.LR_FINAL if args.lr_final is None else args.lr_final
     args.parallel = launch.parallel

@@ -127,6 +127,51 @@ def resumed(data, output, launch):
     assert not differing, f"{differing} tensors differ"
 
 
+class LacksMemory(nn.Module):
+    """In training's step `when` its backward pass on rank 1, 0 if alone, lacks memory. One bucket is sent by then."""
+
+    def __init__(self, when: int):
+        super().__init__()
+        self.when, self.passes = when, 0
+        self.rank = min(1, distributed.world_size() - 1)
+
+    def forward(self, x):
+        self.passes += self.training
+        if self.training and self.passes == self.when and distributed.rank() == self.rank:
+            x.register_hook(self.fail)
+        return x
+
+    def fail(self, gradient):
+        raise torch.OutOfMemoryError("simulated")
+
+
+def short_of_memory(data, output, launch):
+    """Train an epoch in which a rank lacks memory in step 4, and one whose batches are in two parts from step 4 on."""
+    parallel.SHORT_OF_MEMORY = ("cpu",)
+    runs = []
+    for when in (4, 0):
+        torch.manual_seed(0)
+        train_set, loader = get_dataloader(f"{data}/training", train_transform(32), 6, seed=3, workers=0)
+        base = nn.Sequential(
+            nn.Conv2d(3, 24, 3, bias=False), nn.BatchNorm2d(24), LacksMemory(when), nn.Flatten(),
+            nn.Linear(24 * 30 * 30, 24), nn.Dropout(), nn.Linear(24, 7),
+        )  # fmt: skip
+        base = prepare_batchnorm(base, freeze=True, synchronise=False, rows=2, image_size=32)
+        base[2].passes = 0  # torch.fx made one
+        model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch, (3, 32, 32))
+        run = make_run(model, loader, output, launch=launch, optimizer=torch.optim.Adam(model.parameters()))
+        hooks = NoHooks()
+        if when == 0:
+            hooks = NoHooks(lambda done, _, run=run: setattr(run.args, "accumulate", 1 if done < 3 else 2))
+        loop.train_epoch(run, loader, hooks)
+        runs.append(run)
+    pairs = zip(runs[0].model.parameters(), runs[1].model.parameters(), strict=True)
+    differing = sum(not torch.equal(one, other) for one, other in pairs)
+    assert not differing, f"{differing} tensors differ"
+    assert runs[0].args.accumulate == runs[0].state()["config"]["parts_for_memory"] == 2
+    assert distributed.world_size() == 1 or len(runs[0].model.reductions.buffers) > 1
+
+
 # weights of 1, 2 and 4 for classes 0, 1, 2: so unequal that no mean is correct by chance
 WEIGHTED = CrossEntropy(label_smoothing=0.1, class_weights=np.array([1.0, 2.0, 4.0]))
 
@@ -227,10 +272,11 @@ def main() -> None:
             CASES[case](data, output, launch)
 
 
-CASES = {
-    f.__name__: f
-    for f in (frozen_and_synchronised, accumulated, averaged, mixed, samples, resumed, unreadable, not_finite, compared)
-}
+ALL = (
+    frozen_and_synchronised, accumulated, averaged, mixed, samples, resumed, unreadable, not_finite, compared,
+    short_of_memory,
+)  # fmt: skip
+CASES = {case.__name__: case for case in ALL}
 
 if __name__ == "__main__":
     run(main)

@@ -1,14 +1,24 @@
 """BatchNorm is frozen, synchronised, or refused where a batch is too small for it."""
 
+import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torchvision import models
 from torchvision.models import VisionTransformer
 
-from pyimagesearch.models.batchnorm import FrozenBatchNorm2d, SyncBatchNorm, prepare_batchnorm
+from pyimagesearch.models.batchnorm import (
+    FoldedConv2d,
+    FrozenBatchNorm2d,
+    SyncBatchNorm,
+    fold_batchnorm,
+    freeze_batchnorm,
+    prepare_batchnorm,
+)
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
 
@@ -57,6 +67,107 @@ def test_a_network_of_one_image_size_is_refused_at_another():
     prepare_batchnorm(vit, freeze=True, synchronise=False, rows=2, image_size=64)
     with pytest.raises(UserError, match=r"32 x 32 pixels are too small for VisionTransformer;.* without --grow-from$"):
         prepare_batchnorm(vit, freeze=True, synchronise=False, rows=2, image_size=32)
+
+
+# --- folded into convolutions ----------------------------------------------------------------------------------------
+
+
+class Branches(nn.Module):
+    """Of its BatchNorm, `of_first` alone can be folded."""
+
+    def __init__(self):
+        super().__init__()
+        for name in ("first", "read_twice", "called_twice", "plain"):
+            setattr(self, name, nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect"))
+        for name in ("of_first", "of_read_twice", "of_called_twice", "after_relu"):
+            setattr(self, name, nn.BatchNorm2d(3))
+        self.classifier = nn.Linear(3, 7)
+
+    def forward(self, x):
+        x = self.of_first(self.first(x))
+        y = self.read_twice(x)
+        x = F.relu(self.of_read_twice(y) + y)
+        x = self.of_called_twice(self.called_twice(x)) + self.called_twice(x)
+        return self.classifier(self.plain(self.after_relu(F.relu(x))).mean(dim=(2, 3)))
+
+
+class OnValues(Branches):
+    """torch.fx cannot trace it."""
+
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+NETWORKS = {
+    models.densenet121: 59, models.resnet18: 20, models.resnet50: 53, models.mobilenet_v3_small: 34,
+    models.efficientnet_b0: 49, Branches: 1, OnValues: 0,
+}  # fmt: skip
+
+
+def drawn(network) -> nn.Module:
+    """The network with statistics as after training, and no dropout."""
+    torch.manual_seed(0)
+    model = network()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5), nn.init.normal_(module.bias, std=0.2)
+            nn.init.normal_(module.running_mean, std=0.2), nn.init.uniform_(module.running_var, 0.5, 2)
+    return model
+
+
+def answers(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The output and all gradients of a pass in training."""
+    torch.manual_seed(1)  # dropout
+    model.train().zero_grad()
+    output = model(images)
+    F.cross_entropy(output.float(), torch.arange(len(images))).backward()
+    return {"output": output.detach(), **{name: p.grad for name, p in model.named_parameters() if p.requires_grad}}
+
+
+def pixels(rows: int = 2) -> torch.Tensor:
+    images = torch.randn(rows, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    return images.to(memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def float64():
+    """In which what differs is no rounding."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.__name__)
+def test_a_folded_network_has_the_outputs_gradients_and_tensors_of_the_frozen_one(float64, network):
+    plain, folded = freeze_batchnorm(drawn(network)), fold_batchnorm(drawn(network))
+    assert sum(isinstance(module, FoldedConv2d) for module in folded.modules()) == NETWORKS[network]
+    assert sum(getattr(module, "folded", False) for module in folded.modules()) == NETWORKS[network]
+    torch.testing.assert_close(folded.state_dict(), plain.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(answers(folded, pixels()), answers(plain, pixels()), rtol=1e-6, atol=1e-8)
+
+
+def test_weights_that_are_loaded_are_folded_also_into_a_copy(float64):
+    model, other = fold_batchnorm(models.mobilenet_v3_small()), drawn(models.mobilenet_v3_small)
+    duplicate, before = copy.deepcopy(model), answers(model, pixels())
+    nn.ModuleDict({"inside": duplicate}).load_state_dict({f"inside.{k}": v for k, v in other.state_dict().items()})
+    torch.testing.assert_close(answers(duplicate, pixels()), answers(freeze_batchnorm(other), pixels()))
+    torch.testing.assert_close(answers(model, pixels()), before, rtol=0, atol=0)
+
+
+def test_a_folded_network_computes_with_tensors_that_follow_it_to_another_device():
+    model = fold_batchnorm(drawn(Branches)).to("meta")  # where a tensor of another device is an error
+    model(pixels().to("meta")).sum().backward()
+    assert model.first.weight.grad.is_meta
+
+
+def test_a_folded_network_is_as_exact_in_bfloat16_as_the_frozen_one():
+    expected, errors = answers(freeze_batchnorm(drawn(models.resnet18)), pixels(8)), []
+    for change in (freeze_batchnorm, fold_batchnorm):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = answers(change(drawn(models.resnet18)).to(memory_format=torch.channels_last), pixels(8))
+        assert found["output"].dtype == torch.bfloat16
+        errors.append({name: float((found[name] - expected[name]).norm()) for name in expected})
+    assert all(errors[1][name] <= 1.5 * errors[0][name] for name in expected)
 
 
 # --- synchronised over ranks -----------------------------------------------------------------------------------------

@@ -72,12 +72,14 @@ def test_replicas_on_different_gpus_draw_different_masks_and_each_step_the_same_
     assert len(set(draws[0][1:])) == 3 and len(set(draws[1][1:])) == 3
 
 
-def test_a_compiled_model_trains_and_evaluates_under_distributeddataparallel_as_it_is(launch):
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_compiled_model_trains_and_evaluates_under_distributeddataparallel_as_it_is(launch, freeze):
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     found = []
     for compiled in (False, True):
         torch.manual_seed(0)
-        model = FoodClassifier(SmallNet(), 2)
+        base = prepare_batchnorm(SmallNet(), freeze=freeze, synchronise=False, rows=2, image_size=32)
+        model = FoodClassifier(base, 2)
         if compiled:
             model.compile(dynamic=False, backend="aot_eager")  # all of torch.compile but the compiler
         wrapped = parallel.wrap(model, launch, (3, 32, 32))

@@ -16,7 +16,7 @@ from PIL import Image
 pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
 GLOBAL_BATCH = 8
-CASES = ("frozen_and_synchronised", "accumulated", "averaged", "mixed", "samples", "resumed")
+CASES = ("frozen_and_synchronised", "accumulated", "averaged", "mixed", "samples", "resumed", "short_of_memory")
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,9 @@ def torchrun(processes: int, *arguments) -> subprocess.CompletedProcess:
 def trained(data, tmp_path_factory):
     """{world size: folder} of the same cases in 1, 2 and 3 processes, one launch for each world size.
 
-    Two cases are tests of their own: "resumed" fails where a resumed run ends with other weights than the whole one,
-    "averaged" where ranks evaluate different averages.
+    Three cases are tests themselves: "resumed" fails where a resumed run ends with other weights than the whole one,
+    "averaged" where ranks evaluate different averages, "short_of_memory" where one that survived a lack of memory in
+    step 4 ends with others than one of as many parts.
     """
     folders = {}
     for processes in (1, 2, 3):

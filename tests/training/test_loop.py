@@ -26,6 +26,7 @@ from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.training import loop
 from pyimagesearch.training.loop import NonFiniteLoss, RunningTotals
+from pyimagesearch.training.options import resolve, training_options
 
 CPU = torch.device("cpu")
 ONE = distributed.Launch("none", CPU, 0, 1)
@@ -382,6 +383,52 @@ def test_a_run_on_mixed_and_growing_photos_resumes_in_the_middle_bit_for_bit(pho
         again = weights(whole[done - 1], *divmod(done, 3), mixing)
         assert all(torch.equal(one, two) for one, two in zip(whole[done:], again, strict=True))
     assert not torch.equal(weights(None, 0, 0, None)[-1], whole[-1])
+
+
+# --- memory that runs out --------------------------------------------------------------------------------------------
+
+
+class LacksMemoryIn(Net):
+    """Its forward passes `passes`, counted from 0, find no memory."""
+
+    def __init__(self, *passes: int):
+        super().__init__()
+        self.lacking, self.passes = passes, -1
+
+    def forward(self, images):
+        self.passes += 1
+        if self.passes in self.lacking:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images)
+
+
+def test_a_step_that_lacks_memory_is_repeated_in_more_parts_which_later_steps_and_a_resumed_run_keep(photos, capsys):
+    root, weights, runs = photos({"a": 8, "b": 8}), [], []
+    for lacking in ((1, 3), ()):  # step 2 whole, and the second of its two parts; four are small enough
+        _, loader = get_dataloader(root, train_transform(SIZE), 4, seed=5, workers=0)
+        model = LacksMemoryIn(*lacking)
+        run = make_run(model, loader, optimizer=torch.optim.Adam(model.parameters(), 0.1))
+        in_parts = NoHooks(lambda done, _, args=run.args: setattr(args, "accumulate", 4))
+        totals = loop.train_epoch(run, loader, NoHooks() if lacking else in_parts)
+        assert totals.count == 16
+        weights.append(model.weight)
+        runs.append(run)
+    assert torch.equal(*weights)
+    assert "out of memory; from here on in 4 parts" in capsys.readouterr().out
+    for more, accumulate in (([], 4), (["--accumulate", "8"], 8)):
+        again = resolve(training_options(["--resume", "--weights", "none", *more]), ONE, {"config": runs[0].config})
+        assert again.accumulate == accumulate and again.parts_for_memory == 4
+
+
+def test_a_lack_of_memory_for_a_single_photo_and_any_other_error_end_the_run(photos):
+    _, loader = get_dataloader(photos({"a": 2, "b": 2}), eval_transform(SIZE), 4, workers=0)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(LacksMemoryIn(*range(9)), loader)
+    model = LacksMemoryIn()
+    model.weight = torch.nn.Parameter(torch.zeros(2, 3))
+    with pytest.raises(RuntimeError, match="shapes"):
+        train(model, loader)
+    assert model.passes == 0
 
 
 # --- a loss that is not finite ---------------------------------------------------------------------------------------

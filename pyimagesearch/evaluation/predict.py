@@ -26,6 +26,7 @@ from pyimagesearch.models.objectives import objective_of
 from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError
 
+UNSURE = "unsure"
 NOT_FINITE = "the model's output is not a finite number; try --amp off"
 IN_MEMORY = Image.Image, np.ndarray  # the types of images that have no path, see decoding.pixels_of
 PhotoSource = str | os.PathLike | Image.Image | np.ndarray
@@ -37,6 +38,8 @@ class Prediction(NamedTuple):
 
     Where photos may have several labels: the predicted labels and their probabilities in the model's order, and
     `probabilities` of all labels.
+
+    answer : see with_answers
     """
 
     path: str
@@ -44,6 +47,7 @@ class Prediction(NamedTuple):
     confidences: tuple[float, ...] = ()
     error: str = ""
     probabilities: tuple[float, ...] = ()
+    answer: str = ""
 
     @property
     def prediction(self) -> str:
@@ -59,7 +63,8 @@ class Prediction(NamedTuple):
     def text(self) -> str:
         """The classes with their probabilities, or the error, as one phrase."""
         pairs = zip(self.classes, self.confidences, strict=True)
-        return self.error or SEPARATOR.join(f"{name} ({share:.1%})" for name, share in pairs) or NO_LABEL
+        text = self.error or SEPARATOR.join(f"{name} ({share:.1%})" for name, share in pairs) or NO_LABEL
+        return f"{UNSURE}: {text}" if self.answer == UNSURE else text
 
 
 @dataclass(frozen=True)
@@ -71,22 +76,36 @@ class Trained:
     device: torch.device
 
 
-def load_trained(output: str, launch: distributed.Launch, amp: str = "auto") -> Trained:
+class Mirrored(nn.Module):
+    """A classifier whose probabilities are the mean of `model`'s for each photo and its mirror image."""
+
+    def __init__(self, model: nn.Module, objective):
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits of which the objective makes that mean."""
+        both = [self.objective.probabilities(self.model(one).float()) for one in (images, images.flip(-1))]
+        return self.objective.logits((both[0] + both[1]) / 2)
+
+
+def load_trained(output: str, launch: distributed.Launch, amp: str = "auto", *, tta: bool = False) -> Trained:
     """The trained model in the folder `output`, on every rank. Nothing is downloaded.
 
-    amp : as resolve_amp's choice
+    amp : as resolve_amp's choice; tta : see Mirrored
     """
     with distributed.failing_together():
         card = read_model_card(output)
         model = load_classifier(model_path(output), card)
         set_precision(model, resolve_amp(amp, launch.device, trained_in=card["training"].get("amp")))
     model.to(launch.device).to(memory_format=torch.channels_last)
-    return Trained(parallel.wrap_for_inference(model, launch).eval(), card, launch.device)
+    model = parallel.wrap_for_inference(model, launch)
+    return Trained((Mirrored(model, objective_of(card)) if tta else model).eval(), card, launch.device)
 
 
 def predict(
     paths: Sequence[PhotoSource] | PhotoSource, output: str = config.OUTPUT_PATH, *, top_k: int = 1,
-    batch: int = BATCH, workers: int = 0,
+    batch: int = BATCH, workers: int = 0, tta: bool = False,
 ) -> list[Prediction]:  # fmt: skip
     """What distributed_inference.py predicts, for use in Python: one Prediction per photo, in the order of list_photos.
 
@@ -95,9 +114,10 @@ def predict(
     output : the folder of the trained model
     top_k : how many classes to name for each photo
     batch, workers : photos per batch, and processes that read them; under torchrun for each rank
+    tta : average the probabilities of each photo and its mirror image, in twice the time
     """
     with distributed.started() as launch:
-        trained = load_trained(output, launch)
+        trained = load_trained(output, launch, tta=tta)
         with distributed.failing_together():
             check_top_k(top_k, trained.card)
             photos = list_photos([paths] if isinstance(paths, (str, os.PathLike, *IN_MEMORY)) else paths)
@@ -129,6 +149,15 @@ def check_top_k(top_k: int, card: dict) -> None:
     classes = len(card["classes"])
     if not 1 <= top_k <= classes:
         raise UserError(f"cannot name {top_k} classes: the model knows {classes}; ask for 1 to {classes}")
+
+
+def check_min_confidence(least: float | None, card: dict) -> None:
+    """Raise UserError if the model predicts several labels per photo."""
+    if least is not None and thresholds_of(card):
+        raise UserError(
+            "--min-confidence is for one class per photo, and this model predicts several labels, each from a "
+            "threshold of its own; leave it out"
+        )
 
 
 class PhotoList(Dataset):
@@ -199,6 +228,13 @@ def predictions_of(paths: Iterable[str], probabilities: np.ndarray, card: dict, 
         finite = np.isfinite(row if several else row[chosen]).all()
         predictions.append(one if finite else Prediction(path, error=NOT_FINITE))
     return predictions
+
+
+def with_answers(predictions: list[Prediction], least: float | None) -> list[Prediction]:
+    """The predictions, each with its class as `answer`, or UNSURE below the probability `least`; None: as they are."""
+    if least is None:
+        return predictions
+    return [one._replace(answer=UNSURE if one.confidence < least else one.prediction) for one in predictions]
 
 
 def open_split_of_model(

@@ -155,6 +155,11 @@ def _add_training(group) -> None:
         "--keep", choices=("best", "last"), default="best",
         help="the model to keep and to report on: best on validation, or the last epoch's (default %(default)s)",
     )  # fmt: skip
+    group.add_argument(
+        "--no-calibrate", dest="calibrate", action="store_false",
+        help="leave the probabilities as they are; by default the logits are divided by a temperature that is fitted on "
+        "validation after training, which changes confidences and no prediction",
+    )  # fmt: skip
 
 
 def _add_optimization(group) -> None:

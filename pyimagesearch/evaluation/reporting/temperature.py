@@ -1,0 +1,60 @@
+"""The temperature that divides a model's logits, so that its probabilities agree with how often it is right.
+
+Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks, 2017, https://arxiv.org/abs/1706.04599
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from pyimagesearch.data.labels_csv import UNKNOWN
+from pyimagesearch.evaluation.metrics import measurable
+from pyimagesearch.runtime.terminal import info
+
+BOUNDS = 0.05, 20.0
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | list[float]:
+    """The temperature with the lowest negative log-likelihood of a split's labels; of several labels one for each.
+
+    It is 1 for a label that is not measurable, and where no logit is finite.
+
+    logits : float of shape (photos, classes); labels : of the same photos, as PhotoDataset has them
+    """
+    if labels.ndim == 1:
+        found = [_lowest(logits, labels)]
+    else:  # a sigmoid of z is a softmax of 0 and z
+        found = [
+            _lowest(np.stack([np.zeros_like(column), column], 1)[known], truths[known].astype(np.int64))
+            if ranked else 1.0
+            for column, truths, known, ranked in zip(
+                logits.T, labels.T, labels.T != UNKNOWN, measurable(labels), strict=True
+            )
+        ]  # fmt: skip
+    if extreme := sum(not BOUNDS[0] * 1.01 < one < BOUNDS[1] / 1.01 for one in found):
+        what = "the temperature is" if labels.ndim == 1 else f"the temperatures of {extreme} labels are"
+        info(f"{what} at a bound, {BOUNDS[0]} or {BOUNDS[1]:g}: do not rely on the probabilities...")
+    return found[0] if labels.ndim == 1 else found
+
+
+def _lowest(logits: np.ndarray, labels: np.ndarray) -> float:
+    """As fit_temperature for one class per photo.
+
+    One photo of unknown class is added, which counts for each class alike. Without it, few photos that are all right
+    would ask for certainty. Platt gives the same reason for his targets: Probabilistic outputs for support vector
+    machines, 1999, section 2.2.
+    """
+    from scipy.optimize import minimize_scalar
+
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.any():
+        return 1.0
+    rows, targets = torch.from_numpy(logits[finite]).double(), torch.from_numpy(labels[finite])
+
+    def loss(log_temperature: float) -> float:
+        log_shares = (rows / math.exp(log_temperature)).log_softmax(1)
+        return float(F.nll_loss(log_shares, targets, reduction="sum") - log_shares.mean())
+
+    return math.exp(minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded").x)

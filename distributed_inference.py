@@ -49,8 +49,9 @@ def show_random_photos(args, trained, launch) -> None:
     from pyimagesearch.evaluation.prediction_output import draw_results
 
     count = args.count or config.PRED_BATCH_SIZE * launch.devices
-    predictions, *photos = predict_random(trained, args.data, count, args.seed)
-    draw_results(os.path.join(args.output, "results.png"), with_answers(predictions, args.min_confidence), *photos)
+    predictions, truths, photos = predict_random(trained, args.data, count, args.seed)
+    predictions = with_answers(predictions, args.min_confidence)
+    draw_results(os.path.join(args.output, "results.png"), predictions, truths, photos)
 
 
 def predict_images(args, trained, workers: int) -> None:

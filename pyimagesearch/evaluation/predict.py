@@ -99,8 +99,8 @@ def load_trained(output: str, launch: distributed.Launch, amp: str = "auto", *, 
         model = load_classifier(model_path(output), card)
         set_precision(model, resolve_amp(amp, launch.device, trained_in=card["training"].get("amp")))
     model.to(launch.device).to(memory_format=torch.channels_last)
-    model = parallel.wrap_for_inference(model, launch)
-    return Trained((Mirrored(model, objective_of(card)) if tta else model).eval(), card, launch.device)
+    wrapped = parallel.wrap_for_inference(model, launch)
+    return Trained((Mirrored(wrapped, objective_of(card)) if tta else wrapped).eval(), card, launch.device)
 
 
 def predict(

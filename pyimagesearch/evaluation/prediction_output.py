@@ -90,7 +90,8 @@ def write_predictions(
 
 def answered_line(predictions: Sequence[Prediction], truths: Names) -> str:
     """The line that says how many photos have another answer than UNSURE, and how many of these are right."""
-    right = [one.answer == truth for one, truth in zip(predictions, truths, strict=True) if one.answer != UNSURE]
+    pairs = zip(predictions, truths, strict=True)
+    right = [one.answer == truth for one, truth in pairs if one.answer not in ("", UNSURE)]
     among = f", accuracy among them {sum(right) / len(right):.4f}" if right else ""
     return f"[INFO] {len(right):,} of {len(predictions):,} photos are confident enough for an answer{among}"
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pyimagesearch import __version__, config
+from pyimagesearch import __version__
 from pyimagesearch.data.datasets import open_split
 from pyimagesearch.data.transforms import normalize, to_device
 from pyimagesearch.models.model_card import transform_of
@@ -69,7 +69,7 @@ def validation_photos(card: dict, data: str) -> list[Tensor]:
     """Evenly chosen photos of validation, transformed, from the dataset `data`; none if it is not that of the model."""
     try:
         fold = card["training"].get("fold")
-        dataset = open_split(os.path.join(data, config.VAL), transform_of(card), classes=card["classes"], fold=fold)
+        dataset = open_split(os.path.join(data, "validation"), transform_of(card), classes=card["classes"], fold=fold)
         chosen = np.linspace(0, len(dataset) - 1, min(PHOTOS, len(dataset))).astype(int)
         return [dataset[index][0] for index in chosen.tolist()]
     except (UserError, OSError):

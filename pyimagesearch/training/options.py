@@ -157,8 +157,8 @@ def _add_training(group) -> None:
     )  # fmt: skip
     group.add_argument(
         "--no-calibrate", dest="calibrate", action="store_false",
-        help="leave the probabilities as they are; by default the logits are divided by a temperature that is fitted on "
-        "validation after training, which changes confidences and no prediction",
+        help="leave the probabilities as they are; without it, a temperature that is fitted on validation after "
+        "training makes them agree with the accuracy",
     )  # fmt: skip
 
 

@@ -55,11 +55,8 @@ def _draw_card(axes, card: tuple, lettering: Lettering, tile: float) -> None:
     axes.imshow(photo)
     axes.set_aspect("equal", adjustable="datalim")  # a photo that is not square gets a square background
     axes.set(xticks=[], yticks=[], facecolor="#F2F2F2")
-    lines = [
-        ("Prediction", "unsure" if prediction is None else prediction),
-        ("Confidence", confidence),
-        ("Truth", truth),
-    ]
+    shown = "unsure" if prediction is None else prediction
+    lines = [("Prediction", shown), ("Confidence", confidence), ("Truth", truth)]
     for number, (head, text) in enumerate((head, text) for head, text in lines if text is not None):
         style = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
         down = -8 - 13 * number

@@ -55,12 +55,12 @@ def plot_calibration(path: str | os.PathLike, bins: Bins, before: Bins | None = 
     above.plot([0, 1], [0, 1], ":", color=GREY, label="confidence and accuracy agree")
     title = f"Expected calibration error {expected_calibration_error(bins):.1%}"
     if before is not None:
-        title += f", before calibration {expected_calibration_error(before):.1%}"
+        title += f", before {expected_calibration_error(before):.1%}"
         above.plot(before.confidence, before.accuracy, "s--", color=ORANGE, markersize=5, label="before calibration")
         below.stairs(before.counts, np.linspace(0, 1, BINS + 1), color=ORANGE, linewidth=1.5, zorder=3)
     _draw_accuracies(above, bins)
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of right predictions")
-    above.set_title(title, loc="left", weight="bold", size=11)
+    above.set_title(title, loc="left", weight="bold")
     above.legend(loc="upper left", frameon=False)
     below.bar((np.arange(BINS) + 0.5) / BINS, bins.counts, 0.94 / BINS, color=BLUE)
     below.set(xlabel="confidence", ylabel="photos")

@@ -26,17 +26,17 @@ def plot_risk_coverage(path: str | os.PathLike, confidences, right) -> None:
     falling, photos = confidences[order], np.arange(1, len(order) + 1)
     last = np.append(falling[:-1] != falling[1:], True)  # equally confident photos are answered together
     accuracy = (right[order].cumsum() / photos)[last]
-    figure = new_figure(5.6, 4.2, layout="constrained")
+    figure = new_figure(5.6, 5.2, layout="constrained")
     from matplotlib.ticker import PercentFormatter
 
     axes = figure.subplots()
-    axes.axhline(right.mean(), linestyle=":", color=GREY, label=f"all photos: {percent(right.mean())} right")
+    axes.axhline(right.mean(), linestyle=":", color=GREY, label=f"all photos, {percent(right.mean())} right")
     axes.plot(photos[last] / len(photos), accuracy, color=BLUE, linewidth=1.8)
     for (least, count, share), marker in zip(answered_at(confidences, right), "osD^", strict=True):
-        label = f"confidence of {least:.0%}: {percent(count / len(photos))} answered"
+        label = f"confidence of {least:.0%} or more: {percent(count / len(photos))} of the photos"
         label += f", {percent(share)} right" if count else ""
-        place = ([count / len(photos)], [share]) if count else ([], [])
-        axes.plot(*place, marker, color=INK, markersize=7, markeredgecolor="white", label=label, zorder=3)
+        style = {"color": INK, "markersize": 7, "markeredgecolor": "white", "zorder": 3}
+        axes.plot(count / len(photos), share, marker, label=label, **style)  # without photos `share` is NaN: no mark
     axes.set(xlim=(0, 1.02), xlabel="share of the photos that are answered", ylabel="share of right answers")
     axes.set_ylim(min(accuracy.min(), 0.95) - 0.02, 1.02)
     axes.set_title("Accuracy of the most confident answers", loc="left", weight="bold")
@@ -45,5 +45,5 @@ def plot_risk_coverage(path: str | os.PathLike, confidences, right) -> None:
     axes.set_axisbelow(True)
     axes.grid(color=PALE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower left", frameon=False)
+    figure.legend(loc="outside lower left", frameon=False)
     save(figure, path)

@@ -158,15 +158,15 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
     probabilities, classes = results.probabilities, dataset.classes
     predictions = probabilities.argmax(axis=1)
     counts = metrics.confusion_counts(dataset.labels, predictions, len(classes))
-    confidences, right = probabilities.max(axis=1), predictions == dataset.labels
-    bins, before = calibration.calibration_bins(confidences, right), results.uncalibrated
+    largest, right = probabilities.max(axis=1), predictions == dataset.labels
+    bins, before = calibration.calibration_bins(largest, right), results.uncalibrated
     mistakes = confident_mistakes(dataset, probabilities)
     supports = counts.sum(axis=1)
     shares = metrics.precision_and_recall(dataset.labels, predictions, len(classes))
     plot_bars(os.path.join(output, "classes.png"), classes, supports, shares)
     plot_confusion_matrix(os.path.join(output, "confusion_matrix.png"), counts, classes)
     calibration.plot_calibration(os.path.join(output, "calibration.png"), bins, before)
-    plot_risk_coverage(os.path.join(output, "risk_coverage.png"), confidences, right)
+    plot_risk_coverage(os.path.join(output, "risk_coverage.png"), largest, right)
     if mistakes:
         thumbnails, _, truths, taken_for, confidences = zip(*mistakes, strict=True)
         plot_predictions(os.path.join(output, "mistakes.png"), thumbnails, truths, taken_for, confidences)
@@ -198,7 +198,7 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
         "bins": calibration.BINS,
         "answered": [
             (percent(least), count, percent(count / len(right)), percent(share) if count else "-")
-            for least, count, share in answered_at(confidences, right)
+            for least, count, share in answered_at(largest, right)
         ],
     }
 

@@ -116,7 +116,9 @@ class Echo(nn.Module):
 def test_one_class_per_photo_is_measured_on_the_test_split_alone_if_it_is_not_calibrated():
     test = Loader([[1, 0], [3, 0], [0, math.nan]], "ab", [0, 1, 0])
     results = report.assess(Echo(), CROSS_ENTROPY, test, test, calibrate=False)
-    unused = report.assess(Echo(), CROSS_ENTROPY, Loader([[math.nan, math.nan]], "ab", [0]), test)  # tells no temperature
+    unused = report.assess(
+        Echo(), CROSS_ENTROPY, Loader([[math.nan, math.nan]], "ab", [0]), test
+    )  # tells no temperature
     assert np.array_equal(unused.probabilities, results.probabilities) and unused.temperature == 1
     assert (results.thresholds, results.temperature, results.uncalibrated) == (None, None, None)
     assert results.metrics["test_acc"] == pytest.approx(2 / 3) and math.isnan(results.metrics["test_loss"])

@@ -75,6 +75,8 @@ EXCLUSIVE = [
     ("inference", ["--seed", "0", "--on", "test"]),
     ("inference", ["--workers", "1", "--export", "a.onnx"]),
     ("inference", ["--amp", "bf16", "--export", "a.onnx"]),
+    ("inference", ["--tta", "--export", "a.onnx"]),
+    ("inference", ["--min-confidence", "0.9", "--export", "a.onnx"]),
 ]
 
 

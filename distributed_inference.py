@@ -19,7 +19,7 @@ def main() -> None:
     args = inference_options()  # before the imports that take seconds
     terminal.quiet = args.quiet
     launcher.end_with_launcher()
-    from pyimagesearch.evaluation.predict import check_min_confidence, check_top_k, load_trained
+    from pyimagesearch.evaluation.predict import check_top_k, load_trained
     from pyimagesearch.runtime import distributed
     from pyimagesearch.runtime.files import refuse_unwritable
 
@@ -30,8 +30,7 @@ def main() -> None:
         terminal.info(f"number of GPUs found: {launch.gpus}...")
         trained = load_trained(args.output, launch, args.amp, tta=args.tta)
         with distributed.failing_together():
-            check_top_k(args.top_k, trained.card)
-            check_min_confidence(args.min_confidence, trained.card)
+            check_top_k(args.top_k, trained.card, args.min_confidence)
             if args.csv is not None and distributed.is_main():
                 refuse_unwritable(args.csv)
         workers = distributed.cores_of_rank() if args.workers is None else args.workers
@@ -75,8 +74,7 @@ def predict_images(args, trained, workers: int) -> None:
     prediction_output.print_predictions(predictions, args.top_k, args.csv)
     if args.csv is not None:
         labels = trained.card["classes"] if thresholds_of(trained.card) else ()
-        answers = args.min_confidence is not None
-        prediction_output.write_predictions(args.csv, predictions, args.top_k, labels=labels, answers=answers)
+        prediction_output.write_predictions(args.csv, predictions, args.top_k, labels=labels)
     if args.pages:
         print(prediction_output.draw_pages(args.output, predictions, args.pages))
 
@@ -100,14 +98,12 @@ def evaluate_split(args, trained, workers: int) -> None:
         print(prediction_output.confusion_table(dataset.labels, probabilities.argmax(axis=1), classes))
     predictions = predictions_of(map(dataset.path, range(len(dataset))), probabilities, trained.card, args.top_k)
     predictions, truths = with_answers(predictions, args.min_confidence), truths_of(dataset.labels, classes)
-    answers = args.min_confidence is not None
     if args.csv is not None:
-        labels = classes if thresholds else ()
-        prediction_output.write_predictions(args.csv, predictions, args.top_k, truths, labels, answers=answers)
+        prediction_output.write_predictions(args.csv, predictions, args.top_k, truths, classes if thresholds else ())
     if args.top_k > 1:
         named = sum(truth in one.classes for truth, one in zip(truths, predictions, strict=True))
         print(f"[INFO] {args.on} accuracy of the {args.top_k} most probable classes {named / len(dataset):.4f}")
-    if answers:
+    if args.min_confidence is not None:
         print(prediction_output.answered_line(predictions, truths))
     print(f"[INFO] {args.on} accuracy {metrics.accuracy(dataset.labels, probabilities):.4f} of {len(dataset):,} photos")
 

@@ -35,17 +35,15 @@ def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
         help=f"how many photos of the test split to show (default {config.PRED_BATCH_SIZE} per device)",
     )  # fmt: skip
     how.add_argument(
-        "--min-confidence", type=number(float, 0, 1), metavar="P",
-        help="answer `unsure` where the most probable class has a probability below P",
-    )  # fmt: skip
+        "--min-confidence", type=number(float, 0, 1), metavar="P", help="answer `unsure` below this probability"
+    )
     how.add_argument("--seed", type=number(int, 0, 2**31 - 1), metavar="N", help="which of them (default: random)")
     devices = parser.add_argument_group("devices and processes")
     add_workers(devices)
     add_amp(devices)
     devices.add_argument(
-        "--tta", action="store_true",
-        help="average the probabilities of each photo and its mirror image, in twice the time",
-    )  # fmt: skip
+        "--tta", action="store_true", help="average over each photo and its mirror image, in twice the time"
+    )
     add_quiet(parser.add_argument_group("terminal"), "the predictions and where they are")
     args = parser.parse_args(arguments)
     _refuse_idle(parser, args)

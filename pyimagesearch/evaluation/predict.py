@@ -37,9 +37,7 @@ class Prediction(NamedTuple):
     """The most probable classes of one photo with their probabilities, best first; or the error that prevented it.
 
     Where photos may have several labels: the predicted labels and their probabilities in the model's order, and
-    `probabilities` of all labels.
-
-    answer : see with_answers
+    `probabilities` of all labels. `answer`: see with_answers.
     """
 
     path: str
@@ -142,22 +140,14 @@ def list_photos(named: Sequence[PhotoSource]) -> list[PhotoSource]:
     return photos
 
 
-def check_top_k(top_k: int, card: dict) -> None:
-    """Raise UserError if the model cannot name so many classes, or predicts several labels per photo."""
-    if top_k > 1 and thresholds_of(card):
-        raise UserError("--top-k is for one class per photo, and this model predicts several labels; leave it out")
+def check_top_k(top_k: int, card: dict, min_confidence: float | None = None) -> None:
+    """Raise UserError if the model cannot name so many classes, or predicts several labels, each from its threshold."""
+    if thresholds_of(card) and (top_k > 1 or min_confidence is not None):
+        flag = "--top-k" if top_k > 1 else "--min-confidence"
+        raise UserError(f"{flag} is for one class per photo, and this model predicts several labels; leave it out")
     classes = len(card["classes"])
     if not 1 <= top_k <= classes:
         raise UserError(f"cannot name {top_k} classes: the model knows {classes}; ask for 1 to {classes}")
-
-
-def check_min_confidence(least: float | None, card: dict) -> None:
-    """Raise UserError if the model predicts several labels per photo."""
-    if least is not None and thresholds_of(card):
-        raise UserError(
-            "--min-confidence is for one class per photo, and this model predicts several labels, each from a "
-            "threshold of its own; leave it out"
-        )
 
 
 class PhotoList(Dataset):
@@ -234,7 +224,7 @@ def with_answers(predictions: list[Prediction], least: float | None) -> list[Pre
     """The predictions, each with its class as `answer`, or UNSURE below the probability `least`; None: as they are."""
     if least is None:
         return predictions
-    return [one._replace(answer=UNSURE if one.confidence < least else one.prediction) for one in predictions]
+    return [one._replace(answer=one.prediction if one.confidence >= least else UNSURE) for one in predictions]
 
 
 def open_split_of_model(

@@ -14,7 +14,6 @@ from pyimagesearch.data.decoding import describe_fault, read_thumbnail
 from pyimagesearch.data.transforms import denormalize
 from pyimagesearch.evaluation.metrics import confusion_counts, most_frequent_confusions
 from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
-from pyimagesearch.evaluation.pictures.style import percent
 from pyimagesearch.evaluation.predict import UNSURE, Prediction
 from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError, one_line
@@ -44,36 +43,33 @@ def prediction_table(predictions: Sequence[Prediction], top_k: int) -> str:
     if any(one.probabilities for one in predictions):
         rows = [["path", "labels"], *([one_line(one.path), one_line(one.text)] for one in predictions)]
         return terminal.table(rows, left={0, 1})
-    answered = any(one.answer for one in predictions)
-    rows = [["path", *_column_names(top_k, " "), *["answer"] * answered]]
-    for one in predictions:
-        cells = [one.error] if one.error else [*_cells(one, ".1%"), *[one_line(one.answer)] * answered]
-        rows.append([one_line(one.path), *cells])
+    rows = [["path", *_column_names(predictions, top_k, " ")]]
+    rows += [[one_line(one.path), *([one.error] if one.error else _cells(one, ".1%"))] for one in predictions]
     return terminal.table(rows, left={0, *range(1, 2 * top_k, 2), 2 * top_k + 1})
 
 
-def _column_names(top_k: int, joint: str) -> list[str]:
+def _column_names(predictions: Sequence[Prediction], top_k: int, joint: str) -> list[str]:
     numbers = ["", *(f"{joint}{place}" for place in range(2, top_k + 1))]
-    return [f"{name}{number}" for number in numbers for name in ("prediction", "confidence")]
+    names = [f"{name}{number}" for number in numbers for name in ("prediction", "confidence")]
+    return names + ["answer"] * any(one.answer for one in predictions)
 
 
 def _cells(one: Prediction, form: str) -> list[str]:
     pairs = zip(one.classes, one.confidences, strict=True)
-    return [cell for name, share in pairs for cell in (one_line(name), format(share, form))]
+    cells = [cell for name, share in pairs for cell in (one_line(name), format(share, form))]
+    return cells + [one_line(one.answer)] * bool(cells and one.answer)
 
 
 def write_predictions(
-    path: str, predictions: Sequence[Prediction], top_k: int = 1, truths: Names = (), labels: Names = (),
-    *, answers: bool = False,
-) -> None:  # fmt: skip
+    path: str, predictions: Sequence[Prediction], top_k: int = 1, truths: Names = (), labels: Names = ()
+) -> None:
     """Write a CSV file with a row per photo, whole or not at all, and print where it is.
 
     truths : the true class of each photo, for a column of its own
     labels : of a model of several labels: a column has the predicted ones, and one per label its probability
-    answers : a column `answer` before that of errors, see with_answers
     """
     head = ["path", "truth"] if truths else ["path"]
-    head += ["labels", *labels] if labels else [*_column_names(top_k, "_"), *["answer"] * answers]
+    head += ["labels", *labels] if labels else _column_names(predictions, top_k, "_")
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*head, "error"])
@@ -82,7 +78,7 @@ def write_predictions(
             if labels:
                 row += [SEPARATOR.join(one.classes), *(f"{share:.6f}" for share in one.probabilities)]
             else:
-                row += _cells(one, ".6f") + [one.answer] * (answers and not one.error)
+                row += _cells(one, ".6f")
             row += [""] * (len(head) - len(row))
             writer.writerow([one_line(cell) for cell in (*row, one.error)])
     print(f"[INFO] predictions: {one_line(path)}", flush=True)
@@ -90,8 +86,7 @@ def write_predictions(
 
 def answered_line(predictions: Sequence[Prediction], truths: Names) -> str:
     """The line that says how many photos have another answer than UNSURE, and how many of these are right."""
-    pairs = zip(predictions, truths, strict=True)
-    right = [one.answer == truth for one, truth in pairs if one.answer not in ("", UNSURE)]
+    right = [one.answer == truth for one, truth in zip(predictions, truths, strict=True) if one.answer != UNSURE]
     among = f", accuracy among them {sum(right) / len(right):.4f}" if right else ""
     return f"[INFO] {len(right):,} of {len(predictions):,} photos are confident enough for an answer{among}"
 
@@ -110,16 +105,11 @@ def draw_results(path: str, predictions: Sequence[Prediction], truths: Sequence[
     plot_predictions(path, list(denormalize(images)), truths, names, confidences, show=True)
 
 
-def captions(predictions: Sequence[Prediction]) -> tuple[list[str | None], list[float | str]]:
+def captions(predictions: Sequence[Prediction]) -> tuple[Sequence[str | None], Sequence[float | str]]:
     """The prediction and the confidence to write below each photo; see plot_predictions."""
-    names: list[str | None]
     if not any(one.probabilities for one in predictions):
-        unsure = [one.answer == UNSURE for one in predictions]
-        names = [None if so else one.prediction for so, one in zip(unsure, predictions, strict=True)]
-        return names, [
-            f"{percent(one.confidence)} {one.prediction}" if so else one.confidence
-            for so, one in zip(unsure, predictions, strict=True)
-        ]
+        answers = [None if one.answer == UNSURE else one.prediction for one in predictions]
+        return answers, [one.confidence for one in predictions]
     names = [SEPARATOR.join(one.classes) or NO_LABEL for one in predictions]
     return names, [SEPARATOR.join(f"{share:.0%}" for share in one.confidences) for one in predictions]
 

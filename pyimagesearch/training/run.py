@@ -162,10 +162,7 @@ class Run:
         """The epoch, counted from 1, whose model is kept."""
         return len(self.history) if self.args.keep == "last" else best_epoch(self.history)
 
-    def write_card(
-        self, thresholds: list[float] | None = None, temperature: float | list[float] | None = None,
-        **metrics: float | None,
-    ) -> dict:  # fmt: skip
+    def write_card(self, thresholds: list[float] | None = None, temperature=None, **metrics: float | None) -> dict:
         """Write and return the model card of the kept model, with validation's metrics and these."""
         row = self.history[self.kept_epoch - 1]
         validated = {name: row[name] for name in ("epoch", "val_loss", "val_acc", "val_auc") if name in row}

@@ -52,9 +52,7 @@ FILES = {
     "calibration.png": "confidence against accuracy",
     "risk_coverage.png": "accuracy if only confident predictions count",
 }
-PICTURES = {
-    "classes.png", "labels.png", "confusion_matrix.png", "mistakes.png", "calibration.png", "risk_coverage.png",
-}  # fmt: skip
+PICTURES = {name for name in FILES if name.endswith(".png")} - {os.path.basename(config.PLOT_PATH)}
 MOST_MISTAKES = 16
 THUMBNAIL = 320  # pixels of its longer side
 CSS_DPI = 96
@@ -90,14 +88,13 @@ def assess(model: nn.Module, objective, valLoader, testLoader, *, calibrate: boo
     On validation the temperature is fitted (`calibrate`), and the thresholds of several labels are chosen.
     """
     testDS, valDS = testLoader.dataset, valLoader.dataset
-    several, calibrated = testDS.labels.ndim > 1, objective
     temperature = thresholds = uncalibrated = None
-    if calibrate or several:
+    if calibrate or testDS.labels.ndim > 1:
         val_logits, _ = predict_split(model, valLoader, objective, as_logits=True)
     if calibrate:
         temperature = fit_temperature(val_logits, valDS.labels)
-        calibrated = objective_of({"task": objective.task, "temperature": temperature})
-    if several:
+    calibrated = objective_of({"task": objective.task, "temperature": temperature or 1.0})
+    if testDS.labels.ndim > 1:
         validated = _probabilities(calibrated, val_logits)
         thresholds = metrics.best_thresholds(valDS.labels, validated)
     logits, losses = predict_split(model, testLoader, objective, as_logits=True)
@@ -112,10 +109,9 @@ def assess(model: nn.Module, objective, valLoader, testLoader, *, calibrate: boo
         validation = metrics.measure_labels(valDS.labels, validated, valDS.classes, thresholds)
         numbers = {"evaluation": numbers, "validation": validation}
     else:
-        measured["test_ece"] = calibration.expected_calibration_error(_bins(testDS.labels, probabilities))
-        if calibrate:
-            uncalibrated = _bins(testDS.labels, _probabilities(objective, logits))
-            measured["test_ece_uncalibrated"] = calibration.expected_calibration_error(uncalibrated)
+        uncalibrated = _bins(testDS.labels, _probabilities(objective, logits)) if calibrate else None
+        for name, bins in (("test_ece", _bins(testDS.labels, probabilities)), ("test_ece_uncalibrated", uncalibrated)):
+            measured |= {} if bins is None else {name: calibration.expected_calibration_error(bins)}
     return Results(probabilities, measured, text, numbers, thresholds, temperature, uncalibrated)
 
 
@@ -159,15 +155,17 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
     predictions = probabilities.argmax(axis=1)
     counts = metrics.confusion_counts(dataset.labels, predictions, len(classes))
     largest, right = probabilities.max(axis=1), predictions == dataset.labels
-    bins, before = calibration.calibration_bins(largest, right), results.uncalibrated
+    bins = calibration.calibration_bins(largest, right)
     mistakes = confident_mistakes(dataset, probabilities)
     supports = counts.sum(axis=1)
     shares = metrics.precision_and_recall(dataset.labels, predictions, len(classes))
     plot_bars(os.path.join(output, "classes.png"), classes, supports, shares)
     plot_confusion_matrix(os.path.join(output, "confusion_matrix.png"), counts, classes)
-    calibration.plot_calibration(os.path.join(output, "calibration.png"), bins, before)
+    calibration.plot_calibration(os.path.join(output, "calibration.png"), bins, results.uncalibrated)
     plot_risk_coverage(os.path.join(output, "risk_coverage.png"), largest, right)
+    drawn = ["classes.png", "confusion_matrix.png", "calibration.png", "risk_coverage.png"]
     if mistakes:
+        drawn.append("mistakes.png")
         thumbnails, _, truths, taken_for, confidences = zip(*mistakes, strict=True)
         plot_predictions(os.path.join(output, "mistakes.png"), thumbnails, truths, taken_for, confidences)
 
@@ -179,13 +177,7 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
         row[-1] = int(row[-1]) or "no photo"
         row[1:-1] = ["-" if share is None else share for share in row[1:-1]]
     return {
-        "drawn": [
-            "classes.png",
-            "confusion_matrix.png",
-            "calibration.png",
-            "risk_coverage.png",
-            *["mistakes.png"] * bool(mistakes),
-        ],
+        "drawn": drawn,
         "right": int(np.trace(counts)),
         "by_class": (("class", *columns), rows, foot),
         "confusions": [
@@ -193,13 +185,8 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
             for row, column in metrics.most_frequent_confusions(counts)
         ],
         "mistakes": mistakes,
-        "calibration_error": f"{calibration.expected_calibration_error(bins):.1%}",
-        "error_before": None if before is None else f"{calibration.expected_calibration_error(before):.1%}",
         "bins": calibration.BINS,
-        "answered": [
-            (percent(least), count, percent(count / len(right)), percent(share) if count else "-")
-            for least, count, share in answered_at(largest, right)
-        ],
+        "answered": [row for row in answered_at(largest, right) if row[1]],
     }
 
 

@@ -24,19 +24,14 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | list[floa
     logits : float of shape (photos, classes); labels : of the same photos, as PhotoDataset has them
     """
     if labels.ndim == 1:
-        found = [_lowest(logits, labels)]
-    else:  # a sigmoid of z is a softmax of 0 and z
-        found = [
-            _lowest(np.stack([np.zeros_like(column), column], 1)[known], truths[known].astype(np.int64))
-            if ranked else 1.0
-            for column, truths, known, ranked in zip(
-                logits.T, labels.T, labels.T != UNKNOWN, measurable(labels), strict=True
-            )
-        ]  # fmt: skip
-    if extreme := sum(not BOUNDS[0] * 1.01 < one < BOUNDS[1] / 1.01 for one in found):
-        what = "the temperature is" if labels.ndim == 1 else f"the temperatures of {extreme} labels are"
-        info(f"{what} at a bound, {BOUNDS[0]} or {BOUNDS[1]:g}: do not rely on the probabilities...")
-    return found[0] if labels.ndim == 1 else found
+        return _lowest(logits, labels)
+    found = [1.0] * labels.shape[1]
+    for label in np.flatnonzero(measurable(labels)):
+        known = labels[:, label] != UNKNOWN
+        column = logits[known, label]
+        both = np.stack([np.zeros_like(column), column], axis=1)  # a sigmoid of z is a softmax of 0 and z
+        found[label] = _lowest(both, labels[known, label].astype(np.int64))
+    return found
 
 
 def _lowest(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -57,4 +52,7 @@ def _lowest(logits: np.ndarray, labels: np.ndarray) -> float:
         log_shares = (rows / math.exp(log_temperature)).log_softmax(1)
         return float(F.nll_loss(log_shares, targets, reduction="sum") - log_shares.mean())
 
-    return math.exp(minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded").x)
+    found = math.exp(minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded").x)
+    if not BOUNDS[0] * 1.01 < found < BOUNDS[1] / 1.01:
+        info(f"a temperature is at a bound, {BOUNDS[0]} or {BOUNDS[1]:g}: do not rely on the probabilities...")
+    return found

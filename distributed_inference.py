@@ -83,13 +83,14 @@ def evaluate_split(args, trained, workers: int) -> None:
     """Print the report on a whole split, as at the end of training; the same for any number of processes."""
     from pyimagesearch.data.datasets import truths_of
     from pyimagesearch.evaluation import evaluate, metrics, prediction_output
-    from pyimagesearch.evaluation.predict import open_split_of_model, predictions_of, with_answers
+    from pyimagesearch.evaluation.predict import UNSURE, open_split_of_model, predictions_of, with_answers
     from pyimagesearch.models.model_card import thresholds_of
     from pyimagesearch.models.objectives import objective_of
     from pyimagesearch.runtime import distributed
 
     dataset, loader = open_split_of_model(trained, args.data, args.on, workers)
-    probabilities, _ = evaluate.predict_split(trained.model, loader, objective_of(trained.card))
+    objective = objective_of(trained.card)
+    probabilities, _ = evaluate.predict_split(trained.model, loader, objective, mirrored=trained.tta)
     if not distributed.is_main():
         return
     classes, thresholds = trained.card["classes"], thresholds_of(trained.card)
@@ -104,7 +105,9 @@ def evaluate_split(args, trained, workers: int) -> None:
         named = sum(truth in one.classes for truth, one in zip(truths, predictions, strict=True))
         print(f"[INFO] {args.on} accuracy of the {args.top_k} most probable classes {named / len(dataset):.4f}")
     if args.min_confidence is not None:
-        print(prediction_output.answered_line(predictions, truths))
+        right = [one.answer == truth for one, truth in zip(predictions, truths, strict=True) if one.answer != UNSURE]
+        among = f", accuracy among them {sum(right) / len(right):.4f}" if right else ""
+        print(f"[INFO] {args.on} photos with an answer {len(right):,} of {len(dataset):,}{among}")
     print(f"[INFO] {args.on} accuracy {metrics.accuracy(dataset.labels, probabilities):.4f} of {len(dataset):,} photos")
 
 

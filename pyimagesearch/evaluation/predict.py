@@ -19,6 +19,7 @@ from pyimagesearch.data.cache import DeviceLoader
 from pyimagesearch.data.datasets import NO_LABEL, SEPARATOR, Key, PhotoDataset, open_split, truths_of
 from pyimagesearch.data.decoding import describe_fault, photos_below, pixels_of, read_pixels
 from pyimagesearch.data.transforms import SquareTransform, to_device
+from pyimagesearch.evaluation.evaluate import forward_batch
 from pyimagesearch.food_classifier import load_classifier, resolve_amp, set_precision
 from pyimagesearch.models import parallel
 from pyimagesearch.models.model_card import model_path, read_model_card, thresholds_of, transform_of
@@ -67,38 +68,25 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model in evaluation mode on `device`, and its model card."""
+    """A trained model in evaluation mode on `device`, its model card, and whether it sees mirror images too."""
 
     model: nn.Module
     card: dict
     device: torch.device
-
-
-class Mirrored(nn.Module):
-    """A classifier whose probabilities are the mean of `model`'s for each photo and its mirror image."""
-
-    def __init__(self, model: nn.Module, objective):
-        super().__init__()
-        self.model, self.objective = model, objective
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The logits of which the objective makes that mean."""
-        both = [self.objective.probabilities(self.model(one).float()) for one in (images, images.flip(-1))]
-        return self.objective.logits((both[0] + both[1]) / 2)
+    tta: bool = False
 
 
 def load_trained(output: str, launch: distributed.Launch, amp: str = "auto", *, tta: bool = False) -> Trained:
     """The trained model in the folder `output`, on every rank. Nothing is downloaded.
 
-    amp : as resolve_amp's choice; tta : see Mirrored
+    amp : as resolve_amp's choice; tta : see predict
     """
     with distributed.failing_together():
         card = read_model_card(output)
         model = load_classifier(model_path(output), card)
         set_precision(model, resolve_amp(amp, launch.device, trained_in=card["training"].get("amp")))
     model.to(launch.device).to(memory_format=torch.channels_last)
-    wrapped = parallel.wrap_for_inference(model, launch)
-    return Trained((Mirrored(wrapped, objective_of(card)) if tta else wrapped).eval(), card, launch.device)
+    return Trained(parallel.wrap_for_inference(model, launch).eval(), card, launch.device, tta)
 
 
 def predict(
@@ -200,8 +188,8 @@ def predict_photos(
 def predict_batch(trained: Trained, paths: Sequence[str], images: Tensor, top_k: int = 1) -> list[Prediction]:
     """The predictions for one batch: `images` are the photos at `paths`, transformed and stacked."""
     images, _ = to_device(images, torch.empty(0), trained.device)
-    probabilities = objective_of(trained.card).probabilities(trained.model(images).float()).cpu().numpy()
-    return predictions_of(paths, probabilities, trained.card, top_k)
+    _, probabilities = forward_batch(trained.model, images, objective_of(trained.card), mirrored=trained.tta)
+    return predictions_of(paths, probabilities.cpu().numpy(), trained.card, top_k)
 
 
 def predictions_of(paths: Iterable[str], probabilities: np.ndarray, card: dict, top_k: int = 1) -> list[Prediction]:

@@ -84,13 +84,6 @@ def write_predictions(
     print(f"[INFO] predictions: {one_line(path)}", flush=True)
 
 
-def answered_line(predictions: Sequence[Prediction], truths: Names) -> str:
-    """The line that says how many photos have another answer than UNSURE, and how many of these are right."""
-    right = [one.answer == truth for one, truth in zip(predictions, truths, strict=True) if one.answer != UNSURE]
-    among = f", accuracy among them {sum(right) / len(right):.4f}" if right else ""
-    return f"[INFO] {len(right):,} of {len(predictions):,} photos are confident enough for an answer{among}"
-
-
 def draw_results(path: str, predictions: Sequence[Prediction], truths: Sequence[str], images: Tensor) -> None:
     """Print each prediction with its truth and draw all in a picture at `path`, and in a window if there is a display.
 

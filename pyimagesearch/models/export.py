@@ -70,8 +70,7 @@ def validation_photos(card: dict, data: str) -> list[Tensor]:
     try:
         fold = card["training"].get("fold")
         dataset = open_split(os.path.join(data, "validation"), transform_of(card), classes=card["classes"], fold=fold)
-        chosen = np.linspace(0, len(dataset) - 1, min(PHOTOS, len(dataset))).astype(int)
-        return [dataset[index][0] for index in chosen.tolist()]
+        return [dataset[index][0] for index in range(0, len(dataset), -(-len(dataset) // PHOTOS))]
     except (UserError, OSError):
         return []
 

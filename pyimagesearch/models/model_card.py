@@ -44,6 +44,7 @@ def write_model_card(
     thresholds : of several labels per photo, the probability per class from which on a photo has it
     temperature : see objectives, of several labels per photo one for each
     """
+    fitted = {"thresholds": thresholds, "temperature": temperature}
     card = {
         "architecture": run_config["model"],
         "channels": run_config["channels"],
@@ -52,8 +53,7 @@ def write_model_card(
         "mean": config.MEAN,
         "std": config.STD,
         "task": task,
-        **({} if thresholds is None else {"thresholds": thresholds}),
-        **({} if temperature is None else {"temperature": temperature}),
+        **{name: value for name, value in fitted.items() if value is not None},
         "metrics": {k: None if v is None or not math.isfinite(v) else v for k, v in metrics.items()},
         "training": {name: value for name, value in run_config.items() if name not in ("classes", "run_id")},
         "versions": {

@@ -61,10 +61,6 @@ class CrossEntropy:
     def probabilities(self, logits: Tensor) -> Tensor:
         return (logits / self.temperature).softmax(1)
 
-    def logits(self, probabilities: Tensor) -> Tensor:
-        """Logits of which `probabilities` makes these."""
-        return probabilities.log() * self.temperature
-
     def correct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         """Whether the most probable class is the label: bool, shape (rows,)."""
         return probabilities.argmax(1) == labels
@@ -93,13 +89,7 @@ class BinaryCrossEntropy:
         return float(len(labels))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return (logits / self._temperature_for(logits)).sigmoid()
-
-    def logits(self, probabilities: Tensor) -> Tensor:
-        return probabilities.logit() * self._temperature_for(probabilities)
-
-    def _temperature_for(self, rows: Tensor) -> Tensor:
-        return torch.tensor(self.temperature, dtype=rows.dtype, device=rows.device)
+        return (logits / torch.tensor(self.temperature, dtype=logits.dtype, device=logits.device)).sigmoid()
 
     def correct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         """The share of a photo's known labels that are correct at 0.5: see widest_float, shape (rows,)."""

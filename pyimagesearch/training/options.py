@@ -157,8 +157,7 @@ def _add_training(group) -> None:
     )  # fmt: skip
     group.add_argument(
         "--no-calibrate", dest="calibrate", action="store_false",
-        help="leave the probabilities as they are; without it, a temperature that is fitted on validation after "
-        "training makes them agree with the accuracy",
+        help="leave the probabilities as they are; else a temperature that is fitted on validation corrects them",
     )  # fmt: skip
 
 

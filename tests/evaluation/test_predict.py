@@ -14,7 +14,6 @@ from torchvision import models
 
 from pyimagesearch.evaluation.predict import (
     UNSURE,
-    check_min_confidence,
     check_top_k,
     list_photos,
     load_trained,
@@ -255,17 +254,17 @@ def test_below_the_least_confidence_the_answer_is_unsure_and_the_prediction_stay
     predictions = predictions_of(["a", "b", "c"], shares, {"classes": CLASSES})
     assert with_answers(predictions, None) == predictions and not any(one.answer for one in predictions)
     unsure, sure, broken = with_answers(predictions, 0.5)
-    assert (unsure.answer, sure.answer, broken.answer) == ("Red", "Red", "")  # 0.5 is enough
+    assert (unsure.answer, sure.answer, broken.answer) == ("Red", "Red", UNSURE)  # 0.5 is enough
     unsure, sure, _ = with_answers(predictions, 0.6)
     assert (unsure.answer, unsure.prediction, sure.answer) == (UNSURE, "Red", "Red")
     assert unsure.text == "unsure: Red (50.0%)" and sure.text == "Red (80.0%)"
 
 
 def test_a_least_confidence_is_not_for_several_labels():
-    check_min_confidence(0.5, {"classes": CLASSES})
-    check_min_confidence(None, {"classes": CLASSES, "task": "multi-label"})
+    check_top_k(2, {"classes": CLASSES}, 0.5)
+    check_top_k(1, {"classes": CLASSES, "task": "multi-label"}, None)
     with pytest.raises(UserError, match="--min-confidence is for one class per photo"):
-        check_min_confidence(0.5, {"classes": CLASSES, "task": "multi-label"})
+        check_top_k(1, {"classes": CLASSES, "task": "multi-label"}, 0.0)
 
 
 # --- a whole split ---------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from torch import nn
 
 from pyimagesearch.data.datasets import PhotoFolder
 from pyimagesearch.evaluation import metrics
-from pyimagesearch.evaluation.pictures.calibration import calibration_bins
+from pyimagesearch.evaluation.pictures.calibration import calibration_bins, expected_calibration_error
 from pyimagesearch.evaluation.reporting import report
-from pyimagesearch.evaluation.reporting.temperature import fit_temperature
+from pyimagesearch.evaluation.reporting.temperature import BOUNDS, fit_temperature
 from pyimagesearch.models.objectives import CROSS_ENTROPY, BinaryCrossEntropy
 
 PICTURES = {
@@ -62,8 +62,11 @@ def results_of(dataset, probabilities, thresholds=None, temperature=None) -> rep
         measured["test_auc"] = numbers["macro"]["roc_auc"]
         numbers = {"evaluation": numbers, "validation": {"photos": 1}}
     before = None
+    if thresholds is None:
+        measured["test_ece"] = 0.123
     if temperature is not None and thresholds is None:
         before = calibration_bins(np.ones(len(dataset.labels)), probabilities.argmax(1) == dataset.labels)
+        measured["test_ece_uncalibrated"] = expected_calibration_error(before)
     return report.Results(probabilities, measured, text, numbers, thresholds, temperature, before)
 
 
@@ -75,8 +78,8 @@ def write(output, dataset, probabilities, history=None, thresholds=None, tempera
     }  # fmt: skip
     counts = {"training": 9, "evaluation": len(dataset.labels)}
     report.write_report(
-        output, results_of(dataset, probabilities, thresholds, temperature), dataset, history or history_of(3), card, counts,
-        {"processor": "A & B <C>"},
+        output, results_of(dataset, probabilities, thresholds, temperature), dataset, history or history_of(3), card,
+        counts, {"processor": "A & B <C>"},
     )  # fmt: skip
     page = Page((output / "report.html").read_text(encoding="utf-8"))
     assert_self_contained(page)
@@ -119,7 +122,7 @@ def test_one_class_per_photo_is_measured_on_the_test_split_alone_if_it_is_not_ca
     unused = report.assess(
         Echo(), CROSS_ENTROPY, Loader([[math.nan, math.nan]], "ab", [0]), test
     )  # tells no temperature
-    assert np.array_equal(unused.probabilities, results.probabilities) and unused.temperature == 1
+    assert BOUNDS[0] <= unused.temperature <= BOUNDS[1]
     assert (results.thresholds, results.temperature, results.uncalibrated) == (None, None, None)
     assert results.metrics["test_acc"] == pytest.approx(2 / 3) and math.isnan(results.metrics["test_loss"])
     assert results.probabilities[:2].sum(axis=1) == pytest.approx(1)
@@ -238,14 +241,15 @@ def test_all_pictures_are_written_and_shown_on_the_page(tmp_path, photos):
 def test_the_page_says_what_calibration_did_and_what_confident_answers_are_worth(tmp_path):
     probabilities = np.array([[0.96, 0.04], [0.8, 0.2], [0.6, 0.4], [0.4, 0.6]], np.float32)
     page = write(tmp_path, Photos("ab", [0, 0, 1, 1]), probabilities, temperature=2.345)
-    assert "Before calibration the error was\n25.0%." in page.text and "a temperature, 2.35, fitted" in page.text
-    row = cells(page).index("70%")
-    assert cells(page)[row - 4 : row + 12] == [
-        "50%", "4", "100%", "75%", "70%", "2", "50%", "100%", "90%", "1", "25%", "100%", "95%", "1", "25%", "100%",
+    assert (
+        "differ by 12.3% on" in page.text
+        and "Before calibration the error was\n25.0%." in page.text
+        and "a temperature, 2.35, fitted" in page.text
+    )
+    row = cells(page).index("0.5")
+    assert cells(page)[row : row + 16] == [
+        "0.5", "4", "1.00", "0.75", "0.7", "2", "0.50", "1.00", "0.9", "1", "0.25", "1.00", "0.95", "1", "0.25", "1.00",
     ]  # fmt: skip
-    sure = write(tmp_path, Photos("ab", [0, 0, 1, 1]), np.full((4, 2), 0.5, np.float32))
-    row = cells(sure).index("95%")
-    assert cells(sure)[row : row + 4] == ["95%", "0", "0%", "-"]
 
 
 @pytest.mark.parametrize("aucs", [(0.7, 0.8), (math.nan,)])
@@ -403,7 +407,7 @@ def test_a_picture_becomes_part_of_the_page_unchanged(tmp_path):
 def test_only_a_wide_picture_can_be_moved_sideways(tmp_path):
     wide = write(tmp_path, Photos("ab", [0]), probabilities_of([0], 2)).all("figure")
     assert wide.count({"class": "wide", "tabindex": "0"}) == 1  # of the curves
-    assert wide.count({}) == 3
+    assert wide.count({}) == 4
 
 
 def test_photos_are_small_jpegs_of_the_same_shape():

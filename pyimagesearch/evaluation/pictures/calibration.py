@@ -44,10 +44,7 @@ def expected_calibration_error(bins: Bins) -> float:
 
 
 def plot_calibration(path: str | os.PathLike, bins: Bins, before: Bins | None = None) -> None:
-    """Draw the reliability diagram: each bin's accuracy over its confidence with a 95% interval, and its photos.
-
-    before : the same photos before calibration, drawn too
-    """
+    """Draw each bin's accuracy over its confidence with a 95% interval, and its photos; `before` calibration too."""
     figure = new_figure(5.6, 5.8, layout="constrained")
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 

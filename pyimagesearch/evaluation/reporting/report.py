@@ -186,7 +186,7 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
         ],
         "mistakes": mistakes,
         "bins": calibration.BINS,
-        "answered": [row for row in answered_at(largest, right) if row[1]],
+        "answered": answered_at(largest, right),
     }
 
 

@@ -19,9 +19,7 @@ BOUNDS = 0.05, 20.0
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | list[float]:
     """The temperature with the lowest negative log-likelihood of a split's labels; of several labels one for each.
 
-    It is 1 for a label that is not measurable, and where no logit is finite.
-
-    logits : float of shape (photos, classes); labels : of the same photos, as PhotoDataset has them
+    logits : float of shape (photos, classes); labels : as PhotoDataset has them; one that is not measurable has 1
     """
     if labels.ndim == 1:
         return _lowest(logits, labels)
@@ -35,21 +33,16 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float | list[floa
 
 
 def _lowest(logits: np.ndarray, labels: np.ndarray) -> float:
-    """As fit_temperature for one class per photo.
-
-    One photo of unknown class is added, which counts for each class alike. Without it, few photos that are all right
-    would ask for certainty. Platt gives the same reason for his targets: Probabilistic outputs for support vector
-    machines, 1999, section 2.2.
-    """
+    """As fit_temperature for one class per photo."""
     from scipy.optimize import minimize_scalar
 
-    finite = np.isfinite(logits).all(axis=1)
-    if not finite.any():
-        return 1.0
-    rows, targets = torch.from_numpy(logits[finite]).double(), torch.from_numpy(labels[finite])
+    rows, targets = torch.tensor(logits, dtype=torch.float64), torch.from_numpy(labels)
+    rows[~rows.isfinite().all(1)] = 0  # which has the same loss at any temperature
 
     def loss(log_temperature: float) -> float:
         log_shares = (rows / math.exp(log_temperature)).log_softmax(1)
+        # One more photo, of all classes alike: few photos that are all right would ask for certainty. The reason is
+        # that of Platt's targets, Probabilistic outputs for support vector machines, 1999, section 2.2.
         return float(F.nll_loss(log_shares, targets, reduction="sum") - log_shares.mean())
 
     found = math.exp(minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded").x)

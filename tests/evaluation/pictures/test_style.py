@@ -27,7 +27,7 @@ PICTURES = {
         path, names, np.arange(len(names)), {"recall": np.linspace(0, 1, len(names))}
     ),
     "calibration": lambda path, names: plot_calibration(path, calibration_bins([0.2, 0.9], [False, True])),
-    "risk and coverage": lambda path, names: plot_risk_coverage(path, [0.2, 0.9], [False, True]),
+    "risk and coverage": lambda path, names: plot_risk_coverage(path, np.array([0.2, 0.9]), np.array([False, True])),
     "predictions": lambda path, names: plot_predictions(
         path, [np.zeros((8, 8, 3), np.uint8)] * len(names), names, names, [1] * len(names)
     ),

@@ -97,7 +97,7 @@ def test_validation_photos_are_of_the_models_own_dataset_or_none(tmp_path, photo
     photos({"Bread": 9, "Egg": 9, "Käse": 2}, "set/validation")
     photos({"Cat": 3}, "other/validation")
     found = validation_photos(card, str(tmp_path / "set"))
-    assert len(found) == 8 and {tuple(one.shape) for one in found} == {(3, 24, 24)}
+    assert len(found) == 7 and {tuple(one.shape) for one in found} == {(3, 24, 24)}
     assert validation_photos(card, str(tmp_path / "other")) == []
 
 

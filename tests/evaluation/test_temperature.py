@@ -53,7 +53,7 @@ def test_a_label_without_a_known_positive_or_a_known_negative_keeps_its_probabil
 def test_a_photo_whose_logits_are_not_finite_counts_for_nothing():
     logits, labels = drawn(500)
     expected = fit_temperature(3 * logits, labels)
-    broken = np.array([[math.nan, 0, 0, 0, 0], [0, math.inf, 0, 0, 0], [0, 0, 0, 0, -math.inf]], np.float32)
+    broken = np.array([[math.nan, 99, 0, 0, 0], [99, math.inf, 0, 0, 0], [99, 0, 0, 0, -math.inf]], np.float32)
     found = fit_temperature(np.vstack([3 * logits, broken]), np.append(labels, [1, 2, 3]))
     assert found == pytest.approx(expected, rel=1e-3)
 

@@ -28,9 +28,9 @@ def main() -> None:
         if args.export is not None:
             return export_trained(args)
         terminal.info(f"number of GPUs found: {launch.gpus}...")
-        trained = load_trained(args.output, launch, args.amp)
+        trained = load_trained(args.output, launch, args.amp, tta=args.tta)
         with distributed.failing_together():
-            check_top_k(args.top_k, trained.card)
+            check_top_k(args.top_k, trained.card, args.min_confidence)
             if args.csv is not None and distributed.is_main():
                 refuse_unwritable(args.csv)
         workers = distributed.cores_of_rank() if args.workers is None else args.workers
@@ -44,17 +44,19 @@ def main() -> None:
 
 def show_random_photos(args, trained, launch) -> None:
     """Predict random photos of the test split and draw them with their true classes."""
-    from pyimagesearch.evaluation.predict import predict_random
+    from pyimagesearch.evaluation.predict import predict_random, with_answers
     from pyimagesearch.evaluation.prediction_output import draw_results
 
     count = args.count or config.PRED_BATCH_SIZE * launch.devices
-    draw_results(os.path.join(args.output, "results.png"), *predict_random(trained, args.data, count, args.seed))
+    predictions, truths, photos = predict_random(trained, args.data, count, args.seed)
+    predictions = with_answers(predictions, args.min_confidence)
+    draw_results(os.path.join(args.output, "results.png"), predictions, truths, photos)
 
 
 def predict_images(args, trained, workers: int) -> None:
     """Predict the photos that were named; all ranks share the work, rank 0 prints and writes."""
     from pyimagesearch.evaluation import prediction_output
-    from pyimagesearch.evaluation.predict import list_photos, predict_photos
+    from pyimagesearch.evaluation.predict import list_photos, predict_photos, with_answers
     from pyimagesearch.models.model_card import thresholds_of
     from pyimagesearch.runtime import distributed
     from pyimagesearch.runtime.files import refuse_unwritable
@@ -68,6 +70,7 @@ def predict_images(args, trained, workers: int) -> None:
         predictions = predict_photos(trained, paths, top_k=args.top_k, workers=workers, bar=bar)
     if not distributed.is_main():
         return
+    predictions = with_answers(predictions, args.min_confidence)
     prediction_output.print_predictions(predictions, args.top_k, args.csv)
     if args.csv is not None:
         labels = trained.card["classes"] if thresholds_of(trained.card) else ()
@@ -80,13 +83,14 @@ def evaluate_split(args, trained, workers: int) -> None:
     """Print the report on a whole split, as at the end of training; the same for any number of processes."""
     from pyimagesearch.data.datasets import truths_of
     from pyimagesearch.evaluation import evaluate, metrics, prediction_output
-    from pyimagesearch.evaluation.predict import open_split_of_model, predictions_of
+    from pyimagesearch.evaluation.predict import UNSURE, open_split_of_model, predictions_of, with_answers
     from pyimagesearch.models.model_card import thresholds_of
     from pyimagesearch.models.objectives import objective_of
     from pyimagesearch.runtime import distributed
 
     dataset, loader = open_split_of_model(trained, args.data, args.on, workers)
-    probabilities, _ = evaluate.predict_split(trained.model, loader, objective_of(trained.card))
+    objective = objective_of(trained.card)
+    probabilities, _ = evaluate.predict_split(trained.model, loader, objective, mirrored=trained.tta)
     if not distributed.is_main():
         return
     classes, thresholds = trained.card["classes"], thresholds_of(trained.card)
@@ -94,12 +98,16 @@ def evaluate_split(args, trained, workers: int) -> None:
     if thresholds is None:
         print(prediction_output.confusion_table(dataset.labels, probabilities.argmax(axis=1), classes))
     predictions = predictions_of(map(dataset.path, range(len(dataset))), probabilities, trained.card, args.top_k)
-    truths = truths_of(dataset.labels, classes)
+    predictions, truths = with_answers(predictions, args.min_confidence), truths_of(dataset.labels, classes)
     if args.csv is not None:
         prediction_output.write_predictions(args.csv, predictions, args.top_k, truths, classes if thresholds else ())
     if args.top_k > 1:
         named = sum(truth in one.classes for truth, one in zip(truths, predictions, strict=True))
         print(f"[INFO] {args.on} accuracy of the {args.top_k} most probable classes {named / len(dataset):.4f}")
+    if args.min_confidence is not None:
+        right = [one.answer == truth for one, truth in zip(predictions, truths, strict=True) if one.answer != UNSURE]
+        among = f", accuracy among them {sum(right) / len(right):.4f}" if right else ""
+        print(f"[INFO] {args.on} photos with an answer {len(right):,} of {len(dataset):,}{among}")
     print(f"[INFO] {args.on} accuracy {metrics.accuracy(dataset.labels, probabilities):.4f} of {len(dataset):,} photos")
 
 
@@ -115,7 +123,8 @@ def export_trained(args) -> None:
             export.check_possible(args.export)
             card = read_model_card(args.output)
             terminal.info("exporting the model...")
-            done = export.export_model(load_classifier(model_path(args.output), card), card, args.export)
+            model, photos = load_classifier(model_path(args.output), card), export.validation_photos(card, args.data)
+            done = export.export_model(model, card, args.export, photos)
             print(f"[INFO] {errors.one_line(args.export)}: {done}")
 
 

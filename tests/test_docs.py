@@ -73,7 +73,7 @@ def test_every_flag_has_a_help_text_that_names_its_default(actions):
     for action in actions:
         text = action.help % {"default": action.default}
         assert text, action.option_strings
-        if action.default not in (None, False):
+        if action.default is not None and not isinstance(action.default, bool):  # --flag and --no-flag
             named = re.search(rf"\(default:? {re.escape(f'{action.default}')}(?![\w.])", text)
             assert named or (action.choices or [None])[0] == action.default, (action.option_strings, text)
 

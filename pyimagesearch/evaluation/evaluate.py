@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pyimagesearch.data.transforms import to_device
 from pyimagesearch.evaluation.metrics import macro_auc
@@ -40,31 +40,43 @@ class Totals:
         return f"{split} loss: {self.mean_loss:.6f}, {split} accuracy: {self.accuracy:.4f}{auc}"
 
 
+def forward_batch(model: nn.Module, images: Tensor, objective, *, mirrored: bool = False) -> tuple[Tensor, Tensor]:
+    """The logits and probabilities of a batch. `mirrored`: the latter are means over a photo and its mirror image."""
+    logits = model(images).float()
+    probabilities = objective.probabilities(logits)
+    if mirrored:
+        probabilities = (probabilities + objective.probabilities(model(images.flip(-1)).float())) / 2
+    return logits, probabilities
+
+
 @torch.inference_mode()
-def predict_split(model: nn.Module, loader, objective=CROSS_ENTROPY) -> tuple[np.ndarray, np.ndarray]:
+def predict_split(
+    model: nn.Module, loader, objective=CROSS_ENTROPY, *, as_logits: bool = False, mirrored: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """The probabilities, float32 (photos, classes), and losses, float64 (photos,), of all photos of `loader`'s dataset.
 
     Both are in the order of the dataset, complete on every rank, and the same for any number of ranks.
 
     loader : of get_dataloader, not shuffled
+    as_logits : return the logits in place of the probabilities; mirrored : see forward_batch
     """
     model = parallel.for_evaluation(model)
     model.eval()
     device = next(model.parameters()).device
-    probabilities, losses = [], []
+    answers, losses = [], []
     with make_bar(loader.dataset.title, len(loader.dataset)) as bar, distributed.failing_together():
         for (images, labels), rows in zip(loader, loader.batch_sampler.turns, strict=False):
             images, labels = to_device(images, labels, device)
-            logits = model(images).float()
-            probabilities.append(objective.probabilities(logits))
+            logits, probabilities = forward_batch(model, images, objective, mirrored=mirrored)
+            answers.append(logits if as_logits else probabilities)
             losses.append(objective.losses(logits, labels))
             bar.update(rows)
-    mine = [torch.cat(parts).cpu().numpy() for parts in (probabilities, losses) if parts]  # a rank may have no batch
+    mine = [torch.cat(parts).cpu().numpy() for parts in (answers, losses) if parts]  # a rank may have no batch
     mine.insert(0, np.array(loader.batch_sampler.indices, np.int64))
     everyones = [part for part in distributed.gather_objects(mine) if len(part[0])]
-    indices, *answers = (np.concatenate(parts) for parts in zip(*everyones, strict=True))
+    indices, *gathered = (np.concatenate(parts) for parts in zip(*everyones, strict=True))
     order = indices.argsort()
-    return answers[0][order], answers[1][order].astype(np.float64)
+    return gathered[0][order], gathered[1][order].astype(np.float64)
 
 
 def evaluate(model: nn.Module, loader, objective=CROSS_ENTROPY) -> Totals:

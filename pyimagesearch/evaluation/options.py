@@ -34,10 +34,16 @@ def inference_options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--count", type=number(int, 1, 100), metavar="N",
         help=f"how many photos of the test split to show (default {config.PRED_BATCH_SIZE} per device)",
     )  # fmt: skip
+    how.add_argument(
+        "--min-confidence", type=number(float, 0, 1), metavar="P", help="answer `unsure` below this probability"
+    )
     how.add_argument("--seed", type=number(int, 0, 2**31 - 1), metavar="N", help="which of them (default: random)")
     devices = parser.add_argument_group("devices and processes")
     add_workers(devices)
     add_amp(devices)
+    devices.add_argument(
+        "--tta", action="store_true", help="average over each photo and its mirror image, in twice the time"
+    )
     add_quiet(parser.add_argument_group("terminal"), "the predictions and where they are")
     args = parser.parse_args(arguments)
     _refuse_idle(parser, args)
@@ -55,7 +61,8 @@ def _refuse_idle(parser: Parser, args: argparse.Namespace) -> None:
     given = next((name for name in ("images", "on", "export") if getattr(args, name) is not None), None)
     useful = {
         "csv": ("images", "on"), "top_k": ("images", "on"), "pages": ("images",), "count": (None,), "seed": (None,),
-        "workers": ("images", "on"), "amp": ("images", "on", None),
+        "workers": ("images", "on"), "amp": ("images", "on", None), "tta": ("images", "on", None),
+        "min_confidence": ("images", "on", None),
     }  # fmt: skip
     for name, beside in useful.items():
         if getattr(args, name) != parser.get_default(name) and given not in beside:

@@ -19,6 +19,7 @@ from pyimagesearch.data.cache import DeviceLoader
 from pyimagesearch.data.datasets import NO_LABEL, SEPARATOR, Key, PhotoDataset, open_split, truths_of
 from pyimagesearch.data.decoding import describe_fault, photos_below, pixels_of, read_pixels
 from pyimagesearch.data.transforms import SquareTransform, to_device
+from pyimagesearch.evaluation.evaluate import forward_batch
 from pyimagesearch.food_classifier import load_classifier, resolve_amp, set_precision
 from pyimagesearch.models import parallel
 from pyimagesearch.models.model_card import model_path, read_model_card, thresholds_of, transform_of
@@ -26,6 +27,7 @@ from pyimagesearch.models.objectives import objective_of
 from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError
 
+UNSURE = "unsure"
 NOT_FINITE = "the model's output is not a finite number; try --amp off"
 IN_MEMORY = Image.Image, np.ndarray  # the types of images that have no path, see decoding.pixels_of
 PhotoSource = str | os.PathLike | Image.Image | np.ndarray
@@ -36,7 +38,7 @@ class Prediction(NamedTuple):
     """The most probable classes of one photo with their probabilities, best first; or the error that prevented it.
 
     Where photos may have several labels: the predicted labels and their probabilities in the model's order, and
-    `probabilities` of all labels.
+    `probabilities` of all labels. `answer`: see with_answers.
     """
 
     path: str
@@ -44,6 +46,7 @@ class Prediction(NamedTuple):
     confidences: tuple[float, ...] = ()
     error: str = ""
     probabilities: tuple[float, ...] = ()
+    answer: str = ""
 
     @property
     def prediction(self) -> str:
@@ -59,34 +62,36 @@ class Prediction(NamedTuple):
     def text(self) -> str:
         """The classes with their probabilities, or the error, as one phrase."""
         pairs = zip(self.classes, self.confidences, strict=True)
-        return self.error or SEPARATOR.join(f"{name} ({share:.1%})" for name, share in pairs) or NO_LABEL
+        text = self.error or SEPARATOR.join(f"{name} ({share:.1%})" for name, share in pairs) or NO_LABEL
+        return f"{UNSURE}: {text}" if self.answer == UNSURE else text
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model in evaluation mode on `device`, and its model card."""
+    """A trained model in evaluation mode on `device`, its model card, and whether it sees mirror images too."""
 
     model: nn.Module
     card: dict
     device: torch.device
+    tta: bool = False
 
 
-def load_trained(output: str, launch: distributed.Launch, amp: str = "auto") -> Trained:
+def load_trained(output: str, launch: distributed.Launch, amp: str = "auto", *, tta: bool = False) -> Trained:
     """The trained model in the folder `output`, on every rank. Nothing is downloaded.
 
-    amp : as resolve_amp's choice
+    amp : as resolve_amp's choice; tta : see predict
     """
     with distributed.failing_together():
         card = read_model_card(output)
         model = load_classifier(model_path(output), card)
         set_precision(model, resolve_amp(amp, launch.device, trained_in=card["training"].get("amp")))
     model.to(launch.device).to(memory_format=torch.channels_last)
-    return Trained(parallel.wrap_for_inference(model, launch).eval(), card, launch.device)
+    return Trained(parallel.wrap_for_inference(model, launch).eval(), card, launch.device, tta)
 
 
 def predict(
     paths: Sequence[PhotoSource] | PhotoSource, output: str = config.OUTPUT_PATH, *, top_k: int = 1,
-    batch: int = BATCH, workers: int = 0,
+    batch: int = BATCH, workers: int = 0, tta: bool = False,
 ) -> list[Prediction]:  # fmt: skip
     """What distributed_inference.py predicts, for use in Python: one Prediction per photo, in the order of list_photos.
 
@@ -95,9 +100,10 @@ def predict(
     output : the folder of the trained model
     top_k : how many classes to name for each photo
     batch, workers : photos per batch, and processes that read them; under torchrun for each rank
+    tta : average the probabilities of each photo and its mirror image, in twice the time
     """
     with distributed.started() as launch:
-        trained = load_trained(output, launch)
+        trained = load_trained(output, launch, tta=tta)
         with distributed.failing_together():
             check_top_k(top_k, trained.card)
             photos = list_photos([paths] if isinstance(paths, (str, os.PathLike, *IN_MEMORY)) else paths)
@@ -122,10 +128,11 @@ def list_photos(named: Sequence[PhotoSource]) -> list[PhotoSource]:
     return photos
 
 
-def check_top_k(top_k: int, card: dict) -> None:
-    """Raise UserError if the model cannot name so many classes, or predicts several labels per photo."""
-    if top_k > 1 and thresholds_of(card):
-        raise UserError("--top-k is for one class per photo, and this model predicts several labels; leave it out")
+def check_top_k(top_k: int, card: dict, min_confidence: float | None = None) -> None:
+    """Raise UserError if the model cannot name so many classes, or predicts several labels, each from its threshold."""
+    if thresholds_of(card) and (top_k > 1 or min_confidence is not None):
+        flag = "--top-k" if top_k > 1 else "--min-confidence"
+        raise UserError(f"{flag} is for one class per photo, and this model predicts several labels; leave it out")
     classes = len(card["classes"])
     if not 1 <= top_k <= classes:
         raise UserError(f"cannot name {top_k} classes: the model knows {classes}; ask for 1 to {classes}")
@@ -182,8 +189,8 @@ def predict_photos(
 def predict_batch(trained: Trained, paths: Sequence[str], images: Tensor, top_k: int = 1) -> list[Prediction]:
     """The predictions for one batch: `images` are the photos at `paths`, transformed and stacked."""
     images, _ = to_device(images, torch.empty(0), trained.device)
-    probabilities = objective_of(trained.card).probabilities(trained.model(images).float()).cpu().numpy()
-    return predictions_of(paths, probabilities, trained.card, top_k)
+    _, probabilities = forward_batch(trained.model, images, objective_of(trained.card), mirrored=trained.tta)
+    return predictions_of(paths, probabilities.cpu().numpy(), trained.card, top_k)
 
 
 def predictions_of(paths: Iterable[str], probabilities: np.ndarray, card: dict, top_k: int = 1) -> list[Prediction]:
@@ -200,6 +207,13 @@ def predictions_of(paths: Iterable[str], probabilities: np.ndarray, card: dict, 
         finite = np.isfinite(row if several else row[chosen]).all()
         predictions.append(one if finite else Prediction(path, error=NOT_FINITE))
     return predictions
+
+
+def with_answers(predictions: list[Prediction], least: float | None) -> list[Prediction]:
+    """The predictions, each with its class as `answer`, or UNSURE below the probability `least`; None: as they are."""
+    if least is None:
+        return predictions
+    return [one._replace(answer=one.prediction if one.confidence >= least else UNSURE) for one in predictions]
 
 
 def open_split_of_model(

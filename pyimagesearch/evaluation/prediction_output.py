@@ -14,7 +14,7 @@ from pyimagesearch.data.decoding import describe_fault, read_thumbnail
 from pyimagesearch.data.transforms import denormalize
 from pyimagesearch.evaluation.metrics import confusion_counts, most_frequent_confusions
 from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
-from pyimagesearch.evaluation.predict import Prediction
+from pyimagesearch.evaluation.predict import UNSURE, Prediction
 from pyimagesearch.runtime import distributed, terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.files import atomic_write
@@ -43,19 +43,21 @@ def prediction_table(predictions: Sequence[Prediction], top_k: int) -> str:
     if any(one.probabilities for one in predictions):
         rows = [["path", "labels"], *([one_line(one.path), one_line(one.text)] for one in predictions)]
         return terminal.table(rows, left={0, 1})
-    rows = [["path", *_column_names(top_k, " ")]]
+    rows = [["path", *_column_names(predictions, top_k, " ")]]
     rows += [[one_line(one.path), *([one.error] if one.error else _cells(one, ".1%"))] for one in predictions]
-    return terminal.table(rows, left={0, *range(1, 2 * top_k, 2)})
+    return terminal.table(rows, left={0, *range(1, 2 * top_k, 2), 2 * top_k + 1})
 
 
-def _column_names(top_k: int, joint: str) -> list[str]:
+def _column_names(predictions: Sequence[Prediction], top_k: int, joint: str) -> list[str]:
     numbers = ["", *(f"{joint}{place}" for place in range(2, top_k + 1))]
-    return [f"{name}{number}" for number in numbers for name in ("prediction", "confidence")]
+    names = [f"{name}{number}" for number in numbers for name in ("prediction", "confidence")]
+    return names + ["answer"] * any(one.answer for one in predictions)
 
 
 def _cells(one: Prediction, form: str) -> list[str]:
     pairs = zip(one.classes, one.confidences, strict=True)
-    return [cell for name, share in pairs for cell in (one_line(name), format(share, form))]
+    cells = [cell for name, share in pairs for cell in (one_line(name), format(share, form))]
+    return cells + [one_line(one.answer)] * bool(cells and one.answer)
 
 
 def write_predictions(
@@ -67,7 +69,7 @@ def write_predictions(
     labels : of a model of several labels: a column has the predicted ones, and one per label its probability
     """
     head = ["path", "truth"] if truths else ["path"]
-    head += ["labels", *labels] if labels else _column_names(top_k, "_")
+    head += ["labels", *labels] if labels else _column_names(predictions, top_k, "_")
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*head, "error"])
@@ -91,14 +93,16 @@ def draw_results(path: str, predictions: Sequence[Prediction], truths: Sequence[
         print(f"{one_line(one.path)}: Ground Truth: {truth}, Predicted: {one.text}")
     names, confidences = captions(predictions)
     right = sum(truth == name for truth, name in zip(truths, names, strict=True))
-    print(f"[INFO] {right} of {len(names)} right: {path}", flush=True)
+    unsure = f", {names.count(None)} unsure" if None in names else ""
+    print(f"[INFO] {right} of {len(names)} right{unsure}: {path}", flush=True)
     plot_predictions(path, list(denormalize(images)), truths, names, confidences, show=True)
 
 
-def captions(predictions: Sequence[Prediction]) -> tuple[list[str], list[float | str]]:
+def captions(predictions: Sequence[Prediction]) -> tuple[Sequence[str | None], Sequence[float | str]]:
     """The prediction and the confidence to write below each photo; see plot_predictions."""
     if not any(one.probabilities for one in predictions):
-        return [one.prediction for one in predictions], [one.confidence for one in predictions]
+        answers = [None if one.answer == UNSURE else one.prediction for one in predictions]
+        return answers, [one.confidence for one in predictions]
     names = [SEPARATOR.join(one.classes) or NO_LABEL for one in predictions]
     return names, [SEPARATOR.join(f"{share:.0%}" for share in one.confidences) for one in predictions]
 

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pyimagesearch import __version__
+from pyimagesearch.data.datasets import open_split
 from pyimagesearch.data.transforms import normalize, to_device
 from pyimagesearch.models.model_card import transform_of
 from pyimagesearch.models.objectives import objective_of
@@ -25,7 +26,8 @@ from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.files import atomic_write, refuse_unwritable
 
 NEEDS = {".onnx": ("onnx", "onnxscript"), ".pt2": ()}  # the packages that each format needs
-CHECKED = (1, 3)  # batch sizes on which an export is compared with the model
+CHECKED = (1, 3)  # batch sizes of drawn photos on which an export is compared with the model
+PHOTOS = 8  # of validation on which it is compared too; onnx's own evaluator takes seconds for each
 TOLERANCE = 1e-4  # of a probability: a hundred times the effect of the order of float32 sums
 LARGEST = 2**31 - 2**20  # bytes: an .onnx file is one protobuf message
 
@@ -63,10 +65,22 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def export_model(model: nn.Module, card: dict, path: str) -> str:
+def validation_photos(card: dict, data: str) -> list[Tensor]:
+    """Evenly chosen photos of validation, transformed, from the dataset `data`; none if it is not that of the model."""
+    try:
+        fold = card["training"].get("fold")
+        dataset = open_split(os.path.join(data, "validation"), transform_of(card), classes=card["classes"], fold=fold)
+        return [dataset[index][0] for index in range(0, len(dataset), -(-len(dataset) // PHOTOS))]
+    except (UserError, OSError):
+        return []
+
+
+def export_model(model: nn.Module, card: dict, path: str, photos: Sequence[Tensor] = ()) -> str:
     """Export `model`, on the CPU, to `path`, which ends in .onnx or .pt2, if it gives the original's probabilities.
 
     The model computes in float32 from then on. Returns a summary: input, output, and the difference found.
+
+    photos : see validation_photos; the probabilities are compared on them and on drawn ones
     """
     check_possible(path)
     model.amp_dtype = None  # type: ignore[assignment]
@@ -75,7 +89,10 @@ def export_model(model: nn.Module, card: dict, path: str) -> str:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch warns of its own deprecations
         content, run, checked_with = (_to_onnx if path.endswith(".onnx") else _to_pt2)(whole, card)
-    difference = float(np.max([_difference(run, model, card, rows) for rows in CHECKED]))
+    transform = transform_of(card)
+    batches = [torch.stack([transform(photo) for photo in draw_photos(rows)]) for rows in CHECKED]
+    batches += [torch.stack(list(photos))] if photos else []
+    difference = float(np.max([_difference(run, model, card, images) for images in batches]))
     if not difference <= TOLERANCE:  # NaN is not
         raise UserError(f"{path} was not written: its probabilities differ from the model's by up to {difference:.1e}")
     with atomic_write(path) as file:
@@ -83,14 +100,14 @@ def export_model(model: nn.Module, card: dict, path: str) -> str:
     return (
         f"uint8 pixels (batch, {channels}, {size}, {size}) to probabilities (batch, {len(card['classes'])}); they "
         f"differ from the model's by at most {difference:.1e}, checked with {checked_with} on batches of "
-        f"{' and '.join(map(str, CHECKED))}"
+        f"{' and '.join(map(str, CHECKED))} drawn photos" + f" and on {len(photos)} of validation" * bool(photos)
     )
 
 
 def export_metadata(card: dict) -> dict:
     """What the file says about itself: how a photo becomes the input, what the output is, which versions wrote it."""
     channels, size = card.get("channels", 3), card["image_size"]
-    kept = ("architecture", "classes", "image_size", "mean", "std", "thresholds", "metrics")
+    kept = ("architecture", "classes", "image_size", "mean", "std", "thresholds", "temperature", "metrics")
     return {
         "input": f"pixels: uint8 (batch, {channels}, {size}, {size}), {'RGB' if channels == 3 else 'grey'}, 0 to 255",
         "resize": f"the whole photo, upright, squeezed to {size} x {size} pixels: bilinear with antialiasing",
@@ -147,10 +164,8 @@ def _example(card: dict) -> tuple[Tensor]:
     return (torch.zeros(2, card.get("channels", 3), card["image_size"], card["image_size"], dtype=torch.uint8),)
 
 
-def _difference(run: Callable[[np.ndarray], np.ndarray], model: nn.Module, card: dict, rows: int) -> float:
-    """The largest difference between the probabilities of `run` and `model` on `rows` drawn photos."""
-    transform = transform_of(card)
-    images = torch.stack([transform(photo) for photo in draw_photos(rows)])
+def _difference(run: Callable[[np.ndarray], np.ndarray], model: nn.Module, card: dict, images: Tensor) -> float:
+    """The largest difference between the probabilities of `run` and `model` on `images`, transformed photos."""
     with torch.inference_mode():
         seen, _ = to_device(images, torch.empty(0), torch.device("cpu"))
         expected = objective_of(card).probabilities(model(seen)).numpy()

@@ -1,8 +1,8 @@
 """The model card: the record beside the trained weights, food_classifier.json. Written, read and interpreted here.
 
 A dictionary: architecture, channels, classes, image_size, value_range (black and white in grey photos of more than 8
-bits), mean, std, task, thresholds (several labels per photo), metrics, training (the run config: every resolved flag,
-and under "origin" what set those that are not defaults), versions.
+bits), mean, std, task, thresholds (several labels per photo), temperature (if calibrated), metrics, training (the run
+config: every resolved flag, and under "origin" what set those that are not defaults), versions.
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 import torchvision
 
@@ -37,13 +38,16 @@ def card_path(output: str) -> str:
 
 
 def write_model_card(
-    output: str, run_config: Mapping, task: str, metrics: Mapping, thresholds: list[float] | None = None
-) -> dict:
+    output: str, run_config: Mapping, task: str, metrics: Mapping, thresholds: list[float] | None = None,
+    temperature: float | list[float] | None = None,
+) -> dict:  # fmt: skip
     """Write and return the card of the model in the folder `output`.
 
     metrics : numbers; what is not finite becomes None, which JSON can say
     thresholds : of several labels per photo, the probability per class from which on a photo has it
+    temperature : see objectives, of several labels per photo one for each
     """
+    fitted = {"thresholds": thresholds, "temperature": temperature}
     card = {
         "architecture": run_config["model"],
         "channels": run_config["channels"],
@@ -53,7 +57,7 @@ def write_model_card(
         "mean": config.MEAN,
         "std": config.STD,
         "task": task,
-        **({} if thresholds is None else {"thresholds": thresholds}),
+        **{name: value for name, value in fitted.items() if value is not None},
         "metrics": {k: None if v is None or not math.isfinite(v) else v for k, v in metrics.items()},
         "training": {name: value for name, value in run_config.items() if name not in ("classes", "run_id")},
         "versions": {
@@ -78,7 +82,9 @@ def read_model_card(output: str) -> dict:
             card = json.load(file)
         classes, size = card["classes"], card["image_size"]
         named = isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)
-        if named and isinstance(card["architecture"], str) and isinstance(size, int) and 0 < size <= LARGEST_IMAGE:
+        positive = (np.broadcast_to(card.get("temperature", 1.0), len(classes)) > 0).all()
+        described = isinstance(card["architecture"], str) and isinstance(size, int) and 0 < size <= LARGEST_IMAGE
+        if named and positive and described:
             return {**card, "training": current_names(card.get("training", {}))}
         raise ValueError
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

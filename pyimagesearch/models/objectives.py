@@ -26,6 +26,7 @@ class CrossEntropy:
 
     label_smoothing : the share of each photo's target that is spread over all classes, from 0 to below 1
     class_weights : float of shape (classes,), each photo's weight in training by its class; None: all 1
+    temperature : what divides the logits before they become probabilities; losses are of the logits as they are
     """
 
     task = "single-label"
@@ -36,8 +37,9 @@ class CrossEntropy:
         label_smoothing: float = 0.0,
         class_weights: np.ndarray | None = None,
         device: torch.device | None = None,
+        temperature: float = 1.0,
     ):
-        self.label_smoothing, self.class_weights = label_smoothing, class_weights
+        self.label_smoothing, self.class_weights, self.temperature = label_smoothing, class_weights, temperature
         self._weight = None
         if class_weights is not None:
             self._weight = torch.tensor(class_weights, dtype=torch.float32, device=device)
@@ -60,7 +62,7 @@ class CrossEntropy:
         return float(len(labels) if self.class_weights is None else self.class_weights[labels].sum())
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return logits.softmax(1)
+        return (logits / self.temperature).softmax(1)
 
     def correct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         """Whether the most probable class is the label: bool, shape (rows,)."""
@@ -71,9 +73,14 @@ class BinaryCrossEntropy:
     """Each photo has any number of labels: labels 0, 1 or UNKNOWN and logits, both float of shape (rows, classes).
 
     A photo's loss is the mean over its known labels.
+
+    temperature : as CrossEntropy's, or one for each label
     """
 
     task = "multi-label"
+
+    def __init__(self, temperature: float | list[float] = 1.0):
+        self.temperature = temperature
 
     def training_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of each photo, shape (rows,)."""
@@ -85,7 +92,7 @@ class BinaryCrossEntropy:
         return float(len(labels))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return logits.sigmoid()
+        return (logits / torch.tensor(self.temperature, dtype=logits.dtype, device=logits.device)).sigmoid()
 
     def correct(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         """The share of a photo's known labels that are correct at 0.5: see widest_float, shape (rows,)."""
@@ -116,7 +123,8 @@ CROSS_ENTROPY = CrossEntropy()
 
 def objective_of(card: dict) -> CrossEntropy | BinaryCrossEntropy:
     """The objective of a trained model, from its model card."""
-    return BinaryCrossEntropy() if card.get("task") == BinaryCrossEntropy.task else CROSS_ENTROPY
+    kind = BinaryCrossEntropy if card.get("task") == BinaryCrossEntropy.task else CrossEntropy
+    return kind(temperature=card.get("temperature", 1.0))  # cards before calibration have none
 
 
 def build_objective(

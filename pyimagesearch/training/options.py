@@ -208,6 +208,10 @@ def _add_training(group) -> None:
         "--keep", choices=("best", "last"), default="best",
         help="the model to keep and to report on: best on validation, or the last epoch's (default %(default)s)",
     )  # fmt: skip
+    group.add_argument(
+        "--no-calibrate", dest="calibrate", action="store_false",
+        help="leave the probabilities as they are; else a temperature that is fitted on validation corrects them",
+    )  # fmt: skip
 
 
 def _add_optimization(group) -> None:

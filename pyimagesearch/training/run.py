@@ -220,11 +220,12 @@ class Run:
         """The epoch, counted from 1, whose model is kept."""
         return len(self.history) if self.args.keep == "last" else best_epoch(self.history)
 
-    def write_card(self, thresholds: list[float] | None = None, **metrics: float | None) -> dict:
+    def write_card(self, thresholds: list[float] | None = None, temperature=None, **metrics: float | None) -> dict:
         """Write and return the model card of the kept model, with validation's metrics and these."""
         row = self.history[self.kept_epoch - 1]
         validated = {name: row[name] for name in ("epoch", "val_loss", "val_acc", "val_auc") if name in row}
-        return write_model_card(self.output, self.config, self.objective.task, {**validated, **metrics}, thresholds)
+        measured = {**validated, **metrics}
+        return write_model_card(self.output, self.config, self.objective.task, measured, thresholds, temperature)
 
     # --- the end ---
 
@@ -234,10 +235,10 @@ class Run:
         info(f"total time taken to train the model: {time.time() - self.began:.2f}s")
         info("evaluating network...")
         self.load_kept()
-        results = assess(self.evaluated, self.objective, valLoader, testLoader)
+        results = assess(self.evaluated, self.objective, valLoader, testLoader, calibrate=self.args.calibrate)
         if not distributed.is_main():
             return
-        card = self.write_card(results.thresholds, **results.metrics)
+        card = self.write_card(results.thresholds, results.temperature, **results.metrics)
         valDS, testDS = valLoader.dataset, testLoader.dataset
         photos = {"training": self.sampler.size, "validation": len(valDS), "evaluation": len(testDS)}
         machine = machine_facts(self.launch)

@@ -13,6 +13,7 @@ from PIL import Image
 from torchvision import models
 
 from pyimagesearch.evaluation.predict import (
+    UNSURE,
     check_top_k,
     list_photos,
     load_trained,
@@ -21,6 +22,7 @@ from pyimagesearch.evaluation.predict import (
     predict_photos,
     predict_random,
     predictions_of,
+    with_answers,
 )
 from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.models.model_card import thresholds_of
@@ -206,6 +208,63 @@ def test_precision_is_that_of_training_unless_another_is_asked_for(output, tmp_p
     torch.backends.cudnn.allow_tf32 = True  # torch's default
     assert load_trained(str(tmp_path), LAUNCH, asked).model.amp_dtype == expected
     assert not torch.backends.cudnn.allow_tf32
+
+
+# --- calibrated, mirrored, unsure ------------------------------------------------------------------------------------
+
+
+def copied(output, folder, **facts) -> str:
+    """A folder with the same model, whose card has these facts too."""
+    card = {**json.loads(Path(output, "food_classifier.json").read_text()), **facts}
+    folder.mkdir()
+    (folder / "food_classifier.json").write_text(json.dumps(card))
+    (folder / "food_classifier.pth").symlink_to(f"{output}/food_classifier.pth")
+    return str(folder)
+
+
+def shares_of(one) -> list[float]:
+    """The probabilities of CLASSES."""
+    return list(one.probabilities) or [one.confidences[one.classes.index(name)] for name in CLASSES]
+
+
+def test_the_temperature_of_the_card_divides_the_logits(output, tmp_path, colours):
+    plain = predict(colours, output, top_k=3)
+    cooled = predict(colours, copied(output, tmp_path / "cooled", temperature=2.0), top_k=3)
+    for before, after in zip(plain, cooled, strict=True):
+        roots = np.sqrt(shares_of(before))  # softmax(z / 2) is in proportion to the root of softmax(z)
+        assert shares_of(after) == pytest.approx(roots / roots.sum(), abs=1e-5)
+        assert after.classes == before.classes
+
+
+@pytest.mark.parametrize("temperature", [2.0, [0.5, 1.0, 4.0]])
+def test_tta_is_the_mean_of_a_photo_and_its_mirror_image_again_and_again(output, tmp_path, colours, temperature):
+    task = {"task": "multi-label"} if isinstance(temperature, list) else {}
+    folder = copied(output, tmp_path / "model", temperature=temperature, **task)
+    top = 1 if task else 3
+    mirrored = [np.asarray(Image.open(path))[:, ::-1] for path in colours]
+    both = [[shares_of(one) for one in predict(some, folder, top_k=top)] for some in (colours, mirrored)]
+    found = [[shares_of(one) for one in predict(colours, folder, top_k=top, tta=True)] for _ in range(2)]
+    assert np.abs(np.subtract(*both)).max() > 0.01  # else a mirror image would show nothing
+    assert np.allclose(found[0], np.mean(both, axis=0), atol=1e-4)
+    assert found[0] == found[1]
+
+
+def test_below_the_least_confidence_the_answer_is_unsure_and_the_prediction_stays():
+    shares = np.array([[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [math.nan] * 3], np.float32)
+    predictions = predictions_of(["a", "b", "c"], shares, {"classes": CLASSES})
+    assert with_answers(predictions, None) == predictions and not any(one.answer for one in predictions)
+    unsure, sure, broken = with_answers(predictions, 0.5)
+    assert (unsure.answer, sure.answer, broken.answer) == ("Red", "Red", UNSURE)  # 0.5 is enough
+    unsure, sure, _ = with_answers(predictions, 0.6)
+    assert (unsure.answer, unsure.prediction, sure.answer) == (UNSURE, "Red", "Red")
+    assert unsure.text == "unsure: Red (50.0%)" and sure.text == "Red (80.0%)"
+
+
+def test_a_least_confidence_is_not_for_several_labels():
+    check_top_k(2, {"classes": CLASSES}, 0.5)
+    check_top_k(1, {"classes": CLASSES, "task": "multi-label"}, None)
+    with pytest.raises(UserError, match="--min-confidence is for one class per photo"):
+        check_top_k(1, {"classes": CLASSES, "task": "multi-label"}, 0.0)
 
 
 # --- a whole split ---------------------------------------------------------------------------------------------------

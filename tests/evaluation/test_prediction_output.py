@@ -5,12 +5,19 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pyimagesearch.data.datasets import truths_of
 from pyimagesearch.evaluation import prediction_output
 from pyimagesearch.evaluation.predict import Prediction
-from pyimagesearch.evaluation.prediction_output import confusion_table, draw_pages, prediction_table, write_predictions
+from pyimagesearch.evaluation.prediction_output import (
+    confusion_table,
+    draw_pages,
+    draw_results,
+    prediction_table,
+    write_predictions,
+)
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.terminal import columns_of
 
@@ -64,6 +71,23 @@ def test_the_csv_of_a_split_has_the_truth(tmp_path):
     write_predictions(str(tmp_path / "said.csv"), one, truths=["Bread", "Egg", "Soup"])
     assert [row["truth"] for row in rows(tmp_path / "said.csv")] == ["Bread", "Egg", "Soup"]
     assert list(rows(tmp_path / "said.csv")[0]) == ["path", "truth", "prediction", "confidence", "error"]
+
+
+UNSURE = [
+    SAID[0]._replace(answer="unsure"),
+    SAID[1]._replace(answer="Vegetable/Fruit"),
+    SAID[2]._replace(answer="unsure"),
+]
+
+
+def test_answers_have_a_column_of_their_own_in_the_table_and_the_file_and_the_others_stay(tmp_path):
+    head, one, two, _ = (line.split() for line in prediction_table(UNSURE, 2).splitlines())
+    assert (head[-1], one[-1], two[-1]) == ("answer", "unsure", "Vegetable/Fruit")
+    write_predictions(str(tmp_path / "said.csv"), UNSURE, 2)
+    first, _, broken = rows(tmp_path / "said.csv")
+    assert list(first) == ["path", "prediction", "confidence", "prediction_2", "confidence_2", "answer", "error"]
+    assert (first["prediction"], first["answer"]) == ("Bread", "unsure")
+    assert (broken["answer"], broken["error"]) == ("", "not an image")
 
 
 # --- the pictures ----------------------------------------------------------------------------------------------------
@@ -135,6 +159,14 @@ def test_of_many_classes_the_most_frequent_confusions_are_listed():
         ["truth", "prediction", "photos"],
         ["class5", "class6", "2"], ["class9", "class3", "2"], ["class7", "class100", "1"],
     ]  # fmt: skip
+
+
+def test_an_unsure_photo_is_neither_right_nor_wrong(tmp_path, capsys, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(prediction_output, "plot_predictions", lambda *cards, show: drawn.extend(cards[2:]))
+    draw_results(str(tmp_path / "results.png"), UNSURE[:2], ["Bread", "Vegetable/Fruit"], torch.zeros(2, 3, 8, 8))
+    assert "a.jpg: Ground Truth: Bread, Predicted: unsure: Bread (75.0%); Soup (25.0%)" in capsys.readouterr().out
+    assert drawn == [["Bread", "Vegetable/Fruit"], [None, "Vegetable/Fruit"], [0.75, 1.0]]
 
 
 # --- several labels a photo ------------------------------------------------------------------------------------------

@@ -16,10 +16,14 @@ from torch import nn
 
 from pyimagesearch.data.datasets import PhotoFolder
 from pyimagesearch.evaluation import metrics
+from pyimagesearch.evaluation.pictures.calibration import calibration_bins, expected_calibration_error
 from pyimagesearch.evaluation.reporting import report
+from pyimagesearch.evaluation.reporting.temperature import BOUNDS, fit_temperature
 from pyimagesearch.models.objectives import CROSS_ENTROPY, BinaryCrossEntropy
 
-PICTURES = {"model_training.png", "confusion_matrix.png", "classes.png", "calibration.png", "mistakes.png"}
+PICTURES = {
+    "model_training.png", "confusion_matrix.png", "classes.png", "calibration.png", "risk_coverage.png", "mistakes.png",
+}  # fmt: skip
 REPORTS = {"report.html", "classification_report.txt", "classification_report.json"}
 MARKUP = "<img src=x onerror=alert(1)> & \"quoted\" 'too'"
 
@@ -50,25 +54,32 @@ def probabilities_of(predictions, classes: int, confidence: float = 0.9) -> np.n
     return rows
 
 
-def results_of(dataset, probabilities, thresholds=None) -> report.Results:
+def results_of(dataset, probabilities, thresholds=None, temperature=None) -> report.Results:
     probabilities = np.nan_to_num(probabilities)
     measured = {"test_loss": 1.0, "test_acc": metrics.accuracy(dataset.labels, probabilities)}
     text, numbers = metrics.classification_report(dataset.labels, probabilities, dataset.classes, thresholds)
     if thresholds is not None:
         measured["test_auc"] = numbers["macro"]["roc_auc"]
         numbers = {"evaluation": numbers, "validation": {"photos": 1}}
-    return report.Results(probabilities, measured, text, numbers, thresholds)
+    before = None
+    if thresholds is None:
+        measured["test_ece"] = 0.123
+    if temperature is not None and thresholds is None:
+        before = calibration_bins(np.ones(len(dataset.labels)), probabilities.argmax(1) == dataset.labels)
+        measured["test_ece_uncalibrated"] = expected_calibration_error(before)
+    return report.Results(probabilities, measured, text, numbers, thresholds, temperature, before)
 
 
-def write(output, dataset, probabilities, history=None, thresholds=None, **training) -> Page:
+def write(output, dataset, probabilities, history=None, thresholds=None, temperature=None, **training) -> Page:
     card = {
+        **({} if temperature is None else {"temperature": temperature}),
         "architecture": "densenet121", "image_size": 32, "metrics": {"epoch": 1}, "versions": {"torch": "2.15.0"},
         "training": {"seed": 0, "weights": "<none>", "sync-bn": False, "limit": None, **training},
     }  # fmt: skip
     counts = {"training": 9, "evaluation": len(dataset.labels)}
     report.write_report(
-        output, results_of(dataset, probabilities, thresholds), dataset, history or history_of(3), card, counts,
-        {"processor": "A & B <C>"},
+        output, results_of(dataset, probabilities, thresholds, temperature), dataset, history or history_of(3), card,
+        counts, {"processor": "A & B <C>"},
     )  # fmt: skip
     page = Page((output / "report.html").read_text(encoding="utf-8"))
     assert_self_contained(page)
@@ -105,14 +116,35 @@ class Echo(nn.Module):
         return self.factor * images.flatten(1)
 
 
-def test_one_class_per_photo_is_measured_on_the_test_split_alone(tmp_path):
-    unused = Loader([[math.nan, math.nan]], "ab", [0])
-    results = report.assess(Echo(), CROSS_ENTROPY, unused, Loader([[1, 0], [3, 0], [0, math.nan]], "ab", [0, 1, 0]))
-    assert results.thresholds is None
+def test_one_class_per_photo_is_measured_on_the_test_split_alone_if_it_is_not_calibrated():
+    test = Loader([[1, 0], [3, 0], [0, math.nan]], "ab", [0, 1, 0])
+    results = report.assess(Echo(), CROSS_ENTROPY, test, test, calibrate=False)
+    unused = report.assess(
+        Echo(), CROSS_ENTROPY, Loader([[math.nan, math.nan]], "ab", [0]), test
+    )  # tells no temperature
+    assert BOUNDS[0] <= unused.temperature <= BOUNDS[1]
+    assert (results.thresholds, results.temperature, results.uncalibrated) == (None, None, None)
     assert results.metrics["test_acc"] == pytest.approx(2 / 3) and math.isnan(results.metrics["test_loss"])
     assert results.probabilities[:2].sum(axis=1) == pytest.approx(1)
     assert results.probabilities[2].tolist() == [0, 0]  # not a number
     assert results.numbers["a"]["recall"] == 1 and results.numbers["b"]["recall"] == 0
+
+
+def test_calibration_is_fitted_on_validation_and_changes_confidences_alone():
+    logits = np.random.default_rng(0).normal(size=(2, 60, 3)) * 9
+    labels = (logits + np.random.default_rng(1).gumbel(size=logits.shape) * 6).argmax(axis=2)
+    val, test = (Loader(some, "abc", truths) for some, truths in zip(logits, labels, strict=True))
+    plain = report.assess(Echo(), CROSS_ENTROPY, val, test, calibrate=False)
+    results = report.assess(Echo(), CROSS_ENTROPY, val, test)
+    assert results.temperature == fit_temperature(logits[0].astype(np.float32), labels[0]) > 3
+    cooled = torch.tensor(logits[1] / results.temperature).softmax(1).numpy()
+    assert results.probabilities == pytest.approx(cooled, abs=1e-6)
+    assert results.text == plain.text and results.metrics["test_loss"] == plain.metrics["test_loss"]
+    assert results.metrics["test_acc"] == plain.metrics["test_acc"]
+    assert results.metrics["test_ece_uncalibrated"] == plain.metrics["test_ece"] > 2 * results.metrics["test_ece"]
+    line = report.closing_lines(history_of(1), {"test_acc": 0.5, **results.metrics}, 60, 1, "output")[0]
+    after, before = (f"{results.metrics[name]:.1%}" for name in ("test_ece", "test_ece_uncalibrated"))
+    assert line == f"[INFO] test calibration error: {after}, and {before} before calibration"
 
 
 def test_thresholds_of_several_labels_are_chosen_on_validation_and_both_splits_are_measured():
@@ -120,7 +152,8 @@ def test_thresholds_of_several_labels_are_chosen_on_validation_and_both_splits_a
     labels = np.array([[[n % 2, n % 3 == 0] for n in range(9)], [[n % 3 == 0, n % 2] for n in range(9)]], np.float32)
     val, test = (Loader(some, ["a", "b"], truths) for some, truths in zip(logits, labels, strict=True))
     results = report.assess(Echo(), BinaryCrossEntropy(), val, test)
-    chances = torch.tensor(logits, dtype=torch.float32).sigmoid().numpy()
+    assert results.temperature == fit_temperature(logits[0].astype(np.float32), labels[0])
+    chances = (torch.tensor(logits, dtype=torch.float32) / torch.tensor(results.temperature)).sigmoid().numpy()
     assert results.thresholds == metrics.best_thresholds(labels[0], chances[0])
     measured = [metrics.measure_labels(labels[n], chances[n], ["a", "b"], results.thresholds) for n in (0, 1)]
     assert results.numbers == {"validation": measured[0], "evaluation": measured[1]}
@@ -198,10 +231,25 @@ def test_all_pictures_are_written_and_shown_on_the_page(tmp_path, photos):
     page = write(tmp_path / "out", dataset, probabilities_of([0, 1, 1, 1, 0], 2))
     assert {path.name for path in (tmp_path / "out").iterdir()} == PICTURES | REPORTS
     kinds = [image["src"].split(",")[0] for image in page.all("img")]
-    assert kinds.count("data:image/png;base64") == 4 and kinds.count("data:image/jpeg;base64") == 3
+    assert kinds.count("data:image/png;base64") == 5 and kinds.count("data:image/jpeg;base64") == 3
     for words in ("40.0%", "2 of 5 photos", "A & B <C>", "<none>", str(folder / "Bread" / "001.png")):
         assert words in page.text
-    assert len(page.all("table")) == 6
+    assert len(page.all("table")) == 7
+    assert "Before calibration" not in page.text
+
+
+def test_the_page_says_what_calibration_did_and_what_confident_answers_are_worth(tmp_path):
+    probabilities = np.array([[0.96, 0.04], [0.8, 0.2], [0.6, 0.4], [0.4, 0.6]], np.float32)
+    page = write(tmp_path, Photos("ab", [0, 0, 1, 1]), probabilities, temperature=2.345)
+    assert (
+        "differ by 12.3% on" in page.text
+        and "Before calibration the error was\n25.0%." in page.text
+        and "a temperature, 2.35, fitted" in page.text
+    )
+    row = cells(page).index("0.5")
+    assert cells(page)[row : row + 16] == [
+        "0.5", "4", "1.00", "0.75", "0.7", "2", "0.50", "1.00", "0.9", "1", "0.25", "1.00", "0.95", "1", "0.25", "1.00",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("aucs", [(0.7, 0.8), (math.nan,)])
@@ -210,10 +258,11 @@ def test_several_labels_have_their_picture_and_a_page_also_if_one_cannot_be_meas
     probabilities = np.clip(0.3 * labels + np.random.default_rng(1).random((60, 3)) * 0.7, 0, 1)
     history = [{**row, "val_auc": auc} for row, auc in zip(history_of(len(aucs)), aucs, strict=True)]
     (tmp_path / "confusion_matrix.png").write_bytes(b"of an earlier run")
-    page = write(tmp_path, Photos(["tube", "line", "rare"], labels), probabilities, history, [0.5] * 3)
+    page = write(tmp_path, Photos(["tube", "line", "rare"], labels), probabilities, history, [0.5] * 3, [1.0, 2.0, 1.0])
     assert {path.name for path in tmp_path.iterdir()} == REPORTS | {"labels.png", "model_training.png"}
     written = json.loads((tmp_path / "classification_report.json").read_text())
     assert f"{written['evaluation']['macro']['roc_auc']:.4f}" in page.text
+    assert "a temperature of its own" in page.text
     assert "No photo has rare: it is left out of the macro average." in page.text
     row = cells(page).index("rare")
     assert cells(page)[row : row + 6] == ["rare", "-", "-", "-", "0.50", "0"]
@@ -368,7 +417,7 @@ def test_a_picture_becomes_part_of_the_page_unchanged(tmp_path):
 def test_only_a_wide_picture_can_be_moved_sideways(tmp_path):
     wide = write(tmp_path, Photos("ab", [0]), probabilities_of([0], 2)).all("figure")
     assert wide.count({"class": "wide", "tabindex": "0"}) == 1  # of the curves
-    assert wide.count({}) == 3
+    assert wide.count({}) == 4
 
 
 def test_photos_are_small_jpegs_of_the_same_shape():

@@ -13,7 +13,7 @@ from PIL import Image
 from pyimagesearch.evaluation.predict import Trained, predict_photos
 from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.models import export
-from pyimagesearch.models.export import check_possible, export_model
+from pyimagesearch.models.export import check_possible, export_model, validation_photos
 from pyimagesearch.runtime.errors import UserError
 
 CARD = {
@@ -69,6 +69,44 @@ def test_pixels_made_by_pillow_give_the_probabilities_of_predict(exported, rows,
         assert dict(zip(CARD["classes"], row, strict=True)) == pytest.approx(
             dict(zip(one.classes, one.confidences, strict=True)), abs=0.02
         )
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    "facts", [{"temperature": 2.5}, {"task": "multi-label", "temperature": [0.5, 1.0, 3.0], "thresholds": [0.5] * 3}]
+)
+def test_the_probabilities_of_an_export_are_calibrated_as_inference_has_them(tmp_path, photo, suffix, facts):
+    card = {**CARD, **facts, "training": {}}
+    paths = [str(photo(tmp_path / "set" / "validation" / f"{name}" / "0.png")) for name in card["classes"]]
+    photos = validation_photos(card, str(tmp_path / "set"))
+    summary = export_model(make_model(), card, str(tmp_path / f"model.{suffix}"), photos)
+    assert summary.endswith("on batches of 1 and 3 drawn photos and on 3 of validation")
+    probabilities, metadata = run(str(tmp_path / f"model.{suffix}"), torch.stack(photos).contiguous().numpy())
+    several = "task" in facts
+    trained = Trained(make_model(), card, torch.device("cpu"))
+    for row, one in zip(probabilities, predict_photos(trained, paths, top_k=1 if several else 3), strict=True):
+        shares = one.probabilities or dict(zip(one.classes, one.confidences, strict=True))
+        assert row == pytest.approx(list(shares) if several else [shares[name] for name in CARD["classes"]], abs=1e-5)
+    found = metadata["temperature"]
+    assert (json.loads(found) if isinstance(found, str) else found) == facts["temperature"]
+
+
+def test_validation_photos_are_of_the_models_own_dataset_or_none(tmp_path, photos):
+    card = {**CARD, "training": {}}
+    assert validation_photos(card, str(tmp_path / "gone")) == []
+    photos({"Bread": 9, "Egg": 9, "Käse": 2}, "set/validation")
+    photos({"Cat": 3}, "other/validation")
+    found = validation_photos(card, str(tmp_path / "set"))
+    assert len(found) == 7 and {tuple(one.shape) for one in found} == {(3, 24, 24)}
+    assert validation_photos(card, str(tmp_path / "other")) == []
+
+
+def test_an_export_that_differs_on_photos_of_validation_alone_is_not_written(tmp_path, monkeypatch):
+    difference = export._difference
+    monkeypatch.setattr(export, "_difference", lambda *args: difference(*args) + (len(args[-1]) == 2))
+    with pytest.raises(UserError, match="was not written: its probabilities differ"):
+        export_model(make_model(), CARD, str(tmp_path / "model.pt2"), [torch.zeros(3, 24, 24, dtype=torch.uint8)] * 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_metadata_describe_input_and_output(exported):

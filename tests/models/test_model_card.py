@@ -6,7 +6,8 @@ import os
 import pytest
 
 from pyimagesearch import config
-from pyimagesearch.models.model_card import ADDED_FLAGS, card_path, model_path, read_model_card
+from pyimagesearch.models.model_card import ADDED_FLAGS, card_path, model_path, read_model_card, write_model_card
+from pyimagesearch.models.objectives import BinaryCrossEntropy, CrossEntropy, objective_of
 from pyimagesearch.runtime.errors import UserError
 
 
@@ -30,6 +31,10 @@ DAMAGED = {
     "a number": b"3",
     "no classes": json.dumps({**WHOLE, "classes": []}).encode(),
     "classes that are no list": json.dumps({**WHOLE, "classes": "abc"}).encode(),
+    **{
+        f"temperature {bad}": json.dumps({**WHOLE, "temperature": bad}).encode()
+        for bad in (0, -1.0, "2", None, [1.0, 0], [1.0, 2.0, 3.0], {})
+    },
     **{f"without {name}": json.dumps({k: v for k, v in WHOLE.items() if k != name}).encode() for name in WHOLE},
 }
 
@@ -41,6 +46,17 @@ def test_damaged_facts_are_named_with_what_was_expected(tmp_path, damage):
         (tmp_path / "food_classifier.json").write_bytes(DAMAGED[damage])
     with pytest.raises(UserError, match=r"food_classifier\.json is missing or damaged; expected the classes"):
         read_model_card(os.fspath(tmp_path))
+
+
+@pytest.mark.parametrize("temperature", [None, 0.7, [0.5]])
+def test_a_temperature_is_read_as_it_was_written_and_a_card_without_one_is_as_before(tmp_path, temperature):
+    (tmp_path / "food_classifier.pth").touch()
+    config = {"model": "densenet121", "channels": 3, "classes": ["a"], "image_size": 64}
+    task = BinaryCrossEntropy.task if isinstance(temperature, list) else CrossEntropy.task
+    card = write_model_card(os.fspath(tmp_path), config, task, {}, temperature=temperature)
+    assert read_model_card(os.fspath(tmp_path)).get("temperature") == temperature == card.get("temperature")
+    assert objective_of(card).temperature == (temperature or 1.0)
+    assert objective_of(WHOLE).temperature == 1
 
 
 def test_a_card_of_an_earlier_version_has_todays_names(tmp_path):

@@ -42,6 +42,7 @@ INVALID = {
     ("training", "--class-weights"): ("", "equal"),
     ("training", "--seed"): ("-1", "0.5", "", "now", "2147483648"),
     ("training", "--keep"): ("", "first"),
+    ("training", "--no-calibrate=yes"): (),
     ("training", "--amp"): ("", "on", "fp8"),
     ("training", "--parallel"): ("", "yes"),
     ("training", "--nproc"): WHOLE,
@@ -53,6 +54,8 @@ INVALID = {
     ("inference", "--seed"): ("-1", "0.5", "", "now", "2147483648"),
     ("inference", "--amp"): ("", "on"),
     ("inference", "--top-k"): WHOLE,
+    ("inference", "--min-confidence"): ("", "-0.1", "1.1", "90", "nan", "high"),
+    ("inference", "--tta=yes"): (),
     ("inference", "--pages"): ("-1", "0.5", "", "every"),
     ("inference", "--on"): ("", "evaluation"),
     ("inference", "--epochs"): ("1",),
@@ -83,6 +86,8 @@ EXCLUSIVE = [
     ("inference", ["--seed", "0", "--on", "test"]),
     ("inference", ["--workers", "1", "--export", "a.onnx"]),
     ("inference", ["--amp", "bf16", "--export", "a.onnx"]),
+    ("inference", ["--tta", "--export", "a.onnx"]),
+    ("inference", ["--min-confidence", "0.9", "--export", "a.onnx"]),
 ]
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pyimagesearch.evaluation.pictures.style import BLUE, GREY, INK, PALE, new_figure, save
+from pyimagesearch.evaluation.pictures.style import BLUE, GREY, INK, ORANGE, PALE, new_figure, save
 
 BINS = 15
 
@@ -43,16 +43,21 @@ def expected_calibration_error(bins: Bins) -> float:
     return float(np.nansum(bins.counts * gaps) / bins.counts.sum()) if bins.counts.any() else float("nan")
 
 
-def plot_calibration(path: str | os.PathLike, bins: Bins) -> None:
-    """Draw the reliability diagram: each bin's accuracy over its confidence with a 95% interval, and its photos."""
+def plot_calibration(path: str | os.PathLike, bins: Bins, before: Bins | None = None) -> None:
+    """Draw each bin's accuracy over its confidence with a 95% interval, and its photos; `before` calibration too."""
     figure = new_figure(5.6, 5.8, layout="constrained")
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     above.plot([0, 1], [0, 1], ":", color=GREY, label="confidence and accuracy agree")
+    title = f"Expected calibration error {expected_calibration_error(bins):.1%}"
+    if before is not None:
+        title += f", before {expected_calibration_error(before):.1%}"
+        above.plot(before.confidence, before.accuracy, "s--", color=ORANGE, markersize=5, label="before calibration")
+        below.stairs(before.counts, np.linspace(0, 1, BINS + 1), color=ORANGE, linewidth=1.5, zorder=3)
     _draw_accuracies(above, bins)
     above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of right predictions")
-    above.set_title(f"Expected calibration error {expected_calibration_error(bins):.1%}", loc="left", weight="bold")
+    above.set_title(title, loc="left", weight="bold")
     above.legend(loc="upper left", frameon=False)
     below.bar((np.arange(BINS) + 0.5) / BINS, bins.counts, 0.94 / BINS, color=BLUE)
     below.set(xlabel="confidence", ylabel="photos")

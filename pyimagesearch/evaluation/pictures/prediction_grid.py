@@ -14,14 +14,14 @@ def plot_predictions(
     path: str | os.PathLike,
     photos: Sequence[np.ndarray],
     truths: Sequence[str | None],
-    predictions: Sequence[str],
+    predictions: Sequence[str | None],
     confidences: Sequence[float | str],
     show: bool = False,
 ) -> None:
     """Draw photos in a grid, each above prediction, confidence and truth; wrong ones have a cross and a thick frame.
 
     photos : 1 to 64 arrays of dtype uint8 and shape (height, width, 3), of any sizes
-    truths : None if the true class is unknown: neither cross nor check is drawn
+    truths, predictions : None if the true class is unknown, or the model unsure: neither cross nor check is drawn
     confidences : a probability each, or a text
     show : also open a window, if there is a display, and wait until it is closed
     """
@@ -55,7 +55,8 @@ def _draw_card(axes, card: tuple, lettering: Lettering, tile: float) -> None:
     axes.imshow(photo)
     axes.set_aspect("equal", adjustable="datalim")  # a photo that is not square gets a square background
     axes.set(xticks=[], yticks=[], facecolor="#F2F2F2")
-    lines = [("Prediction", prediction), ("Confidence", confidence), ("Truth", truth)]
+    shown = "unsure" if prediction is None else prediction
+    lines = [("Prediction", shown), ("Confidence", confidence), ("Truth", truth)]
     for number, (head, text) in enumerate((head, text) for head, text in lines if text is not None):
         style = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
         down = -8 - 13 * number
@@ -63,10 +64,11 @@ def _draw_card(axes, card: tuple, lettering: Lettering, tile: float) -> None:
         fitted = lettering.fit(text, 9.5, inches=tile - 0.85)
         style["fontproperties"] = lettering.font(9.5)
         axes.annotate(fitted, (0, 0), (60, down), color=INK, parse_math=False, **style)
-    wrong = truth not in (None, prediction)
-    color = GREY if truth is None else VERMILLION if wrong else BLUE
+    judged = truth is not None and prediction is not None
+    wrong = judged and truth != prediction
+    color = VERMILLION if wrong else BLUE if judged else GREY
     axes.spines[:].set(color=color, linewidth=5 if wrong else 1)
-    if truth is not None:
+    if judged:
         _stamp(axes, wrong, color)
 
 

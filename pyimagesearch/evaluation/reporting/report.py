@@ -28,8 +28,11 @@ from pyimagesearch.evaluation.pictures import calibration
 from pyimagesearch.evaluation.pictures.class_bars import plot_bars
 from pyimagesearch.evaluation.pictures.confusion_matrix import plot_confusion_matrix
 from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
+from pyimagesearch.evaluation.pictures.risk_coverage import answered_at, plot_risk_coverage
 from pyimagesearch.evaluation.pictures.style import DPI, percent
 from pyimagesearch.evaluation.pictures.training_curves import plot_history
+from pyimagesearch.evaluation.reporting.temperature import fit_temperature
+from pyimagesearch.models.objectives import objective_of
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import one_line
 from pyimagesearch.runtime.files import write_json, write_text
@@ -47,8 +50,9 @@ FILES = {
     "confusion_matrix.png": "which class was taken for which",
     "mistakes.png": "the most confident mistakes",
     "calibration.png": "confidence against accuracy",
+    "risk_coverage.png": "accuracy if only confident predictions count",
 }
-PICTURES = {"classes.png", "labels.png", "confusion_matrix.png", "mistakes.png", "calibration.png"}
+PICTURES = {name for name in FILES if name.endswith(".png")} - {os.path.basename(config.PLOT_PATH)}
 MOST_MISTAKES = 16
 THUMBNAIL = 320  # pixels of its longer side
 CSS_DPI = 96
@@ -60,10 +64,13 @@ History = Sequence[Mapping[str, float]]  # a row per epoch, at least one, with t
 class Results:
     """The predictions for the test split, and how good they are.
 
-    probabilities : float32 of shape (photos, classes), with 0 for NaN
-    metrics : test_loss and test_acc; with several labels test_auc, test_ap and test_f1, None if not measurable
+    probabilities : float32 of shape (photos, classes), calibrated, with 0 for NaN
+    metrics : test_loss, of the logits as they are, and test_acc; with several labels test_auc, test_ap and test_f1,
+        None if not measurable; else test_ece, the expected calibration error, and test_ece_uncalibrated
     text, numbers : the classification report to print, and for programs
     thresholds : of several labels, one each: the lowest probability at which it is predicted
+    temperature : see fit_temperature; None if the probabilities are not calibrated
+    uncalibrated : of one class per photo, the bins of confidence before calibration
     """
 
     probabilities: np.ndarray
@@ -71,19 +78,27 @@ class Results:
     text: str
     numbers: dict
     thresholds: list[float] | None = None
+    temperature: float | list[float] | None = None
+    uncalibrated: calibration.Bins | None = None
 
 
-def assess(model: nn.Module, objective, valLoader, testLoader) -> Results:
+def assess(model: nn.Module, objective, valLoader, testLoader, *, calibrate: bool = True) -> Results:
     """Predict the test split and measure the predictions. Every rank calls this.
 
-    Where photos may have several labels, validation is predicted too: the thresholds are chosen on it.
+    On validation the temperature is fitted (`calibrate`), and the thresholds of several labels are chosen.
     """
-    testDS, valDS, thresholds = testLoader.dataset, valLoader.dataset, None
+    testDS, valDS = testLoader.dataset, valLoader.dataset
+    temperature = thresholds = uncalibrated = None
+    if calibrate or testDS.labels.ndim > 1:
+        val_logits, _ = predict_split(model, valLoader, objective, as_logits=True)
+    if calibrate:
+        temperature = fit_temperature(val_logits, valDS.labels)
+    calibrated = objective_of({"task": objective.task, "temperature": temperature or 1.0})
     if testDS.labels.ndim > 1:
-        validated = np.nan_to_num(predict_split(model, valLoader, objective)[0])
+        validated = _probabilities(calibrated, val_logits)
         thresholds = metrics.best_thresholds(valDS.labels, validated)
-    probabilities, losses = predict_split(model, testLoader, objective)
-    probabilities = np.nan_to_num(probabilities)
+    logits, losses = predict_split(model, testLoader, objective, as_logits=True)
+    probabilities = _probabilities(calibrated, logits)
     measured: dict[str, float | None] = {
         "test_loss": float(losses.mean()), "test_acc": metrics.accuracy(testDS.labels, probabilities),
     }  # fmt: skip
@@ -93,7 +108,19 @@ def assess(model: nn.Module, objective, valLoader, testLoader) -> Results:
         measured |= {"test_auc": auc, "test_ap": precision, "test_f1": f1}
         validation = metrics.measure_labels(valDS.labels, validated, valDS.classes, thresholds)
         numbers = {"evaluation": numbers, "validation": validation}
-    return Results(probabilities, measured, text, numbers, thresholds)
+    else:
+        uncalibrated = _bins(testDS.labels, _probabilities(objective, logits)) if calibrate else None
+        for name, bins in (("test_ece", _bins(testDS.labels, probabilities)), ("test_ece_uncalibrated", uncalibrated)):
+            measured |= {} if bins is None else {name: calibration.expected_calibration_error(bins)}
+    return Results(probabilities, measured, text, numbers, thresholds, temperature, uncalibrated)
+
+
+def _probabilities(objective, logits: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(objective.probabilities(torch.from_numpy(logits)).numpy())
+
+
+def _bins(labels: np.ndarray, probabilities: np.ndarray) -> calibration.Bins:
+    return calibration.calibration_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
 
 
 def write_report(
@@ -127,14 +154,18 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
     probabilities, classes = results.probabilities, dataset.classes
     predictions = probabilities.argmax(axis=1)
     counts = metrics.confusion_counts(dataset.labels, predictions, len(classes))
-    bins = calibration.calibration_bins(probabilities.max(axis=1), predictions == dataset.labels)
+    largest, right = probabilities.max(axis=1), predictions == dataset.labels
+    bins = calibration.calibration_bins(largest, right)
     mistakes = confident_mistakes(dataset, probabilities)
     supports = counts.sum(axis=1)
     shares = metrics.precision_and_recall(dataset.labels, predictions, len(classes))
     plot_bars(os.path.join(output, "classes.png"), classes, supports, shares)
     plot_confusion_matrix(os.path.join(output, "confusion_matrix.png"), counts, classes)
-    calibration.plot_calibration(os.path.join(output, "calibration.png"), bins)
+    calibration.plot_calibration(os.path.join(output, "calibration.png"), bins, results.uncalibrated)
+    plot_risk_coverage(os.path.join(output, "risk_coverage.png"), largest, right)
+    drawn = ["classes.png", "confusion_matrix.png", "calibration.png", "risk_coverage.png"]
     if mistakes:
+        drawn.append("mistakes.png")
         thumbnails, _, truths, taken_for, confidences = zip(*mistakes, strict=True)
         plot_predictions(os.path.join(output, "mistakes.png"), thumbnails, truths, taken_for, confidences)
 
@@ -146,7 +177,7 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
         row[-1] = int(row[-1]) or "no photo"
         row[1:-1] = ["-" if share is None else share for share in row[1:-1]]
     return {
-        "drawn": ["classes.png", "confusion_matrix.png", "calibration.png", *["mistakes.png"] * bool(mistakes)],
+        "drawn": drawn,
         "right": int(np.trace(counts)),
         "by_class": (("class", *columns), rows, foot),
         "confusions": [
@@ -154,8 +185,8 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
             for row, column in metrics.most_frequent_confusions(counts)
         ],
         "mistakes": mistakes,
-        "calibration_error": f"{calibration.expected_calibration_error(bins):.1%}",
         "bins": calibration.BINS,
+        "answered": answered_at(largest, right),
     }
 
 
@@ -260,6 +291,9 @@ def closing_lines(history: History, measured: dict, photos: int, kept_epoch: int
         f"[INFO] images/s: {images_per_second(history):,.1f} in training",
         f"[INFO] files: {one_line(output)}; begin with {one_line(os.path.join(output, 'report.html'))}",
     ]
+    if "test_ece_uncalibrated" in measured:
+        after, before = measured["test_ece"], measured["test_ece_uncalibrated"]
+        lines.insert(0, f"[INFO] test calibration error: {after:.1%}, and {before:.1%} before calibration")
     if "test_auc" in measured:
         auc = "none" if measured["test_auc"] is None else f"{measured['test_auc']:.4f}"
         lines.insert(0, f"[INFO] test ROC AUC: {auc}, mean over the labels")

@@ -60,6 +60,17 @@ def test_each_accuracy_is_drawn_with_the_95_percent_interval_of_the_tables(tmp_p
     assert drawn[1] == pytest.approx([0.2775, 0.7634, 1], abs=1e-4)
 
 
+def test_the_diagram_has_both_errors_and_the_photos_before_calibration(tmp_path, monkeypatch):
+    drawn, plot = [], Axes.plot
+    monkeypatch.setattr(Axes, "set_title", lambda axes, title, **style: drawn.append(title))
+    monkeypatch.setattr(
+        Axes, "plot", lambda axes, *args, **style: drawn.append(style["label"]) or plot(axes, *args, **style)
+    )
+    after, before = (calibration_bins([share] * 4, [True, True, False, False]) for share in (0.6, 0.95))
+    plot_calibration(tmp_path / "calibration.png", after, before)
+    assert "before calibration" in drawn and "Expected calibration error 10.0%, before 45.0%" in drawn
+
+
 @pytest.mark.parametrize("confidences", [[0.7], [0.5] * 40, np.linspace(0, 1, 5000), [math.nan]])
 def test_a_diagram_of_any_photos_is_drawn(tmp_path, confidences):
     plot_calibration(tmp_path / "calibration.png", calibration_bins(confidences, np.arange(len(confidences)) % 3 > 0))

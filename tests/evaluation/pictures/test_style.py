@@ -13,6 +13,7 @@ from pyimagesearch.evaluation.pictures.calibration import calibration_bins, plot
 from pyimagesearch.evaluation.pictures.class_bars import plot_bars
 from pyimagesearch.evaluation.pictures.confusion_matrix import plot_confusion_matrix
 from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
+from pyimagesearch.evaluation.pictures.risk_coverage import plot_risk_coverage
 from pyimagesearch.evaluation.pictures.training_curves import plot_history
 
 # matplotlib before 3.11 calls what new releases of pyparsing deprecate
@@ -26,6 +27,7 @@ PICTURES = {
         path, names, np.arange(len(names)), {"recall": np.linspace(0, 1, len(names))}
     ),
     "calibration": lambda path, names: plot_calibration(path, calibration_bins([0.2, 0.9], [False, True])),
+    "risk and coverage": lambda path, names: plot_risk_coverage(path, np.array([0.2, 0.9]), np.array([False, True])),
     "predictions": lambda path, names: plot_predictions(
         path, [np.zeros((8, 8, 3), np.uint8)] * len(names), names, names, [1] * len(names)
     ),

@@ -1,5 +1,6 @@
 """What is known of a source: its splits, their photos, and the files that are left out."""
 
+import hashlib
 import os
 import re
 import stat
@@ -13,12 +14,14 @@ from typing import IO, NamedTuple
 
 from pyimagesearch import config
 from pyimagesearch.data.decoding import EXTENSIONS, is_hidden, is_photo
+from pyimagesearch.data.labels_csv import read_csv
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 
 RATE_FLAGS = {"evaluation": "--test-rate", "validation": "--val-rate"}
 CLASS_LIST = "classes.txt"
 FEW = 5  # training photos of a class; fewer are reported
+DROP, KEEP = {"1", "1.0", "x", "yes", "true"}, {"", "0", "0.0", "no", "false"}  # in the column drop, in any case
 SHOWN = 5  # files that are printed before "and N more"
 
 
@@ -108,6 +111,7 @@ class Source:
     notes: list[str] = field(default_factory=list)  # printed with the summary
     packed: str | None = None  # the archive, or what else was unpacked into `folder`
     copies: list[list[str]] = field(default_factory=list)  # the paths of photos with equal bytes
+    corrections: str | None = None  # what correct_labels changed, with a digest; in prepared.json
 
     @property
     def origin(self) -> str:
@@ -227,6 +231,84 @@ class Source:
     def table(self) -> str:
         """The table of counts that ends a preparation."""
         return class_table(self.classes, self.class_counts())
+
+
+def correct_labels(source: Source, tables: Iterable[str]) -> None:
+    """Leave out the photos that a person marked in these CSV files, one after another, and put others in a new class.
+
+    A table is the label_issues.csv of a training: `path` is that of a photo in the dataset, `drop` or `new_label` the
+    mark. A photo whose new place is taken gets the former class before its name.
+    """
+    splits = {split.name: {_in_dataset(split, photo): photo for photo in split.photos} for split in source.splits}
+    tops = {unicodedata.normalize("NFC", name.split("/")[0]): label for label, name in enumerate(source.classes)}
+    labels = tops | {unicodedata.normalize("NFC", name): label for label, name in enumerate(source.classes)}
+    dropped, relabelled, digest = 0, 0, hashlib.blake2b(digest_size=4)
+    for table in tables:
+        unknown = []
+        for where, path, new in _marks(table):
+            digest.update(f"{path}\n{new}\n".encode())
+            split = next((split for split in source.splits if path in splits[split.name]), None)
+            if split is None:
+                unknown.append(path)
+            elif not new:
+                del splits[split.name][path]
+                dropped += 1
+            elif not source.kind.has_splits:
+                raise UserError(f"{where}: new_label is for photos of one class each; correct {source.origin} itself")
+            elif new not in labels:
+                names = ", ".join(first_few([*tops], 20))
+                raise UserError(f"{where}: new_label {new!r} is none of the {len(source.classes)} classes: {names}")
+            else:
+                _relabel(source, split, splits[split.name], path, labels[new])
+                relabelled += 1
+        if unknown:
+            raise UserError(
+                f"{table}: {len(unknown)} of its marked rows name no photo of {source.origin}: "
+                f"{', '.join(first_few(unknown, 3))}; give the flags that made the dataset, and earlier tables first"
+            )
+    for split in source.splits:
+        split.photos = list(splits[split.name].values())
+    source.corrections = f"{dropped} left out, {relabelled} in another class ({digest.hexdigest()})"
+    source.notes.append(f"--exclude: {source.corrections.rpartition(' ')[0]}")
+
+
+def _in_dataset(split: Split, photo: Photo) -> str:
+    """The path of a photo in the dataset as label_issues.csv has it, in one Unicode form."""
+    path = unicodedata.normalize("NFC", f"{split.name}/{photo.target.replace(os.sep, '/')}")
+    return one_place(one_line(path))
+
+
+def _marks(table: str) -> Iterator[tuple[str, str, str]]:
+    """The marked rows: the place in `table` for a message, the photo's path, and its new class, "" to leave it out."""
+    header, rows = read_csv(table)
+    if absent := [name for name in ("path", "drop", "new_label") if name not in header]:
+        raise UserError(f"{table} has no column {' and '.join(absent)}; expected the label_issues.csv of a training")
+    marked = False
+    for line, cells in rows:
+        row, where = dict(zip(header, map(str.strip, cells), strict=False)), f"{table}, line {line}"
+        drop, new = row.get("drop", "").lower(), unicodedata.normalize("NFC", row.get("new_label", ""))
+        if drop not in DROP | KEEP or (drop in DROP and new):
+            raise UserError(
+                f"{where}: drop is {drop!r} and new_label {new!r}; expected 1, x, yes or true in drop, or a class in "
+                "new_label, or nothing in both"
+            )
+        if drop in DROP or new:
+            marked = True
+            yield where, one_place(unicodedata.normalize("NFC", row["path"])), new
+    if not marked:
+        raise UserError(f"{table} has no marked row; put an x in drop, or a class in new_label, and save the file")
+
+
+def _relabel(source: Source, split: Split, photos: dict[str, Photo], path: str, label: int) -> None:
+    """Move a photo of `photos`, those of `split` by path in the dataset, to the class `label`."""
+    photo = photos.pop(path)
+    former, new = (os.path.join(*source.classes[number].split("/")) for number in (photo.label, label))
+    folder, name = os.path.split(os.path.relpath(photo.target, former))
+    photo = photo._replace(label=label, target=os.path.join(new, folder, name))
+    while (place := _in_dataset(split, photo)) in photos:
+        name = f"{former.replace(os.sep, '-')}-{name}"
+        photo = photo._replace(target=os.path.join(new, folder, name))
+    photos[place] = photo
 
 
 def without_photos(names: Iterable[str]) -> list[str]:

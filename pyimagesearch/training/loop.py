@@ -2,7 +2,9 @@
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +45,7 @@ def train_epoch(run: Run, loader, hooks) -> Totals:
                 loss_sum, correct = train_step(
                     run.model, images, labels, weight_sum, run.optimizer, run.scaler, run.objective,
                     parts=sampler.parts(step, run.args.accumulate), clip_norm=run.args.clip_norm,
+                    watch=partial(run.margins.add, run.epoch, step),
                 )  # fmt: skip
                 running.add(step, loss_sum, correct, len(labels))
                 step += 1
@@ -67,6 +70,7 @@ def train_step(
     *,
     parts: int = 1,
     clip_norm: float | None = None,
+    watch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimizer along the gradient of the mean loss over the global batch.
 
@@ -78,10 +82,11 @@ def train_step(
     parts : forward and backward passes in which the share is taken, the same on every rank. The gradient is their sum;
         BatchNorm that is not frozen takes its statistics of each
     clip_norm : a longer gradient is scaled to this Euclidean norm, over all parameters and after the averaging
+    watch : called with the logits of the share, before the step, and the labels; it must not wait for the device
 
     Returns the summed loss and the number of correct predictions of this share, on the device.
     """
-    loss_sums, corrects = [], []
+    loss_sums, corrects, answers = [], [], []
     pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
     for part, (some_images, some_labels) in enumerate(pairs, start=1):
         with without_averaging(model) if part < parts else nullcontext():
@@ -89,13 +94,16 @@ def train_step(
             loss_sum = objective.training_losses(logits, some_labels).sum()
             scaler.scale(loss_sum * (distributed.world_size() / weight_sum)).backward()
         loss_sums.append(loss_sum.detach())
-        corrects.append(objective.correct(objective.probabilities(logits.detach()), some_labels).sum())
+        answers.append(logits.detach())
+        corrects.append(objective.correct(objective.probabilities(answers[-1]), some_labels).sum())
     if clip_norm is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
+    if watch is not None:
+        watch(torch.cat(answers), labels)
     return torch.stack(loss_sums).sum(), torch.stack(corrects).sum()
 
 

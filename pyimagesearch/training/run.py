@@ -7,11 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from pyimagesearch import config
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.evaluation.metrics import best_epoch
+from pyimagesearch.evaluation.reporting.label_issues import LABEL_ISSUES, LabelIssues, predicted_margins
 from pyimagesearch.evaluation.reporting.report import assess, closing_lines, machine_facts, write_report
 from pyimagesearch.models import parallel
 from pyimagesearch.models.model_card import model_path, write_model_card
@@ -52,6 +55,7 @@ class Run:
         self.model, self.objective = model, objective
         self.optimizer, self.scheduler, self.scaler = optimizer, scheduler, scaler
         self.sampler = trainLoader.batch_sampler
+        self.dataset, self.margins = trainLoader.dataset, LabelMargins(objective, trainLoader)
         self.config = run_config(args, trainLoader.dataset)
         self.history: list[dict] = []
         self.epoch, self.step = 0, 0
@@ -88,6 +92,7 @@ class Run:
             "config": self.config,
             "history": self.history,
             "best_epoch": best_epoch(self.history) if self.history else 0,
+            "margins": self.margins.state(),
         }
 
     def load(self, state: dict) -> None:
@@ -100,6 +105,7 @@ class Run:
         self.log.logged = Totals(**state["logged"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.totals = state["totals"] and Totals(**state["totals"])
+        self.margins.load(state.get("margins"))
 
     def save(self, step: int = 0, totals: Totals | None = None) -> None:
         self.checkpoints.save(self.state(step, totals))
@@ -181,10 +187,14 @@ class Run:
             return
         card = self.write_card(results.thresholds, **results.metrics)
         valDS, testDS = valLoader.dataset, testLoader.dataset
-        photos = {"training": self.sampler.size, "validation": len(valDS), "evaluation": len(testDS)}
-        machine = machine_facts(self.launch)
-        write_report(self.output, results, testDS, self.history, card, photos, machine)
+        issues = LabelIssues(
+            self.args.data, dict(zip(config.SPLITS, (self.dataset, valDS, testDS), strict=True)),
+            [self.margins.means(), predicted_margins(self.objective, results.validated, valDS.labels),
+             predicted_margins(self.objective, results.probabilities, testDS.labels)],
+        )  # fmt: skip
+        write_report(self.output, results, issues, self.history, card, machine_facts(self.launch))
         self.log.add_report(len(self.history), testDS, results.probabilities, **results.metrics)
+        print(f"[INFO] labels: {issues.found()}; {LABEL_ISSUES} has the most suspicious first")
         print(*closing_lines(self.history, results.metrics, len(testDS), self.kept_epoch, self.output), sep="\n")
 
     def load_kept(self) -> None:
@@ -194,6 +204,54 @@ class Run:
             if distributed.is_main():
                 model.load_state_dict(read_state_dict(model_path(self.output)))
         parallel.broadcast_state(model)
+
+
+class LabelMargins:
+    """The margins of the training photos' labels, see objectives, summed over the epochs.
+
+    Their mean is the area under the margin of Pleiss et al., https://arxiv.org/abs/2001.10528. What a rank adds stays
+    on its device until `state` gathers it.
+
+    sums, counts : float64 and int32 of the shape of the labels, over all ranks
+    rivals : int32, the class or the value that was last preferred to the given one, or came next to it
+    """
+
+    def __init__(self, objective, loader):
+        self.objective, self.sampler = objective, loader.batch_sampler
+        shape = loader.dataset.labels.shape
+        self.sums = torch.zeros(shape, dtype=torch.float64)
+        self.counts, self.rivals = torch.zeros(2, *shape, dtype=torch.int32)
+        self._added: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, epoch: int, step: int, logits: Tensor, labels: Tensor, unmixed: Tensor | None = None) -> None:
+        """Add this rank's share of a step; of rows that are not `unmixed`, bool of shape (rows,), nothing counts."""
+        margins, rivals = self.objective.margins(logits, labels)
+        if unmixed is not None:
+            margins = margins.T.where(unmixed, torch.nan).T
+        batch = self.sampler.batch(epoch, step)
+        self._added.append((torch.from_numpy(batch[distributed.rank_slice(len(batch))]), margins, rivals))
+
+    def state(self) -> dict:
+        """The sums over all ranks. Every rank calls this."""
+        if self._added:  # on all ranks or on none
+            mine = [torch.cat(parts).cpu().numpy() for parts in zip(*self._added, strict=True)]
+            self._added = []
+            for part in distributed.gather_objects(mine):
+                rows, margins, rivals = map(torch.from_numpy, part)
+                known = margins.isfinite()
+                self.sums.index_add_(0, rows, margins.where(known, 0).double())
+                self.counts.index_add_(0, rows, known.int())
+                self.rivals[rows] = rivals.int().where(known, self.rivals[rows])
+        return {"sums": self.sums, "counts": self.counts, "rivals": self.rivals}
+
+    def means(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean margins over the epochs, NaN where none counts, and the rivals."""
+        return (self.sums / self.counts).numpy(), self.rivals.numpy()
+
+    def load(self, state: dict | None) -> None:
+        """Go on from `state`; from nothing where an earlier version saved the run."""
+        if state is not None:
+            self.sums, self.counts, self.rivals = state["sums"], state["counts"], state["rivals"]
 
 
 def run_config(args, dataset) -> dict:

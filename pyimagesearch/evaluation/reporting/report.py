@@ -27,9 +27,12 @@ from pyimagesearch.evaluation.evaluate import predict_split
 from pyimagesearch.evaluation.pictures import calibration
 from pyimagesearch.evaluation.pictures.class_bars import plot_bars
 from pyimagesearch.evaluation.pictures.confusion_matrix import plot_confusion_matrix
+from pyimagesearch.evaluation.pictures.label_issues import plot_label_issues
 from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
 from pyimagesearch.evaluation.pictures.style import DPI, percent
 from pyimagesearch.evaluation.pictures.training_curves import plot_history
+from pyimagesearch.evaluation.reporting.label_issues import LABEL_ISSUES, LabelIssues
+from pyimagesearch.evaluation.reporting.training_data import data_facts, limits, photo_counts
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import one_line
 from pyimagesearch.runtime.files import write_json, write_text
@@ -47,8 +50,12 @@ FILES = {
     "confusion_matrix.png": "which class was taken for which",
     "mistakes.png": "the most confident mistakes",
     "calibration.png": "confidence against accuracy",
+    LABEL_ISSUES: "every label with a score, the most suspicious first, to mark and give to prepare_dataset.py --exclude",
+    "label_issues.png": "the most suspicious labels, each photo beside typical ones",
 }
-PICTURES = {"classes.png", "labels.png", "confusion_matrix.png", "mistakes.png", "calibration.png"}
+PICTURES = {
+    "classes.png", "labels.png", "confusion_matrix.png", "mistakes.png", "calibration.png", "label_issues.png",
+}  # fmt: skip
 MOST_MISTAKES = 16
 THUMBNAIL = 320  # pixels of its longer side
 CSS_DPI = 96
@@ -63,6 +70,7 @@ class Results:
     probabilities : float32 of shape (photos, classes), with 0 for NaN
     metrics : test_loss and test_acc; with several labels test_auc, test_ap and test_f1, None if not measurable
     text, numbers : the classification report to print, and for programs
+    validated : the probabilities for the validation split
     thresholds : of several labels, one each: the lowest probability at which it is predicted
     """
 
@@ -70,17 +78,18 @@ class Results:
     metrics: dict[str, float | None]
     text: str
     numbers: dict
+    validated: np.ndarray
     thresholds: list[float] | None = None
 
 
 def assess(model: nn.Module, objective, valLoader, testLoader) -> Results:
     """Predict the test split and measure the predictions. Every rank calls this.
 
-    Where photos may have several labels, validation is predicted too: the thresholds are chosen on it.
+    Validation is predicted too: its labels are judged, and where photos may have several, thresholds chosen on it.
     """
     testDS, valDS, thresholds = testLoader.dataset, valLoader.dataset, None
+    validated = np.nan_to_num(predict_split(model, valLoader, objective)[0])
     if testDS.labels.ndim > 1:
-        validated = np.nan_to_num(predict_split(model, valLoader, objective)[0])
         thresholds = metrics.best_thresholds(valDS.labels, validated)
     probabilities, losses = predict_split(model, testLoader, objective)
     probabilities = np.nan_to_num(probabilities)
@@ -93,32 +102,43 @@ def assess(model: nn.Module, objective, valLoader, testLoader) -> Results:
         measured |= {"test_auc": auc, "test_ap": precision, "test_f1": f1}
         validation = metrics.measure_labels(valDS.labels, validated, valDS.classes, thresholds)
         numbers = {"evaluation": numbers, "validation": validation}
-    return Results(probabilities, measured, text, numbers, thresholds)
+    return Results(probabilities, measured, text, numbers, validated, thresholds)
 
 
 def write_report(
-    output: str, results: Results, dataset: PhotoDataset, history: History, card: dict, photos: dict, machine: dict
+    output: str, results: Results, issues: LabelIssues, history: History, card: dict, machine: dict
 ) -> None:
-    """Print the classification report; write it, all pictures and report.html into the folder `output`.
+    """Print the classification report; write it, the labels, all pictures and report.html into the folder `output`.
 
-    dataset : the test split; photos : the number of photos of each split; machine : see machine_facts
+    issues : of training, validation and the test split; machine : see machine_facts
     """
+    dataset = issues.datasets[-1]
     print(results.text)
     write_text(os.path.join(output, "classification_report.txt"), results.text)
     write_json(os.path.join(output, metrics.REPORT_JSON), results.numbers)
     plot_history(os.path.join(output, os.path.basename(config.PLOT_PATH)), history)
     draw = _draw_classes if results.thresholds is None else _draw_labels
     shown = draw(output, results, dataset)
+    issues.write(output)
+    suspicious = [
+        [(_thumbnail(path), *lines) for path, *lines in photos] for photos in issues.shown()
+    ]
+    if suspicious:
+        plot_label_issues(os.path.join(output, "label_issues.png"), suspicious)
+        shown["drawn"].append("label_issues.png")
     for name in PICTURES - set(shown["drawn"]):  # an earlier run, perhaps of another task, may have left them
         if os.path.exists(os.path.join(output, name)):
             os.unlink(os.path.join(output, name))
+    counts, (total,) = photo_counts(issues)
+    photos = dict(zip(issues.splits, total[1:], strict=True))
     write_page(
         os.path.join(output, "report.html"), classes=dataset.classes, total=len(dataset.labels),
         metrics=results.metrics, history=history, best=history[metrics.best_epoch(history) - 1],
         seconds=sum(row["seconds"] for row in history), images_per_second=images_per_second(history), photos=photos,
         splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine,
         settings={name.replace("_", " "): value for name, value in card["training"].items()},
-        **shown,
+        counts=(("", *photos), counts, [total]), facts=data_facts(issues.folder),
+        limits=list(limits(issues, shown.get("confusions", ()))), issues=issues, **shown,
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class CrossEntropy:
         return probabilities.argmax(1) == labels
 
     def margins(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The logit of each photo's label less the largest other, and the class of that other: both of shape (rows,)."""
+        """The logit of each photo's label less the largest other, and the class of that other; both (rows,)."""
         given = labels[:, None]
         largest, rivals = logits.scatter(1, given, -torch.inf).max(1)
         return logits.gather(1, given)[:, 0] - largest, rivals

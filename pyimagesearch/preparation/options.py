@@ -33,8 +33,8 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
     )  # fmt: skip
     places.add_argument(
         "--exclude", nargs="+", default=(), metavar="FILE",
-        help="label_issues.csv of a training, in which you have marked photos: in the column drop to leave them out, in "
-        "new_label to put them in another class; of several files the earliest first",
+        help="label_issues.csv of a training in which you have marked photos: in the column drop to leave them out, in "
+        "new_label to put them in another class; several files count one after another",
     )  # fmt: skip
     places.add_argument("--overwrite", action="store_true", help="replace DEST with exactly what the source holds")
     _add_splits(parser.add_argument_group("splits that the source lacks"))

@@ -1,6 +1,5 @@
 """What is known of a source: its splits, their photos, and the files that are left out."""
 
-import hashlib
 import os
 import re
 import stat
@@ -21,7 +20,7 @@ from pyimagesearch.runtime.errors import UserError, one_line
 RATE_FLAGS = {"evaluation": "--test-rate", "validation": "--val-rate"}
 CLASS_LIST = "classes.txt"
 FEW = 5  # training photos of a class; fewer are reported
-DROP, KEEP = {"1", "1.0", "x", "yes", "true"}, {"", "0", "0.0", "no", "false"}  # in the column drop, in any case
+DROP = dict.fromkeys(("1", "1.0", "x", "yes", "true"), True) | dict.fromkeys(("", "0", "0.0", "no", "false"), False)
 SHOWN = 5  # files that are printed before "and N more"
 
 
@@ -111,7 +110,7 @@ class Source:
     notes: list[str] = field(default_factory=list)  # printed with the summary
     packed: str | None = None  # the archive, or what else was unpacked into `folder`
     copies: list[list[str]] = field(default_factory=list)  # the paths of photos with equal bytes
-    corrections: str | None = None  # what correct_labels changed, with a digest; in prepared.json
+    corrections: str | None = None  # what correct_labels changed; in prepared.json
 
     @property
     def origin(self) -> str:
@@ -234,81 +233,63 @@ class Source:
 
 
 def correct_labels(source: Source, tables: Iterable[str]) -> None:
-    """Leave out the photos that a person marked in these CSV files, one after another, and put others in a new class.
+    """Leave out the photos that a person marked in `drop` of these label_issues.csv; put others in their `new_label`.
 
-    A table is the label_issues.csv of a training: `path` is that of a photo in the dataset, `drop` or `new_label` the
-    mark. A photo whose new place is taken gets the former class before its name.
+    A later table may name a photo by the place that an earlier one gave it. If another photo has that, the place is in
+    a folder with the name of the former class.
     """
-    splits = {split.name: {_in_dataset(split, photo): photo for photo in split.photos} for split in source.splits}
-    tops = {unicodedata.normalize("NFC", name.split("/")[0]): label for label, name in enumerate(source.classes)}
-    labels = tops | {unicodedata.normalize("NFC", name): label for label, name in enumerate(source.classes)}
-    dropped, relabelled, digest = 0, 0, hashlib.blake2b(digest_size=4)
-    for table in tables:
-        unknown = []
-        for where, path, new in _marks(table):
-            digest.update(f"{path}\n{new}\n".encode())
-            split = next((split for split in source.splits if path in splits[split.name]), None)
-            if split is None:
-                unknown.append(path)
-            elif not new:
-                del splits[split.name][path]
-                dropped += 1
-            elif not source.kind.has_splits:
-                raise UserError(f"{where}: new_label is for photos of one class each; correct {source.origin} itself")
-            elif new not in labels:
-                names = ", ".join(first_few([*tops], 20))
-                raise UserError(f"{where}: new_label {new!r} is none of the {len(source.classes)} classes: {names}")
-            else:
-                _relabel(source, split, splits[split.name], path, labels[new])
-                relabelled += 1
-        if unknown:
-            raise UserError(
-                f"{table}: {len(unknown)} of its marked rows name no photo of {source.origin}: "
-                f"{', '.join(first_few(unknown, 3))}; give the flags that made the dataset, and earlier tables first"
+    photos = {_in_dataset(split, photo): (split, photo) for split in source.splits for photo in split.photos}
+    labels = {name: n for n, whole in enumerate(source.classes) for name in (whole, whole.split("/")[0])}
+    marks, unknown = [mark for table in tables for mark in _marks(table)], []
+    for where, path, new in marks:
+        if new and (new not in labels or not source.kind.has_splits):
+            expected = ", ".join(first_few(source.classes, 20)) if source.kind.has_splits else "several a photo"
+            raise UserError(f"{where}: new_label is {new!r}; the labels of {source.origin} are {expected}")
+        if path not in photos:
+            unknown.append(f"{where}: {path}")
+            continue
+        split, photo = photos.pop(path)
+        if new:
+            former, folder = (os.path.join(*source.classes[n].split("/")) for n in (photo.label, labels[new]))
+            photo = photo._replace(
+                label=labels[new], target=os.path.join(folder, os.path.relpath(photo.target, former))
             )
+            while (place := _in_dataset(split, photo)) in photos:
+                photo = photo._replace(target=os.path.join(folder, former, os.path.relpath(photo.target, folder)))
+            photos[place] = split, photo
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} of {len(marks)} marked rows name no photo of {source.origin}: "
+            f"{', '.join(first_few(unknown, 3))}; give the flags of that dataset, its --exclude files before these"
+        )
     for split in source.splits:
-        split.photos = list(splits[split.name].values())
-    source.corrections = f"{dropped} left out, {relabelled} in another class ({digest.hexdigest()})"
-    source.notes.append(f"--exclude: {source.corrections.rpartition(' ')[0]}")
+        split.photos = [photo for home, photo in photos.values() if home is split]
+    dropped = sum(not new for *_, new in marks)
+    source.corrections = f"{dropped} photos left out, {len(marks) - dropped} in another class"
+    source.notes.append(source.corrections)
 
 
 def _in_dataset(split: Split, photo: Photo) -> str:
-    """The path of a photo in the dataset as label_issues.csv has it, in one Unicode form."""
-    path = unicodedata.normalize("NFC", f"{split.name}/{photo.target.replace(os.sep, '/')}")
-    return one_place(one_line(path))
+    """The path of a photo in the dataset, as label_issues.csv has it."""
+    return one_place(one_line(unicodedata.normalize("NFC", f"{split.name}/{photo.target.replace(os.sep, '/')}")))
 
 
-def _marks(table: str) -> Iterator[tuple[str, str, str]]:
-    """The marked rows: the place in `table` for a message, the photo's path, and its new class, "" to leave it out."""
+def _marks(table: str) -> list[tuple[str, str, str]]:
+    """Of each marked row its place for a message, the photo's path in the dataset, and its new class: "" for none."""
     header, rows = read_csv(table)
     if absent := [name for name in ("path", "drop", "new_label") if name not in header]:
-        raise UserError(f"{table} has no column {' and '.join(absent)}; expected the label_issues.csv of a training")
-    marked = False
+        raise UserError(f"{table} has no column {' and '.join(absent)}; expected a label_issues.csv, marked")
+    marks = []
     for line, cells in rows:
-        row, where = dict(zip(header, map(str.strip, cells), strict=False)), f"{table}, line {line}"
-        drop, new = row.get("drop", "").lower(), unicodedata.normalize("NFC", row.get("new_label", ""))
-        if drop not in DROP | KEEP or (drop in DROP and new):
-            raise UserError(
-                f"{where}: drop is {drop!r} and new_label {new!r}; expected 1, x, yes or true in drop, or a class in "
-                "new_label, or nothing in both"
-            )
-        if drop in DROP or new:
-            marked = True
-            yield where, one_place(unicodedata.normalize("NFC", row["path"])), new
-    if not marked:
-        raise UserError(f"{table} has no marked row; put an x in drop, or a class in new_label, and save the file")
-
-
-def _relabel(source: Source, split: Split, photos: dict[str, Photo], path: str, label: int) -> None:
-    """Move a photo of `photos`, those of `split` by path in the dataset, to the class `label`."""
-    photo = photos.pop(path)
-    former, new = (os.path.join(*source.classes[number].split("/")) for number in (photo.label, label))
-    folder, name = os.path.split(os.path.relpath(photo.target, former))
-    photo = photo._replace(label=label, target=os.path.join(new, folder, name))
-    while (place := _in_dataset(split, photo)) in photos:
-        name = f"{former.replace(os.sep, '-')}-{name}"
-        photo = photo._replace(target=os.path.join(new, folder, name))
-    photos[place] = photo
+        row = {name: unicodedata.normalize("NFC", cell.strip()) for name, cell in zip(header, cells, strict=False)}
+        drop, new = row.get("drop", ""), row.get("new_label", "")
+        if (dropped := DROP.get(drop.lower())) is None:
+            raise UserError(f"{table}, line {line}: drop is {drop!r}; expected 1, x, yes or true, or nothing")
+        if dropped or new:
+            marks.append((f"{table}, line {line}", one_place(row["path"]), "" if dropped else new))
+    if not marks:
+        raise UserError(f"{table} has no marked row; put an x in drop, or a class in new_label, and save it")
+    return marks
 
 
 def without_photos(names: Iterable[str]) -> list[str]:

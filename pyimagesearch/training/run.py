@@ -92,7 +92,7 @@ class Run:
             "config": self.config,
             "history": self.history,
             "best_epoch": best_epoch(self.history) if self.history else 0,
-            "margins": self.margins.state(),
+            "margins": self.margins.gathered(),
         }
 
     def load(self, state: dict) -> None:
@@ -105,7 +105,7 @@ class Run:
         self.log.logged = Totals(**state["logged"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.totals = state["totals"] and Totals(**state["totals"])
-        self.margins.load(state.get("margins"))
+        self.margins.sums |= state.get("margins", {})  # earlier versions had none
 
     def save(self, step: int = 0, totals: Totals | None = None) -> None:
         self.checkpoints.save(self.state(step, totals))
@@ -187,11 +187,10 @@ class Run:
             return
         card = self.write_card(results.thresholds, **results.metrics)
         valDS, testDS = valLoader.dataset, testLoader.dataset
-        issues = LabelIssues(
-            self.args.data, dict(zip(config.SPLITS, (self.dataset, valDS, testDS), strict=True)),
-            [self.margins.means(), predicted_margins(self.objective, results.validated, valDS.labels),
-             predicted_margins(self.objective, results.probabilities, testDS.labels)],
-        )  # fmt: skip
+        predicted = (valDS, results.validated), (testDS, results.probabilities)
+        margins = [predicted_margins(self.objective, answers, dataset.labels) for dataset, answers in predicted]
+        datasets = dict(zip(config.SPLITS, (self.dataset, valDS, testDS), strict=True))
+        issues = LabelIssues(self.args.data, datasets, [self.margins.means(), *margins])
         write_report(self.output, results, issues, self.history, card, machine_facts(self.launch))
         self.log.add_report(len(self.history), testDS, results.probabilities, **results.metrics)
         print(f"[INFO] labels: {issues.found()}; {LABEL_ISSUES} has the most suspicious first")
@@ -209,49 +208,39 @@ class Run:
 class LabelMargins:
     """The margins of the training photos' labels, see objectives, summed over the epochs.
 
-    Their mean is the area under the margin of Pleiss et al., https://arxiv.org/abs/2001.10528. What a rank adds stays
-    on its device until `state` gathers it.
-
-    sums, counts : float64 and int32 of the shape of the labels, over all ranks
-    rivals : int32, the class or the value that was last preferred to the given one, or came next to it
+    What a rank adds stays on its device until `gathered` is called.
+    sums : "margins", "counts" and "rivals", in the shape of the labels; rivals are of each photo's last epoch
     """
 
     def __init__(self, objective, loader):
-        self.objective, self.sampler = objective, loader.batch_sampler
-        shape = loader.dataset.labels.shape
-        self.sums = torch.zeros(shape, dtype=torch.float64)
-        self.counts, self.rivals = torch.zeros(2, *shape, dtype=torch.int32)
+        self.objective, self.sampler, shape = objective, loader.batch_sampler, loader.dataset.labels.shape
+        self.sums = {"margins": torch.zeros(shape, dtype=torch.float64)}
+        self.sums |= {name: torch.zeros(shape, dtype=torch.int32) for name in ("counts", "rivals")}
         self._added: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, epoch: int, step: int, logits: Tensor, labels: Tensor, unmixed: Tensor | None = None) -> None:
-        """Add this rank's share of a step; of rows that are not `unmixed`, bool of shape (rows,), nothing counts."""
+        """Add this rank's share of a step; rows that are not `unmixed`, bool of shape (rows,), do not count."""
         margins, rivals = self.objective.margins(logits, labels)
         if unmixed is not None:
             margins = margins.T.where(unmixed, torch.nan).T
         batch = self.sampler.batch(epoch, step)
         self._added.append((torch.from_numpy(batch[distributed.rank_slice(len(batch))]), margins, rivals))
 
-    def state(self) -> dict:
+    def gathered(self) -> dict[str, Tensor]:
         """The sums over all ranks. Every rank calls this."""
-        if self._added:  # on all ranks or on none
-            mine = [torch.cat(parts).cpu().numpy() for parts in zip(*self._added, strict=True)]
-            self._added = []
-            for part in distributed.gather_objects(mine):
-                rows, margins, rivals = map(torch.from_numpy, part)
-                known = margins.isfinite()
-                self.sums.index_add_(0, rows, margins.where(known, 0).double())
-                self.counts.index_add_(0, rows, known.int())
-                self.rivals[rows] = rivals.int().where(known, self.rivals[rows])
-        return {"sums": self.sums, "counts": self.counts, "rivals": self.rivals}
+        mine = [torch.cat(parts).cpu().numpy() for parts in zip(*self._added, strict=True)]
+        self._added = []
+        for part in filter(None, distributed.gather_objects(mine)):
+            rows, margins, rivals = map(torch.from_numpy, part)
+            known = margins.isfinite()
+            self.sums["margins"].index_add_(0, rows, margins.where(known, 0).double())
+            self.sums["counts"].index_add_(0, rows, known.int())
+            self.sums["rivals"][rows] = rivals.int()
+        return self.sums
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
-        """The mean margins over the epochs, NaN where none counts, and the rivals."""
-        return (self.sums / self.counts).numpy(), self.rivals.numpy()
-
-    def load(self, state: dict | None) -> None:
-        """Go on from `state`; from nothing where an earlier version saved the run."""
-        if state is not None:
-            self.sums, self.counts, self.rivals = state["sums"], state["counts"], state["rivals"]
+        """The mean margins (NaN where none counts), which are the area under the margin, and the rivals."""
+        return (self.sums["margins"] / self.sums["counts"]).numpy(), self.sums["rivals"].numpy()
 
 
 def run_config(args, dataset) -> dict:

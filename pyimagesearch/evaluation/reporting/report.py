@@ -50,7 +50,7 @@ FILES = {
     "confusion_matrix.png": "which class was taken for which",
     "mistakes.png": "the most confident mistakes",
     "calibration.png": "confidence against accuracy",
-    LABEL_ISSUES: "every label with a score, the most suspicious first, to mark and give to prepare_dataset.py --exclude",
+    LABEL_ISSUES: "every label with a score, the most suspicious first; for prepare_dataset.py --exclude",
     "label_issues.png": "the most suspicious labels, each photo beside typical ones",
 }
 PICTURES = {
@@ -110,7 +110,7 @@ def write_report(
 ) -> None:
     """Print the classification report; write it, the labels, all pictures and report.html into the folder `output`.
 
-    issues : of training, validation and the test split; machine : see machine_facts
+    issues : of training, validation and test; machine : see machine_facts
     """
     dataset = issues.datasets[-1]
     print(results.text)
@@ -120,25 +120,22 @@ def write_report(
     draw = _draw_classes if results.thresholds is None else _draw_labels
     shown = draw(output, results, dataset)
     issues.write(output)
-    suspicious = [
-        [(_thumbnail(path), *lines) for path, *lines in photos] for photos in issues.shown()
-    ]
-    if suspicious:
+    if suspicious := [[(_thumbnail(path), one, two) for path, one, two in photos] for photos in issues.shown()]:
         plot_label_issues(os.path.join(output, "label_issues.png"), suspicious)
         shown["drawn"].append("label_issues.png")
     for name in PICTURES - set(shown["drawn"]):  # an earlier run, perhaps of another task, may have left them
         if os.path.exists(os.path.join(output, name)):
             os.unlink(os.path.join(output, name))
-    counts, (total,) = photo_counts(issues)
-    photos = dict(zip(issues.splits, total[1:], strict=True))
+    photos = {split: len(dataset.labels) for split, dataset in zip(issues.splits, issues.datasets, strict=True)}
+    counts = [photo_counts(dataset) for dataset in issues.datasets]
     write_page(
         os.path.join(output, "report.html"), classes=dataset.classes, total=len(dataset.labels),
         metrics=results.metrics, history=history, best=history[metrics.best_epoch(history) - 1],
         seconds=sum(row["seconds"] for row in history), images_per_second=images_per_second(history), photos=photos,
         splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine,
         settings={name.replace("_", " "): value for name, value in card["training"].items()},
-        counts=(("", *photos), counts, [total]), facts=data_facts(issues.folder),
-        limits=list(limits(issues, shown.get("confusions", ()))), issues=issues, **shown,
+        counts=(("", *photos), list(zip(dataset.classes, *counts, strict=True))), facts=data_facts(issues.folder),
+        limits=list(limits(issues.datasets[0], shown.get("confusions", ()))), found=issues.found(), **shown,
     )  # fmt: skip
 
 

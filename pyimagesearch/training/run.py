@@ -219,10 +219,10 @@ class LabelMargins:
         self._added: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def add(self, epoch: int, step: int, logits: Tensor, labels: Tensor, unmixed: Tensor | None = None) -> None:
-        """Add this rank's share of a step; rows that are not `unmixed`, bool of shape (rows,), do not count."""
+        """Add this rank's share of a step; what is not `unmixed`, bool as the labels or (rows, 1), does not count."""
         margins, rivals = self.objective.margins(logits, labels)
         if unmixed is not None:
-            margins = margins.T.where(unmixed, torch.nan).T
+            margins = margins.where(unmixed, torch.nan)
         batch = self.sampler.batch(epoch, step)
         self._added.append((torch.from_numpy(batch[distributed.rank_slice(len(batch))]), margins, rivals))
 

@@ -17,6 +17,7 @@ from torch import nn
 from pyimagesearch.data.datasets import PhotoFolder
 from pyimagesearch.evaluation import metrics
 from pyimagesearch.evaluation.reporting import report
+from pyimagesearch.evaluation.reporting.label_issues import LabelIssues, predicted_margins
 from pyimagesearch.models.objectives import CROSS_ENTROPY, BinaryCrossEntropy
 
 PICTURES = {"model_training.png", "confusion_matrix.png", "classes.png", "calibration.png", "mistakes.png"}
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("error", "ignore:.* deprecated:Deprecati
 class Photos:
     """A split of photos at paths that need not exist."""
 
-    title = "evaluation"
+    title, root = "evaluation", "nowhere"
 
     def __init__(self, classes, labels, paths=None):
         self.classes, self.labels, self.paths = list(classes), np.array(labels), paths
@@ -40,6 +41,8 @@ class Photos:
 
     def path(self, index):
         return self.paths[index] if self.paths else f"nowhere/<{index}>.jpg"
+
+    name = path
 
 
 def probabilities_of(predictions, classes: int, confidence: float = 0.9) -> np.ndarray:
@@ -57,7 +60,7 @@ def results_of(dataset, probabilities, thresholds=None) -> report.Results:
     if thresholds is not None:
         measured["test_auc"] = numbers["macro"]["roc_auc"]
         numbers = {"evaluation": numbers, "validation": {"photos": 1}}
-    return report.Results(probabilities, measured, text, numbers, thresholds)
+    return report.Results(probabilities, measured, text, numbers, probabilities, thresholds)
 
 
 def write(output, dataset, probabilities, history=None, thresholds=None, **training) -> Page:
@@ -65,9 +68,11 @@ def write(output, dataset, probabilities, history=None, thresholds=None, **train
         "architecture": "densenet121", "image_size": 32, "metrics": {"epoch": 1}, "versions": {"torch": "2.15.0"},
         "training": {"seed": 0, "weights": "<none>", "sync-bn": False, "limit": None, **training},
     }  # fmt: skip
-    counts = {"training": 9, "evaluation": len(dataset.labels)}
+    objective = CROSS_ENTROPY if thresholds is None else BinaryCrossEntropy()
+    margins = predicted_margins(objective, np.nan_to_num(probabilities), dataset.labels)
+    issues = LabelIssues("nowhere", {"training": dataset, "evaluation": dataset}, [margins, margins])
     report.write_report(
-        output, results_of(dataset, probabilities, thresholds), dataset, history or history_of(3), card, counts,
+        output, results_of(dataset, probabilities, thresholds), issues, history or history_of(3), card,
         {"processor": "A & B <C>"},
     )  # fmt: skip
     page = Page((output / "report.html").read_text(encoding="utf-8"))

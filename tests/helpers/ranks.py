@@ -72,10 +72,11 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
         losses += [trained.mean_loss, float(sample_losses.mean())]
         confusion.append(counts.tolist())
         assert trained.count == len(train_set)
+    margins = {key: values.tolist() for key, values in run.margins.gathered().items()}
     if distributed.is_main():
         torch.save(parallel.unwrap(model).state_dict(), f"{output}/{name}.pth")
         with open(f"{output}/{name}.json", "w") as file:
-            json.dump({"losses": losses, "confusion": confusion}, file)
+            json.dump({"losses": losses, "confusion": confusion, "margins": margins}, file)
 
 
 def frozen_and_synchronised(data, output, launch):
@@ -117,6 +118,8 @@ def resumed(data, output, launch):
     pairs = zip(whole.model.parameters(), again.model.parameters(), strict=True)
     differing = sum(not torch.equal(one, other) for one, other in pairs)
     assert not differing, f"{differing} tensors differ"
+    margins, again_margins = whole.margins.gathered(), again.margins.gathered()
+    assert all(torch.equal(margins[name], again_margins[name]) for name in margins), "margins differ"
 
 
 # weights of 1, 2 and 4 for classes 0, 1, 2: so unequal that no mean is correct by chance

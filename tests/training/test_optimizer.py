@@ -3,6 +3,7 @@
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from helpers.runs import make_run
@@ -78,7 +79,7 @@ def run_of(optimizer: str, scheduler: str, output) -> Run:
     model = network()
     opt = build_optimizer(optimizer, model.parameters(), lr=LR, weight_decay=0.01)
     schedule = build_scheduler(scheduler, opt, epochs=14, warmup=2)
-    dataset = SimpleNamespace(classes=["a"], fingerprint=lambda: "abc")
+    dataset = SimpleNamespace(classes=["a"], labels=np.zeros(4, np.int64), fingerprint=lambda: "abc")
     loader = SimpleNamespace(dataset=dataset, batch_sampler=GlobalBatchSampler(4, 4))
     return make_run(model, loader, output, flags=["--keep", "last"], optimizer=opt, scheduler=schedule)
 

@@ -6,6 +6,7 @@ import math
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from helpers.runs import make_run
@@ -25,7 +26,7 @@ def run_of(output, keep: str = "best", wrapped: bool = False) -> Run:
     model = nn.Linear(2, 2)
     nn.init.zeros_(model.weight)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    dataset = SimpleNamespace(classes=["Käse", "Rice"], fingerprint=lambda: "abc")
+    dataset = SimpleNamespace(classes=["Käse", "Rice"], labels=np.zeros(150, np.int64), fingerprint=lambda: "abc")
     loader = SimpleNamespace(dataset=dataset, batch_sampler=GlobalBatchSampler(150, 16))
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.1)
     run = make_run(

@@ -22,7 +22,7 @@ LABEL_ISSUES = "label_issues.csv"
 COLUMNS = ("split", "path", "given", "suggested", "score", "reason", "drop", "new_label")  # the last two for a person
 REASONS = ("", "doubtful: the suggested label is preferred", "looks wrong: far below the other photos of its label")
 LOOKS_WRONG = 2  # position in REASONS
-FAR = 3.0  # standard deviations, estimated by the median absolute deviation, from which a low margin is an outlier
+FAR = 3.5  # robust standard deviations: the limit of Iglewicz and Hoaglin (1993) for the modified z-score
 SHOWN = 20  # in the picture
 Margins = tuple[np.ndarray, np.ndarray]  # of each label, NaN if unknown; and the value that comes next to it, or before
 

@@ -20,8 +20,10 @@ from pyimagesearch.evaluation.reporting import report
 from pyimagesearch.evaluation.reporting.label_issues import LabelIssues, predicted_margins
 from pyimagesearch.models.objectives import CROSS_ENTROPY, BinaryCrossEntropy
 
-PICTURES = {"model_training.png", "confusion_matrix.png", "classes.png", "calibration.png", "mistakes.png"}
-REPORTS = {"report.html", "classification_report.txt", "classification_report.json"}
+PICTURES = {
+    "model_training.png", "confusion_matrix.png", "classes.png", "calibration.png", "mistakes.png", "label_issues.png",
+}  # fmt: skip
+REPORTS = {"report.html", "classification_report.txt", "classification_report.json", "label_issues.csv"}
 MARKUP = "<img src=x onerror=alert(1)> & \"quoted\" 'too'"
 
 # matplotlib before 3.11 calls what new releases of pyparsing deprecate
@@ -203,10 +205,10 @@ def test_all_pictures_are_written_and_shown_on_the_page(tmp_path, photos):
     page = write(tmp_path / "out", dataset, probabilities_of([0, 1, 1, 1, 0], 2))
     assert {path.name for path in (tmp_path / "out").iterdir()} == PICTURES | REPORTS
     kinds = [image["src"].split(",")[0] for image in page.all("img")]
-    assert kinds.count("data:image/png;base64") == 4 and kinds.count("data:image/jpeg;base64") == 3
+    assert kinds.count("data:image/png;base64") == 5 and kinds.count("data:image/jpeg;base64") == 3
     for words in ("40.0%", "2 of 5 photos", "A & B <C>", "<none>", str(folder / "Bread" / "001.png")):
         assert words in page.text
-    assert len(page.all("table")) == 6
+    assert len(page.all("table")) == 8
 
 
 @pytest.mark.parametrize("aucs", [(0.7, 0.8), (math.nan,)])
@@ -216,7 +218,7 @@ def test_several_labels_have_their_picture_and_a_page_also_if_one_cannot_be_meas
     history = [{**row, "val_auc": auc} for row, auc in zip(history_of(len(aucs)), aucs, strict=True)]
     (tmp_path / "confusion_matrix.png").write_bytes(b"of an earlier run")
     page = write(tmp_path, Photos(["tube", "line", "rare"], labels), probabilities, history, [0.5] * 3)
-    assert {path.name for path in tmp_path.iterdir()} == REPORTS | {"labels.png", "model_training.png"}
+    assert {path.name for path in tmp_path.iterdir()} == REPORTS | {"labels.png", "model_training.png", "label_issues.png"}
     written = json.loads((tmp_path / "classification_report.json").read_text())
     assert f"{written['evaluation']['macro']['roc_auc']:.4f}" in page.text
     assert "No photo has rare: it is left out of the macro average." in page.text
@@ -251,11 +253,12 @@ def test_a_photo_that_is_gone_or_broken_does_not_stop_the_report(tmp_path):
 
 
 def test_without_a_mistake_the_page_says_so_and_an_old_picture_goes(tmp_path):
-    for name in ("mistakes.png", "labels.png"):
+    for name in ("mistakes.png", "labels.png", "label_issues.png"):
         (tmp_path / name).write_bytes(b"of an earlier run")
     page = write(tmp_path, Photos("ab", [0, 1]), probabilities_of([0, 1], 2))
     assert "None: every test photo is right." in page.text and page.all("li") == []
-    assert {path.name for path in tmp_path.iterdir()} == PICTURES - {"mistakes.png"} | REPORTS
+    assert {path.name for path in tmp_path.iterdir()} == PICTURES - {"mistakes.png", "label_issues.png"} | REPORTS
+    assert "None of 4 look wrong." in page.text
 
 
 @pytest.mark.parametrize(
@@ -315,8 +318,9 @@ def test_whatever_is_shown_is_escaped(tmp_path):
     page = write(tmp_path / MARKUP.replace("/", ""), dataset, probabilities_of([1], 2), **{MARKUP: MARKUP})
     assert all(set(image) <= {"src", "alt", "width", "height"} for image in page.all("img"))
     assert f"A photo of class {MARKUP}, taken for {MARKUP} 2" in [image["alt"] for image in page.all("img")]
-    # folder, twice; path; setting and its value; classes in the table, the confusions and the mistake
-    assert page.text.count(MARKUP) == 2 + 1 + 2 + 2 + 2 + 2
+    # folder, twice; path; setting and its value; classes in the table, the confusions and the mistake; and, of what it
+    # was trained on, in the counts and the limits
+    assert page.text.count(MARKUP) == 2 + 1 + 2 + 2 + 2 + 2 + 2 + 4
 
 
 @pytest.mark.parametrize(

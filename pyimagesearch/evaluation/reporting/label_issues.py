@@ -44,7 +44,8 @@ def find_outliers(margins: np.ndarray, given: np.ndarray) -> np.ndarray:
         if len(rows):
             centre[rows] = np.median(margins[rows])
             spread[rows] = np.median(np.abs(margins[rows] - centre[rows]))
-    spread = 1.4826 * np.maximum(spread, np.median(np.abs(margins - centre)))  # of normal numbers: sigma
+    of_all = np.median(np.abs(margins - centre)) if len(margins) else 0
+    spread = 1.4826 * np.maximum(spread, of_all)  # of normal numbers: sigma
     return (margins < 0) & (margins < centre - FAR * spread)
 
 

@@ -32,7 +32,7 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
         help="the most that an archive or parquet files may take unpacked (default: 200 times their size, at most 200)",
     )  # fmt: skip
     places.add_argument(
-        "--exclude", nargs="+", default=(), metavar="FILE",
+        "--exclude", nargs="+", metavar="FILE",
         help="label_issues.csv of a training in which you have marked photos: in the column drop to leave them out, in "
         "new_label to put them in another class; several files count one after another",
     )  # fmt: skip

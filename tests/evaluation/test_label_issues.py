@@ -1,6 +1,7 @@
 """Which labels look wrong: outliers below the others of their label, none on clean data; the table and its picture."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from helpers.pictures import assert_nothing_is_cut_off
 from pyimagesearch.data.datasets import PhotoDataset
 from pyimagesearch.evaluation.pictures.label_issues import plot_label_issues
 from pyimagesearch.evaluation.reporting.label_issues import LabelIssues, find_outliers, predicted_margins
-from pyimagesearch.evaluation.reporting.training_data import data_facts, limits, photo_counts
+from pyimagesearch.evaluation.reporting.report import data_facts, photo_counts
 from pyimagesearch.models.objectives import CROSS_ENTROPY, BinaryCrossEntropy
 
 CLASSES = ["Bread", "Rice", "Soup"]
@@ -104,7 +105,9 @@ def test_of_several_labels_each_known_one_has_a_row(tmp_path):
     labels = np.array([[1, 0], [-1, 1], [0, 0]], np.float32)
     probabilities = np.array([[0.9, 0.2], [0.5, 0.1], [0.3, 0.25]], np.float32)
     dataset = photos_of(labels, ["Edema", "Cough"])
-    issues = LabelIssues("data", {"training": dataset}, [predicted_margins(BinaryCrossEntropy(), probabilities, labels)])
+    issues = LabelIssues(
+        "data", {"training": dataset}, [predicted_margins(BinaryCrossEntropy(), probabilities, labels)]
+    )
     rows = [(row["path"][-5], row["given"], row["suggested"], float(row["score"])) for row in rows_of(issues, tmp_path)]
     assert rows == [
         ("1", "Cough", "no Cough", 0.1), ("2", "no Edema", "Edema", 0.7), ("2", "no Cough", "Cough", 0.75),
@@ -126,19 +129,19 @@ def test_the_picture_cuts_nothing_off(tmp_path, count):
     assert_nothing_is_cut_off(tmp_path / "picture.png")
 
 
-def test_limits_name_small_classes_and_the_largest_confusions():
-    dataset = photos_of([0] * 60 + [1] * 4 + [2] * 49)
-    confusions = [("Rice", "Soup", 3, "75%"), ("Soup", "Bread", 1, "10%")]
-    assert photo_counts(dataset) == [60, 4, 49]
-    assert list(limits(dataset, confusions)) == [
-        "Fewer than 50 photos to learn from: Rice (4), Soup (49).",
-        "Most often confused: 75% of Rice taken for Soup; 10% of Soup taken for Bread.",
-    ]
-    assert photo_counts(photos_of(np.array([[1.0, 0.0], [1.0, -1.0]]), ["a", "b"])) == [2, 0]
-
-
-def test_a_dataset_of_another_program_has_no_facts(tmp_path):
-    assert list(data_facts(str(tmp_path))) == ["dataset"]
+def test_the_card_has_what_prepared_json_records_and_names_small_classes(tmp_path):
+    trained = photos_of([0] * 60 + [1] * 4 + [2] * 49)
+    assert photo_counts(trained).tolist() == [60, 4, 49]
+    facts = data_facts(str(tmp_path), trained)
+    assert facts["fewer than 50 training photos"] == "Rice (4), Soup (49)" and "did not make" in facts["source"]
+    drawing = {"rates": {"evaluation": 0.1}, "seed": 3, "moved": {}, "near_copies": True}
+    made = {"source": "/photos", "classes": CLASSES, "verified": True, "drawing": drawing, "corrections": "2 left out"}
+    (tmp_path / "prepared.json").write_text(json.dumps(made))
+    assert data_facts(str(tmp_path), trained) == facts | {
+        "source": "/photos", "splits": "--test-rate 0.1 --seed 3 --group-near-copies", "near copies": "in one split",
+        "corrections": "2 left out",
+    }  # fmt: skip
+    assert photo_counts(photos_of(np.array([[1.0, 0.0], [1.0, -1.0]]), ["a", "b"])).tolist() == [2, 0]
 
 
 def test_margins_of_both_objectives():

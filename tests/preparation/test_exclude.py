@@ -88,7 +88,9 @@ def test_photos_of_several_labels_can_be_left_out_but_not_relabelled(tmp_path, p
     assert len(made) == 11 and "images/3.jpg" not in made
     with open(tmp_path / "dataset" / "labels.csv", newline="") as file:
         assert "3.jpg" not in [row["image"] for row in csv.DictReader(file)]
-    with pytest.raises(UserError, match=r"line 2: new_label is 'Cough'; the labels of .*train\.csv are several a photo"):
+    with pytest.raises(
+        UserError, match=r"line 2: new_label is 'Cough'; the labels of .*train\.csv are several a photo"
+    ):
         prepare(*flags, table(tmp_path / "2.csv", ("images/4.jpg", "", "Cough")), dest="next")
 
 

@@ -1,4 +1,4 @@
-"""The margins of the training photos' labels: kept from the forward passes of training, and wrong labels have low ones."""
+"""The margins of the training photos' labels: from the forward passes of training; wrong labels have low ones."""
 
 import copy
 
@@ -34,9 +34,9 @@ def begin(loader, *flags: str):
 
 
 def train(run, loader, epochs: int, after_step=lambda done, running: None) -> dict:
-    for run.epoch in range(run.epoch, epochs):
+    while run.epoch < epochs:
         train_epoch(run, loader, NoHooks(after_step))
-        run.step, run.totals = 0, None
+        run.epoch, run.step, run.totals = run.epoch + 1, 0, None
     return run.margins.gathered()
 
 

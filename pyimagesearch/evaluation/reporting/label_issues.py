@@ -13,6 +13,7 @@ from itertools import islice
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from pyimagesearch.data.datasets import PhotoDataset
 from pyimagesearch.runtime.errors import one_line
@@ -37,7 +38,7 @@ def predicted_margins(objective, probabilities: np.ndarray, labels: np.ndarray) 
 def find_outliers(margins: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Where a margin is negative and FAR below the median of those with the same `given` label: bool.
 
-    It is far by the deviation within that label and by that of all, which a label of a few alike photos lacks.
+    It is far by the deviation of that label's margins, and of all: a few alike photos hardly deviate.
     """
     centre, spread = np.zeros((2, len(margins)))
     for rows in np.split(np.argsort(given, kind="stable"), np.cumsum(np.bincount(given))[:-1]):
@@ -45,18 +46,15 @@ def find_outliers(margins: np.ndarray, given: np.ndarray) -> np.ndarray:
             centre[rows] = np.median(margins[rows])
             spread[rows] = np.median(np.abs(margins[rows] - centre[rows]))
     of_all = np.median(np.abs(margins - centre)) if len(margins) else 0
-    spread = 1.4826 * np.maximum(spread, of_all)  # of normal numbers: sigma
+    spread = 1.4826 * np.maximum(spread, of_all)  # the standard deviation, where margins are normal
     return (margins < 0) & (margins < centre - FAR * spread)
 
 
 class LabelIssues:
-    """The labels of all photos, or each that is known where there are several.
+    """The labels of all photos, each that is known: those that look wrong first, both parts from the lowest score on.
 
-    Those that look wrong come first, then the others, both from the lowest score on: the sigmoid of the margin, which
-    is the share of the given label if the model divides between it and the suggested one.
-
-    columns : arrays with an entry per label: the number of its dataset, the photo there, given and suggested label as
-        positions in `names` (2j + v is value v of the label j of several), score, position in REASONS
+    columns : of all labels the number of the dataset, the photo there, given and suggested label as positions in
+        `names` (2j + v is value v of label j of several), score (sigmoid of the margin), position in REASONS
     """
 
     def __init__(self, folder: str, datasets: Mapping[str, PhotoDataset], margins: Sequence[Margins]):
@@ -70,16 +68,15 @@ class LabelIssues:
             known = np.isfinite(margin)
             given, suggested = ((v.astype(np.int64) + first)[known] for v in (self.datasets[number].labels, rivals))
             margin, photos = margin[known], np.nonzero(known)[0]
-            score, level = (1 / (1 + np.exp(-margin))).round(6), (margin < 0) + 1 * find_outliers(margin, given)
-            parts.append((np.full(len(photos), number), photos, given, suggested, score, level))
+            level = (margin < 0) + 1 * find_outliers(margin, given)
+            parts.append((np.full(len(photos), number), photos, given, suggested, expit(margin).round(6), level))
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
         order = np.lexsort((columns[4], columns[5] != LOOKS_WRONG))
         self.columns = [column[order].tolist() for column in columns]
 
     def found(self) -> str:
         """How many labels look wrong, in words."""
-        levels = self.columns[-1]
-        return f"{levels.count(LOOKS_WRONG) or 'none'} of {len(levels):,} look wrong"
+        return f"{self.columns[-1].count(LOOKS_WRONG) or 'none'} of {len(self.columns[-1]):,} look wrong"
 
     def write(self, output: str) -> None:
         """Write the table of all labels."""

@@ -32,7 +32,8 @@ from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
 from pyimagesearch.evaluation.pictures.style import DPI, percent
 from pyimagesearch.evaluation.pictures.training_curves import plot_history
 from pyimagesearch.evaluation.reporting.label_issues import LABEL_ISSUES, LabelIssues
-from pyimagesearch.evaluation.reporting.training_data import data_facts, limits, photo_counts
+from pyimagesearch.preparation.source import SplitPlan, first_few, plan_flags
+from pyimagesearch.preparation.staging import read_marker
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import one_line
 from pyimagesearch.runtime.files import write_json, write_text
@@ -53,10 +54,9 @@ FILES = {
     LABEL_ISSUES: "every label with a score, the most suspicious first; for prepare_dataset.py --exclude",
     "label_issues.png": "the most suspicious labels, each photo beside typical ones",
 }
-PICTURES = {
-    "classes.png", "labels.png", "confusion_matrix.png", "mistakes.png", "calibration.png", "label_issues.png",
-}  # fmt: skip
+PICTURES = {name for name in FILES if name.endswith(".png")} - {os.path.basename(config.PLOT_PATH)}
 MOST_MISTAKES = 16
+FEW = 50  # training photos of a class; fewer are named as a limit
 THUMBNAIL = 320  # pixels of its longer side
 CSS_DPI = 96
 WIDE = 700  # CSS pixels
@@ -127,16 +127,35 @@ def write_report(
         if os.path.exists(os.path.join(output, name)):
             os.unlink(os.path.join(output, name))
     photos = {split: len(dataset.labels) for split, dataset in zip(issues.splits, issues.datasets, strict=True)}
-    counts = [photo_counts(dataset) for dataset in issues.datasets]
+    counts = [photo_counts(dataset).tolist() for dataset in issues.datasets]
     write_page(
         os.path.join(output, "report.html"), classes=dataset.classes, total=len(dataset.labels),
         metrics=results.metrics, history=history, best=history[metrics.best_epoch(history) - 1],
         seconds=sum(row["seconds"] for row in history), images_per_second=images_per_second(history), photos=photos,
         splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine,
         settings={name.replace("_", " "): value for name, value in card["training"].items()},
-        counts=(("", *photos), list(zip(dataset.classes, *counts, strict=True))), facts=data_facts(issues.folder),
-        limits=list(limits(issues.datasets[0], shown.get("confusions", ()))), found=issues.found(), **shown,
+        counts=(("", *photos), list(zip(dataset.classes, *counts, strict=True))), found=issues.found(),
+        facts=data_facts(issues.folder, issues.datasets[0]), **shown,
     )  # fmt: skip
+
+
+def photo_counts(dataset: PhotoDataset) -> np.ndarray:
+    """How many photos have each class or label."""
+    several, classes = dataset.labels.ndim > 1, len(dataset.classes)
+    return (dataset.labels == 1).sum(axis=0) if several else np.bincount(dataset.labels, minlength=classes)
+
+
+def data_facts(folder: str, trained: PhotoDataset) -> dict[str, str]:
+    """What prepared.json records of the dataset in `folder`, and the classes with few photos to learn from."""
+    counted = sorted(zip(photo_counts(trained).tolist(), trained.classes, strict=True))
+    few = ", ".join(first_few([f"{name} ({count})" for count, name in counted if count < FEW])) or "no class"
+    facts = {f"fewer than {FEW} training photos": few}
+    if (made := read_marker(folder)) is None:
+        return facts | {"source": f"{folder}, which prepare_dataset.py did not make"}
+    plan = SplitPlan(**made["drawing"]) if made.get("drawing") else None
+    together = "in one split" if plan and plan.near_copies else "not known: prepare_dataset.py --check finds them"
+    facts |= {"source": made["source"], "splits": plan_flags(plan), "near copies": together}
+    return facts | {"corrections": made.get("corrections") or "none"}
 
 
 def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:

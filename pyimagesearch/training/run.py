@@ -227,7 +227,7 @@ class LabelMargins:
         self._added.append((torch.from_numpy(batch[distributed.rank_slice(len(batch))]), margins, rivals))
 
     def gathered(self) -> dict[str, Tensor]:
-        """The sums over all ranks. Every rank calls this."""
+        """The sums over all ranks. Every rank calls this, at the latest at the end of each epoch."""
         mine = [torch.cat(parts).cpu().numpy() for parts in zip(*self._added, strict=True)]
         self._added = []
         for part in filter(None, distributed.gather_objects(mine)):

@@ -65,6 +65,7 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
     losses, confusion = [], []
     for run.epoch in range(EPOCHS):
         trained = loop.train_epoch(run, loader, NoHooks())
+        margins = {key: values.tolist() for key, values in run.margins.gathered().items()}
         probabilities, sample_losses = evaluate.predict_split(model, val_loader)
         counts = torch.zeros(len(train_set.classes), len(train_set.classes), dtype=torch.int64)
         pairs = torch.tensor(val_loader.dataset.labels), torch.from_numpy(probabilities.argmax(1))
@@ -72,7 +73,6 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
         losses += [trained.mean_loss, float(sample_losses.mean())]
         confusion.append(counts.tolist())
         assert trained.count == len(train_set)
-    margins = {key: values.tolist() for key, values in run.margins.gathered().items()}
     if distributed.is_main():
         torch.save(parallel.unwrap(model).state_dict(), f"{output}/{name}.pth")
         with open(f"{output}/{name}.json", "w") as file:

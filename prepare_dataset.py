@@ -7,6 +7,7 @@
     python prepare_dataset.py --source flowers.zip                # an archive, or parquet files of the Hugging Face hub
     python prepare_dataset.py --source lists --root photos        # train.txt, val.txt, test.txt: a path and a class
     python prepare_dataset.py --source train.csv --images train --id-column StudyInstanceUID --group-column PatientID
+    python prepare_dataset.py --dest better --exclude label_issues.csv    # what you marked after a training
     python prepare_dataset.py --check                             # is dataset/ fit to train on?
 
 Each photo is decoded once; unusable files are left out and listed in rejected.csv. The dataset appears whole or not at
@@ -62,7 +63,7 @@ def main() -> int:
 def prepare(args, source) -> int:
     """Make the dataset of a source, see options.preparation_options; returns the exit status."""
     from pyimagesearch.preparation import copying, splitting, staging
-    from pyimagesearch.preparation.source import print_first
+    from pyimagesearch.preparation.source import correct_labels, print_first
     from pyimagesearch.runtime import terminal
 
     if args.strict:
@@ -73,6 +74,8 @@ def prepare(args, source) -> int:
     source = splitting.draw_missing(
         source, rates, args.seed, former, near_copies=args.group_near_copies, workers=args.workers
     )
+    if args.exclude:
+        correct_labels(source, args.exclude)
     source.check_complete()
     terminal.info(source.summary())
 

@@ -68,6 +68,12 @@ class CrossEntropy:
         """Whether the most probable class is the label: bool, shape (rows,)."""
         return probabilities.argmax(1) == labels
 
+    def margins(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The logit of each photo's label less the largest other, and the class of that other; both (rows,)."""
+        given = labels[:, None]
+        largest, rivals = logits.scatter(1, given, -torch.inf).max(1)
+        return logits.gather(1, given)[:, 0] - largest, rivals
+
 
 class BinaryCrossEntropy:
     """Each photo has any number of labels: labels 0, 1 or UNKNOWN and logits, both float of shape (rows, classes).
@@ -98,6 +104,11 @@ class BinaryCrossEntropy:
         """The share of a photo's known labels that are correct at 0.5: see widest_float, shape (rows,)."""
         correct = (probabilities >= 0.5) == (labels >= 0.5)
         return _mean_of_known(correct.to(widest_float(labels.device)), labels)
+
+    def margins(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The logit in favour of each label's value, NaN where that is not known, and the other value: as `labels`."""
+        signed = torch.where(labels == 1, logits, -logits)
+        return signed.where(labels != UNKNOWN, torch.nan), (1 - labels).long()
 
 
 def _mean_of_known(values: Tensor, labels: Tensor) -> Tensor:

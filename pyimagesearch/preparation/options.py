@@ -32,6 +32,11 @@ def preparation_options(arguments: list[str] | None = None) -> argparse.Namespac
         "--max-unpacked", type=number(float, 0, above=True), metavar="GB",
         help="the most that an archive or parquet files may take unpacked (default: 200 times their size, at most 200)",
     )  # fmt: skip
+    places.add_argument(
+        "--exclude", nargs="+", metavar="FILE",
+        help="label_issues.csv of a training in which you have marked photos: in the column drop to leave them out, in "
+        "new_label to put them in another class; several files count one after another",
+    )  # fmt: skip
     places.add_argument("--overwrite", action="store_true", help="replace DEST with exactly what the source holds")
     _add_splits(parser.add_argument_group("splits that the source lacks"))
     _add_table(parser.add_argument_group("a CSV file as source, or text lists with further columns"))

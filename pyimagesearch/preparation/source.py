@@ -13,12 +13,14 @@ from typing import IO, NamedTuple
 
 from pyimagesearch import config
 from pyimagesearch.data.decoding import EXTENSIONS, is_hidden, is_photo
+from pyimagesearch.data.labels_csv import read_csv
 from pyimagesearch.runtime import terminal
 from pyimagesearch.runtime.errors import UserError, one_line
 
 RATE_FLAGS = {"evaluation": "--test-rate", "validation": "--val-rate"}
 CLASS_LIST = "classes.txt"
 FEW = 5  # training photos of a class; fewer are reported
+DROP = dict.fromkeys(("1", "1.0", "x", "yes", "true"), True) | dict.fromkeys(("", "0", "0.0", "no", "false"), False)
 SHOWN = 5  # files that are printed before "and N more"
 
 
@@ -108,6 +110,7 @@ class Source:
     notes: list[str] = field(default_factory=list)  # printed with the summary
     packed: str | None = None  # the archive, or what else was unpacked into `folder`
     copies: list[list[str]] = field(default_factory=list)  # the paths of photos with equal bytes
+    corrections: str | None = None  # what correct_labels changed; in prepared.json
 
     @property
     def origin(self) -> str:
@@ -227,6 +230,66 @@ class Source:
     def table(self) -> str:
         """The table of counts that ends a preparation."""
         return class_table(self.classes, self.class_counts())
+
+
+def correct_labels(source: Source, tables: Iterable[str]) -> None:
+    """Leave out the photos that a person marked in `drop` of these label_issues.csv; put others in their `new_label`.
+
+    A later table may name a photo by the place that an earlier one gave it. If another photo has that, the place is in
+    a folder with the name of the former class.
+    """
+    photos = {_in_dataset(split, photo): (split, photo) for split in source.splits for photo in split.photos}
+    labels = {name: n for n, whole in enumerate(source.classes) for name in (whole, whole.split("/")[0])}
+    marks, unknown = [mark for table in tables for mark in _marks(table)], []
+    for where, path, new in marks:
+        if new and (new not in labels or not source.kind.has_splits):
+            expected = ", ".join(first_few(source.classes, 20)) if source.kind.has_splits else "several a photo"
+            raise UserError(f"{where}: new_label is {new!r}; the labels of {source.origin} are {expected}")
+        if path not in photos:
+            unknown.append(f"{where}: {path}")
+            continue
+        split, photo = photos.pop(path)
+        if new:
+            former, folder = (os.path.join(*source.classes[n].split("/")) for n in (photo.label, labels[new]))
+            photo = photo._replace(
+                label=labels[new], target=os.path.join(folder, os.path.relpath(photo.target, former))
+            )
+            while (place := _in_dataset(split, photo)) in photos:
+                photo = photo._replace(target=os.path.join(folder, former, os.path.relpath(photo.target, folder)))
+            photos[place] = split, photo
+    if unknown:
+        raise UserError(
+            f"{len(unknown)} of {len(marks)} marked rows name no photo of {source.origin}: "
+            f"{', '.join(first_few(unknown, 3))}; give the flags of that dataset, its --exclude files before these"
+        )
+    for split in source.splits:
+        split.photos = [photo for home, photo in photos.values() if home is split]
+    dropped = sum(not new for *_, new in marks)
+    source.corrections = f"{dropped} photos left out, {len(marks) - dropped} in another class"
+    source.notes.append(source.corrections)
+
+
+def _in_dataset(split: Split, photo: Photo) -> str:
+    """The path of a photo in the dataset, as label_issues.csv has it."""
+    return one_place(one_line(unicodedata.normalize("NFC", f"{split.name}/{photo.target.replace(os.sep, '/')}")))
+
+
+def _marks(table: str) -> list[tuple[str, str, str]]:
+    """Of each marked row its place for a message, the photo's path in the dataset, and its new class: "" for none."""
+    header, rows = read_csv(table)
+    if absent := [name for name in ("path", "drop", "new_label") if name not in header]:
+        raise UserError(f"{table} has no column {' and '.join(absent)}; expected a label_issues.csv, marked")
+    marks = []
+    for line, cells in rows:
+        row = {name: unicodedata.normalize("NFC", cell.strip()) for name, cell in zip(header, cells, strict=False)}
+        drop, new = row.get("drop", ""), row.get("new_label", "")
+        if (dropped := DROP.get(drop.lower())) is None:
+            raise UserError(f"{table}, line {line}: drop is {drop!r}; expected 1, x, yes or true, or nothing")
+        if dropped or new:
+            marks.append((f"{table}, line {line}", one_place(row["path"]), "" if dropped else new))
+    if not marks:
+        raise UserError(f"{table} has no marked row; put an x in drop, or a class in new_label, and save it")
+    return marks
 
 
 def without_photos(names: Iterable[str]) -> list[str]:

@@ -71,6 +71,7 @@ class Staging:
             "classes": source.classes,
             "drawing": source.plan and asdict(source.plan),
             **source.settings,
+            "corrections": source.corrections,
             "verified": verify,
         }
         self.offered = self._planned()  # before any photo is decoded
@@ -151,7 +152,7 @@ class Staging:
                 f"{self.named} was made with {old_flags}, and photos would change their split with {flags}; give the "
                 f"same flags, {ANOTHER}"
             )
-        for name, ours in self.source.settings.items():
+        for name, ours in {**self.source.settings, "corrections": self.source.corrections}.items():
             if (theirs := self.old.get(name)) != ours:
                 raise UserError(f"{self.named} was made with other {name} ({theirs} there, {ours} here); {ANOTHER}")
 

@@ -3,7 +3,9 @@
 import math
 import os
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +55,7 @@ def train_epoch(run: Run, loader, hooks) -> Totals:
             raise UserError(non_finite_message(error.step, run.epoch, loader, run.output)) from None
 
 
-def survive_step(run: Run, step: int, images: Tensor, labels: Tensor, weight_sum: float) -> tuple[Tensor, Tensor]:
+def survive_step(run: Run, step: int, images: Tensor, labels, weight_sum: float) -> tuple[Tensor, Tensor]:
     """train_step; where a rank lacks memory the same step again in twice as many parts, and all later ones too."""
     args, sampler = run.args, run.sampler
     while True:
@@ -63,7 +65,7 @@ def survive_step(run: Run, step: int, images: Tensor, labels: Tensor, weight_sum
         try:
             return train_step(
                 run.model, images, labels, weight_sum, run.optimizer, run.scaler, run.objective,
-                parts=parts, clip_norm=args.clip_norm,
+                parts=parts, clip_norm=args.clip_norm, watch=partial(run.margins.add, run.epoch, step),
             )  # fmt: skip
         except OutOfMemory as error:
             reason = str(error)
@@ -89,6 +91,7 @@ def train_step(
     *,
     parts: int = 1,
     clip_norm: float | None = None,
+    watch: Callable[[Tensor, Tensor | MixedLabels], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimizer along the gradient of the mean loss over the global batch.
 
@@ -100,10 +103,11 @@ def train_step(
     parts : forward and backward passes in which the share is taken, the same on every rank. The gradient is their sum;
         BatchNorm that is not frozen takes its statistics of each
     clip_norm : a longer gradient is scaled to this Euclidean norm, over all parameters and after the averaging
+    watch : called with the logits of the share, before the step, and the labels; it must not wait for the device
 
     Returns the summed loss and the number of correct predictions of this share, on the device.
     """
-    loss_sums, corrects = [], []
+    loss_sums, corrects, answers = [], [], []
     pairs = zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
     with agreeing_on_memory(model, images):
         for part, (some_images, some_labels) in enumerate(pairs, start=1):
@@ -112,13 +116,16 @@ def train_step(
                 loss_sum = of_labels(objective.training_losses, logits, some_labels).sum()
                 scaler.scale(loss_sum * (distributed.world_size() / weight_sum)).backward()
             loss_sums.append(loss_sum.detach())
-            corrects.append(of_labels(objective.correct, objective.probabilities(logits.detach()), some_labels).sum())
+            answers.append(logits.detach())
+            corrects.append(of_labels(objective.correct, objective.probabilities(answers[-1]), some_labels).sum())
     if clip_norm is not None:
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
+    if watch is not None:
+        watch(torch.cat(answers), labels)
     return torch.stack(loss_sums).sum(), torch.stack(corrects).sum()
 
 

@@ -8,11 +8,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from pyimagesearch import config
+from pyimagesearch.data.transforms import MixedLabels
 from pyimagesearch.evaluation.evaluate import Totals
 from pyimagesearch.evaluation.metrics import best_epoch
+from pyimagesearch.evaluation.reporting.label_issues import LABEL_ISSUES, LabelIssues, predicted_margins
 from pyimagesearch.evaluation.reporting.report import assess, closing_lines, machine_facts, write_report
 from pyimagesearch.models import parallel
 from pyimagesearch.models.model_card import model_path, write_model_card
@@ -59,6 +63,7 @@ class Run:
         unwrapped = parallel.unwrap(model), parallel.unwrap(self.evaluated)
         self.average = MovingAverage(*unwrapped, args.ema) if args.ema else None
         self.sampler = trainLoader.batch_sampler
+        self.dataset, self.margins = trainLoader.dataset, LabelMargins(objective, trainLoader)
         self.config = run_config(args, trainLoader.dataset)
         self.history: list[dict] = []
         self.epoch, self.step = 0, 0
@@ -114,6 +119,7 @@ class Run:
             "config": self.config,
             "history": self.history,
             "best_epoch": best_epoch(self.history) if self.history else 0,
+            "margins": self.margins.gathered(),
         }
 
     def load(self, state: dict) -> None:
@@ -128,6 +134,7 @@ class Run:
         self.epoch, self.step = state["epoch"], state["step"]
         self.totals = state["totals"] and Totals(**state["totals"])
         self._clock -= state.get("seconds", 0)
+        self.margins.sums |= state.get("margins", {})  # earlier versions had none
         self.scheduler.plan = state.get("plan", self.scheduler.plan)
         before = state["config"]
         if (before["epochs"], before.get("max_time")) != (self.args.epochs, self.args.max_time):
@@ -240,10 +247,13 @@ class Run:
             return
         card = self.write_card(results.thresholds, results.temperature, **results.metrics)
         valDS, testDS = valLoader.dataset, testLoader.dataset
-        photos = {"training": self.sampler.size, "validation": len(valDS), "evaluation": len(testDS)}
-        machine = machine_facts(self.launch)
-        write_report(self.output, results, testDS, self.history, card, photos, machine)
+        predicted = (valDS, results.validated), (testDS, results.probabilities)
+        margins = [predicted_margins(self.objective, answers, dataset.labels) for dataset, answers in predicted]
+        datasets = dict(zip(config.SPLITS, (self.dataset, valDS, testDS), strict=True))
+        issues = LabelIssues(self.args.data, datasets, [self.margins.means(), *margins])
+        write_report(self.output, results, issues, self.history, card, machine_facts(self.launch))
         self.log.add_report(len(self.history), testDS, results.probabilities, **results.metrics)
+        print(f"[INFO] labels: {issues.found()}; {LABEL_ISSUES} has the most suspicious first")
         print(*closing_lines(self.history, results.metrics, len(testDS), self.kept_epoch, self.output), sep="\n")
 
     def load_kept(self) -> None:
@@ -253,6 +263,44 @@ class Run:
             if distributed.is_main():
                 model.load_state_dict(read_state_dict(model_path(self.output)))
         parallel.broadcast_state(model)
+
+
+class LabelMargins:
+    """The margins of the training photos' labels, see objectives, summed over the epochs.
+
+    What a rank adds stays on its device until `gathered` is called.
+    sums : "margins", "counts" and "rivals", in the shape of the labels; rivals are of each photo's last epoch
+    """
+
+    def __init__(self, objective, loader):
+        self.objective, self.sampler, shape = objective, loader.batch_sampler, loader.dataset.labels.shape
+        self.sums = {"margins": torch.zeros(shape, dtype=torch.float64)}
+        self.sums |= {name: torch.zeros(shape, dtype=torch.int32) for name in ("counts", "rivals")}
+        self._added: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, epoch: int, step: int, logits: Tensor, labels: Tensor | MixedLabels) -> None:
+        """Add this rank's share of a step; mixed photos do not count."""
+        if isinstance(labels, MixedLabels):
+            return
+        margins, rivals = self.objective.margins(logits, labels)
+        batch = self.sampler.batch(epoch, step)
+        self._added.append((torch.from_numpy(batch[distributed.rank_slice(len(batch))]), margins, rivals))
+
+    def gathered(self) -> dict[str, Tensor]:
+        """The sums over all ranks. Every rank calls this, at the latest at the end of each epoch."""
+        mine = [torch.cat(parts).cpu().numpy() for parts in zip(*self._added, strict=True)]
+        self._added = []
+        for part in filter(None, distributed.gather_objects(mine)):
+            rows, margins, rivals = map(torch.from_numpy, part)
+            known = margins.isfinite()
+            self.sums["margins"].index_add_(0, rows, margins.where(known, 0).double())
+            self.sums["counts"].index_add_(0, rows, known.int())
+            self.sums["rivals"][rows] = rivals.int()
+        return self.sums
+
+    def means(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean margins (NaN where none counts), which are the area under the margin, and the rivals."""
+        return (self.sums["margins"] / self.sums["counts"]).numpy(), self.sums["rivals"].numpy()
 
 
 def run_config(args, dataset) -> dict:

@@ -59,7 +59,7 @@ def test_training_leaves_all_that_the_readme_lists(trained):
     assert names == {
         "food_classifier.pth", "food_classifier.json", "model_training.png", "history.csv", "classification_report.txt",
         "classification_report.json", "confusion_matrix.png", "classes.png", "calibration.png", "mistakes.png",
-        "risk_coverage.png", "report.html", "checkpoints",
+        "risk_coverage.png", "label_issues.csv", "label_issues.png", "report.html", "checkpoints",
     }  # fmt: skip
     assert (output / "classification_report.txt").read_text() in told
     after = told.split("[INFO] total time taken to train the model: ")[1].splitlines()

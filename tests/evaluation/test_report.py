@@ -18,13 +18,15 @@ from pyimagesearch.data.datasets import PhotoFolder
 from pyimagesearch.evaluation import metrics
 from pyimagesearch.evaluation.pictures.calibration import calibration_bins, expected_calibration_error
 from pyimagesearch.evaluation.reporting import report
+from pyimagesearch.evaluation.reporting.label_issues import LabelIssues, predicted_margins
 from pyimagesearch.evaluation.reporting.temperature import BOUNDS, fit_temperature
 from pyimagesearch.models.objectives import CROSS_ENTROPY, BinaryCrossEntropy
 
 PICTURES = {
     "model_training.png", "confusion_matrix.png", "classes.png", "calibration.png", "risk_coverage.png", "mistakes.png",
+    "label_issues.png",
 }  # fmt: skip
-REPORTS = {"report.html", "classification_report.txt", "classification_report.json"}
+REPORTS = {"report.html", "classification_report.txt", "classification_report.json", "label_issues.csv"}
 MARKUP = "<img src=x onerror=alert(1)> & \"quoted\" 'too'"
 
 # matplotlib before 3.11 calls what new releases of pyparsing deprecate
@@ -34,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("error", "ignore:.* deprecated:Deprecati
 class Photos:
     """A split of photos at paths that need not exist."""
 
-    title = "evaluation"
+    title, root = "evaluation", "nowhere"
 
     def __init__(self, classes, labels, paths=None):
         self.classes, self.labels, self.paths = list(classes), np.array(labels), paths
@@ -44,6 +46,8 @@ class Photos:
 
     def path(self, index):
         return self.paths[index] if self.paths else f"nowhere/<{index}>.jpg"
+
+    name = path
 
 
 def probabilities_of(predictions, classes: int, confidence: float = 0.9) -> np.ndarray:
@@ -67,7 +71,7 @@ def results_of(dataset, probabilities, thresholds=None, temperature=None) -> rep
     if temperature is not None and thresholds is None:
         before = calibration_bins(np.ones(len(dataset.labels)), probabilities.argmax(1) == dataset.labels)
         measured["test_ece_uncalibrated"] = expected_calibration_error(before)
-    return report.Results(probabilities, measured, text, numbers, thresholds, temperature, before)
+    return report.Results(probabilities, measured, text, numbers, probabilities, thresholds, temperature, before)
 
 
 def write(output, dataset, probabilities, history=None, thresholds=None, temperature=None, **training) -> Page:
@@ -76,10 +80,12 @@ def write(output, dataset, probabilities, history=None, thresholds=None, tempera
         "architecture": "densenet121", "image_size": 32, "metrics": {"epoch": 1}, "versions": {"torch": "2.15.0"},
         "training": {"seed": 0, "weights": "<none>", "sync-bn": False, "limit": None, **training},
     }  # fmt: skip
-    counts = {"training": 9, "evaluation": len(dataset.labels)}
+    objective = CROSS_ENTROPY if thresholds is None else BinaryCrossEntropy()
+    margins = predicted_margins(objective, np.nan_to_num(probabilities), dataset.labels)
+    issues = LabelIssues("nowhere", {"training": dataset, "evaluation": dataset}, [margins, margins])
     report.write_report(
-        output, results_of(dataset, probabilities, thresholds, temperature), dataset, history or history_of(3), card,
-        counts, {"processor": "A & B <C>"},
+        output, results_of(dataset, probabilities, thresholds, temperature), issues, history or history_of(3), card,
+        {"processor": "A & B <C>"},
     )  # fmt: skip
     page = Page((output / "report.html").read_text(encoding="utf-8"))
     assert_self_contained(page)
@@ -234,7 +240,7 @@ def test_all_pictures_are_written_and_shown_on_the_page(tmp_path, photos):
     assert kinds.count("data:image/png;base64") == 5 and kinds.count("data:image/jpeg;base64") == 3
     for words in ("40.0%", "2 of 5 photos", "A & B <C>", "<none>", str(folder / "Bread" / "001.png")):
         assert words in page.text
-    assert len(page.all("table")) == 7
+    assert len(page.all("table")) == 9
     assert "Before calibration" not in page.text
 
 
@@ -259,7 +265,8 @@ def test_several_labels_have_their_picture_and_a_page_also_if_one_cannot_be_meas
     history = [{**row, "val_auc": auc} for row, auc in zip(history_of(len(aucs)), aucs, strict=True)]
     (tmp_path / "confusion_matrix.png").write_bytes(b"of an earlier run")
     page = write(tmp_path, Photos(["tube", "line", "rare"], labels), probabilities, history, [0.5] * 3, [1.0, 2.0, 1.0])
-    assert {path.name for path in tmp_path.iterdir()} == REPORTS | {"labels.png", "model_training.png"}
+    pictures = {"labels.png", "model_training.png", "label_issues.png"}
+    assert {path.name for path in tmp_path.iterdir()} == REPORTS | pictures
     written = json.loads((tmp_path / "classification_report.json").read_text())
     assert f"{written['evaluation']['macro']['roc_auc']:.4f}" in page.text
     assert "a temperature of its own" in page.text
@@ -295,11 +302,12 @@ def test_a_photo_that_is_gone_or_broken_does_not_stop_the_report(tmp_path):
 
 
 def test_without_a_mistake_the_page_says_so_and_an_old_picture_goes(tmp_path):
-    for name in ("mistakes.png", "labels.png"):
+    for name in ("mistakes.png", "labels.png", "label_issues.png"):
         (tmp_path / name).write_bytes(b"of an earlier run")
     page = write(tmp_path, Photos("ab", [0, 1]), probabilities_of([0, 1], 2))
     assert "None: every test photo is right." in page.text and page.all("li") == []
-    assert {path.name for path in tmp_path.iterdir()} == PICTURES - {"mistakes.png"} | REPORTS
+    assert {path.name for path in tmp_path.iterdir()} == PICTURES - {"mistakes.png", "label_issues.png"} | REPORTS
+    assert "None of 4 look wrong." in page.text
 
 
 @pytest.mark.parametrize(
@@ -359,8 +367,9 @@ def test_whatever_is_shown_is_escaped(tmp_path):
     page = write(tmp_path / MARKUP.replace("/", ""), dataset, probabilities_of([1], 2), **{MARKUP: MARKUP})
     assert all(set(image) <= {"src", "alt", "width", "height"} for image in page.all("img"))
     assert f"A photo of class {MARKUP}, taken for {MARKUP} 2" in [image["alt"] for image in page.all("img")]
-    # folder, twice; path; setting and its value; classes in the table, the confusions and the mistake
-    assert page.text.count(MARKUP) == 2 + 1 + 2 + 2 + 2 + 2
+    # folder, twice; path; setting and its value; classes in the table, the confusions and the mistake; and, of what it
+    # was trained on, in the counts and the small classes
+    assert page.text.count(MARKUP) == 2 + 1 + 2 + 2 + 2 + 2 + 2 + 2
 
 
 @pytest.mark.parametrize(

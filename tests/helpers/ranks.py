@@ -69,6 +69,7 @@ def train(
     losses, confusion = [], []
     for run.epoch in range(EPOCHS):
         trained = loop.train_epoch(run, loader, NoHooks())
+        margins = {key: values.tolist() for key, values in run.margins.gathered().items()}
         probabilities, sample_losses = evaluate.predict_split(run.evaluated, val_loader)
         counts = torch.zeros(len(train_set.classes), len(train_set.classes), dtype=torch.int64)
         pairs = torch.tensor(val_loader.dataset.labels), torch.from_numpy(probabilities.argmax(1))
@@ -79,7 +80,7 @@ def train(
     if distributed.is_main():
         torch.save(parallel.unwrap(run.evaluated).state_dict(), f"{output}/{name}.pth")
         with open(f"{output}/{name}.json", "w") as file:
-            json.dump({"losses": losses, "confusion": confusion}, file)
+            json.dump({"losses": losses, "confusion": confusion, "margins": margins}, file)
 
 
 def frozen_and_synchronised(data, output, launch):
@@ -125,6 +126,8 @@ def resumed(data, output, launch):
     ends = ([*run.model.parameters(), *run.evaluated.parameters()] for run in (whole, again))
     differing = sum(not torch.equal(one, other) for one, other in zip(*ends, strict=True))
     assert not differing, f"{differing} tensors differ"
+    margins, again_margins = whole.margins.gathered(), again.margins.gathered()
+    assert all(torch.equal(margins[name], again_margins[name]) for name in margins), "margins differ"
 
 
 class LacksMemory(nn.Module):

@@ -66,6 +66,9 @@ def assert_same(one: Path, other: Path) -> None:
     expected, found = (json.loads(Path(f"{run}.json").read_text()) for run in (one, other))
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
     assert found["confusion"] == expected["confusion"]
+    margins, others = (run["margins"] for run in (expected, found))
+    np.testing.assert_allclose(others["margins"], margins["margins"], rtol=1e-4, atol=1e-5)
+    assert others["counts"] == margins["counts"] == [3] * 25 and others["rivals"] == margins["rivals"]
     weights, others = (torch.load(f"{run}.pth") for run in (one, other))
     assert weights.keys() == others.keys()
     for name in weights:

@@ -1,6 +1,8 @@
 """One epoch of training: means over photos, gradients of means, and no waiting in a step."""
 
 import math
+from functools import partial
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -27,6 +29,7 @@ from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.training import loop
 from pyimagesearch.training.loop import NonFiniteLoss, RunningTotals
 from pyimagesearch.training.options import resolve, training_options
+from pyimagesearch.training.run import LabelMargins
 
 CPU = torch.device("cpu")
 ONE = distributed.Launch("none", CPU, 0, 1)
@@ -160,10 +163,14 @@ def test_a_step_waits_for_nothing():
     """On the meta device a tensor has no value: to read one there, as .item(), .cpu() or `if` do, is an error."""
     model = Net().to("meta")
     images, labels = torch.empty(4, 3, SIZE, SIZE, device="meta"), torch.empty(4, dtype=torch.int64, device="meta")
-    running = RunningTotals(torch.device("meta"))
+    running, loader = RunningTotals(torch.device("meta")), SimpleNamespace(batch_sampler=GlobalBatchSampler(8, 4))
+    loader.dataset = SimpleNamespace(labels=np.zeros(8, np.int64))
+    margins = LabelMargins(objectives.CROSS_ENTROPY, loader)
     for step in range(2):
         on_device = transforms.to_device(images, labels, torch.device("meta"))
-        loss_sum, correct = loop.train_step(model, *on_device, 4, sgd(model), no_scaler(), parts=2, clip_norm=1.0)
+        loss_sum, correct = loop.train_step(
+            model, *on_device, 4, sgd(model), no_scaler(), parts=2, clip_norm=1.0, watch=partial(margins.add, 0, step)
+        )
         running.add(step, loss_sum, correct, 4)
     with pytest.raises((RuntimeError, NotImplementedError)):
         running.read()

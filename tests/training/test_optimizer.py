@@ -3,6 +3,7 @@
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from helpers.runs import make_run
@@ -190,7 +191,7 @@ def run_of(optimizer: str, scheduler: str, output, *flags: str) -> Run:
     model = network()
     opt = optimizer_of(optimizer, model, weight_decay=0.01)
     schedule = Schedule(scheduler, opt, steps=3, epochs=6, warmup=2)
-    dataset = SimpleNamespace(classes=["a"], fingerprint=lambda: "abc")
+    dataset = SimpleNamespace(classes=["a"], labels=np.zeros(10, np.int64), fingerprint=lambda: "abc")
     loader = SimpleNamespace(dataset=dataset, batch_sampler=GlobalBatchSampler(10, 4))
     flags = ("--epochs", "6", *flags)
     return make_run(model, loader, output, flags=flags, optimizer=opt, scheduler=schedule)

@@ -7,6 +7,7 @@ import os
 import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from helpers.runs import make_run
@@ -30,7 +31,7 @@ def run_of(output, keep: str = "best", wrapped: bool = False, flags=(), schedule
     model = nn.Linear(2, 2)
     nn.init.zeros_(model.weight)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    dataset = SimpleNamespace(classes=["Käse", "Rice"], fingerprint=lambda: "abc")
+    dataset = SimpleNamespace(classes=["Käse", "Rice"], labels=np.zeros(150, np.int64), fingerprint=lambda: "abc")
     loader = SimpleNamespace(dataset=dataset, batch_sampler=GlobalBatchSampler(150, 16))
     flags = [*FLAGS, "--keep", keep, *flags]
     schedule = Schedule(scheduler, optimizer, steps=STEPS, epochs=training_options(flags).epochs)

@@ -27,12 +27,16 @@ from pyimagesearch.evaluation.evaluate import predict_split
 from pyimagesearch.evaluation.pictures import calibration
 from pyimagesearch.evaluation.pictures.class_bars import plot_bars
 from pyimagesearch.evaluation.pictures.confusion_matrix import plot_confusion_matrix
+from pyimagesearch.evaluation.pictures.label_issues import plot_label_issues
 from pyimagesearch.evaluation.pictures.prediction_grid import plot_predictions
 from pyimagesearch.evaluation.pictures.risk_coverage import answered_at, plot_risk_coverage
 from pyimagesearch.evaluation.pictures.style import DPI, percent
 from pyimagesearch.evaluation.pictures.training_curves import plot_history
+from pyimagesearch.evaluation.reporting.label_issues import LABEL_ISSUES, LabelIssues
 from pyimagesearch.evaluation.reporting.temperature import fit_temperature
 from pyimagesearch.models.objectives import objective_of
+from pyimagesearch.preparation.source import SplitPlan, first_few, plan_flags
+from pyimagesearch.preparation.staging import read_marker
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import one_line
 from pyimagesearch.runtime.files import write_json, write_text
@@ -51,9 +55,12 @@ FILES = {
     "mistakes.png": "the most confident mistakes",
     "calibration.png": "confidence against accuracy",
     "risk_coverage.png": "accuracy if only confident predictions count",
+    LABEL_ISSUES: "every label with a score, the most suspicious first; for prepare_dataset.py --exclude",
+    "label_issues.png": "the most suspicious labels, each photo beside typical ones",
 }
 PICTURES = {name for name in FILES if name.endswith(".png")} - {os.path.basename(config.PLOT_PATH)}
 MOST_MISTAKES = 16
+FEW = 50  # training photos of a class; fewer are named as a limit
 THUMBNAIL = 320  # pixels of its longer side
 CSS_DPI = 96
 WIDE = 700  # CSS pixels
@@ -68,6 +75,7 @@ class Results:
     metrics : test_loss, of the logits as they are, and test_acc; with several labels test_auc, test_ap and test_f1,
         None if not measurable; else test_ece, the expected calibration error, and test_ece_uncalibrated
     text, numbers : the classification report to print, and for programs
+    validated : the probabilities for the validation split
     thresholds : of several labels, one each: the lowest probability at which it is predicted
     temperature : see fit_temperature; None if the probabilities are not calibrated
     uncalibrated : of one class per photo, the bins of confidence before calibration
@@ -77,6 +85,7 @@ class Results:
     metrics: dict[str, float | None]
     text: str
     numbers: dict
+    validated: np.ndarray
     thresholds: list[float] | None = None
     temperature: float | list[float] | None = None
     uncalibrated: calibration.Bins | None = None
@@ -89,13 +98,12 @@ def assess(model: nn.Module, objective, valLoader, testLoader, *, calibrate: boo
     """
     testDS, valDS = testLoader.dataset, valLoader.dataset
     temperature = thresholds = uncalibrated = None
-    if calibrate or testDS.labels.ndim > 1:
-        val_logits, _ = predict_split(model, valLoader, objective, as_logits=True)
+    val_logits, _ = predict_split(model, valLoader, objective, as_logits=True)
     if calibrate:
         temperature = fit_temperature(val_logits, valDS.labels)
     calibrated = objective_of({"task": objective.task, "temperature": temperature or 1.0})
+    validated = _probabilities(calibrated, val_logits)
     if testDS.labels.ndim > 1:
-        validated = _probabilities(calibrated, val_logits)
         thresholds = metrics.best_thresholds(valDS.labels, validated)
     logits, losses = predict_split(model, testLoader, objective, as_logits=True)
     probabilities = _probabilities(calibrated, logits)
@@ -112,7 +120,7 @@ def assess(model: nn.Module, objective, valLoader, testLoader, *, calibrate: boo
         uncalibrated = _bins(testDS.labels, _probabilities(objective, logits)) if calibrate else None
         for name, bins in (("test_ece", _bins(testDS.labels, probabilities)), ("test_ece_uncalibrated", uncalibrated)):
             measured |= {} if bins is None else {name: calibration.expected_calibration_error(bins)}
-    return Results(probabilities, measured, text, numbers, thresholds, temperature, uncalibrated)
+    return Results(probabilities, measured, text, numbers, validated, thresholds, temperature, uncalibrated)
 
 
 def _probabilities(objective, logits: np.ndarray) -> np.ndarray:
@@ -124,29 +132,56 @@ def _bins(labels: np.ndarray, probabilities: np.ndarray) -> calibration.Bins:
 
 
 def write_report(
-    output: str, results: Results, dataset: PhotoDataset, history: History, card: dict, photos: dict, machine: dict
+    output: str, results: Results, issues: LabelIssues, history: History, card: dict, machine: dict
 ) -> None:
-    """Print the classification report; write it, all pictures and report.html into the folder `output`.
+    """Print the classification report; write it, the labels, all pictures and report.html into the folder `output`.
 
-    dataset : the test split; photos : the number of photos of each split; machine : see machine_facts
+    issues : of training, validation and test; machine : see machine_facts
     """
+    dataset = issues.datasets[-1]
     print(results.text)
     write_text(os.path.join(output, "classification_report.txt"), results.text)
     write_json(os.path.join(output, metrics.REPORT_JSON), results.numbers)
     plot_history(os.path.join(output, os.path.basename(config.PLOT_PATH)), history)
     draw = _draw_classes if results.thresholds is None else _draw_labels
     shown = draw(output, results, dataset)
+    issues.write(output)
+    if suspicious := [[(_thumbnail(path), one, two) for path, one, two in photos] for photos in issues.shown()]:
+        plot_label_issues(os.path.join(output, "label_issues.png"), suspicious)
+        shown["drawn"].append("label_issues.png")
     for name in PICTURES - set(shown["drawn"]):  # an earlier run, perhaps of another task, may have left them
         if os.path.exists(os.path.join(output, name)):
             os.unlink(os.path.join(output, name))
+    photos = {split: len(dataset.labels) for split, dataset in zip(issues.splits, issues.datasets, strict=True)}
+    counts = [photo_counts(dataset).tolist() for dataset in issues.datasets]
     write_page(
         os.path.join(output, "report.html"), classes=dataset.classes, total=len(dataset.labels),
         metrics=results.metrics, history=history, best=history[metrics.best_epoch(history) - 1],
         seconds=sum(row["seconds"] for row in history), images_per_second=images_per_second(history), photos=photos,
         splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine,
         settings=settings_in_force(card["training"]),
-        **shown,
+        counts=(("", *photos), list(zip(dataset.classes, *counts, strict=True))), found=issues.found(),
+        facts=data_facts(issues.folder, issues.datasets[0]), **shown,
     )  # fmt: skip
+
+
+def photo_counts(dataset: PhotoDataset) -> np.ndarray:
+    """How many photos have each class or label."""
+    several, classes = dataset.labels.ndim > 1, len(dataset.classes)
+    return (dataset.labels == 1).sum(axis=0) if several else np.bincount(dataset.labels, minlength=classes)
+
+
+def data_facts(folder: str, trained: PhotoDataset) -> dict[str, str]:
+    """What prepared.json records of the dataset in `folder`, and the classes with few photos to learn from."""
+    counted = sorted(zip(photo_counts(trained).tolist(), trained.classes, strict=True))
+    few = ", ".join(first_few([f"{name} ({count})" for count, name in counted if count < FEW])) or "no class"
+    facts = {f"fewer than {FEW} training photos": few}
+    if (made := read_marker(folder)) is None:
+        return facts | {"source": f"{folder}, which prepare_dataset.py did not make"}
+    plan = SplitPlan(**made["drawing"]) if made.get("drawing") else None
+    together = "in one split" if plan and plan.near_copies else "not known: prepare_dataset.py --check finds them"
+    facts |= {"source": made["source"], "splits": plan_flags(plan), "near copies": together}
+    return facts | {"corrections": made.get("corrections") or "none"}
 
 
 def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:

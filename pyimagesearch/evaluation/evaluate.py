@@ -1,6 +1,7 @@
 """A whole split: the prediction for each of its photos, and the totals of loss and accuracy."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -52,9 +53,12 @@ def predict_split(model: nn.Module, loader, objective=CROSS_ENTROPY) -> tuple[np
     model.eval()
     device = next(model.parameters()).device
     probabilities, losses = [], []
-    with make_bar(loader.dataset.title, len(loader.dataset)) as bar, distributed.failing_together():
-        for (images, labels), rows in zip(loader, loader.batch_sampler.turns, strict=False):
-            images, labels = to_device(images, labels, device)
+    with make_bar(loader.dataset.title, len(loader.dataset)) as bar:
+        turns = zip_longest(loader, loader.batch_sampler.turns)  # in the last one, some ranks have no batch
+        for (batch, rows), _ in distributed.in_step(turns, tuple):
+            if batch is None and not parallel.computes_together(model):
+                continue
+            images, labels = to_device(*(batch or loader.dataset.collate([])), device)
             logits = model(images).float()
             probabilities.append(objective.probabilities(logits))
             losses.append(objective.losses(logits, labels))

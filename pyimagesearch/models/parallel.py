@@ -1,21 +1,24 @@
-"""A model on several devices: wrapped in nn.DataParallel or DistributedDataParallel, and unwrapped again."""
+"""A model on several devices: in nn.DataParallel, DistributedDataParallel or FSDP; its state, the same for all."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from pyimagesearch.models.batchnorm import has_local_statistics
+from pyimagesearch.models.sharding import gathered, shard, split_like
 from pyimagesearch.runtime.distributed import Launch, world_size
 from pyimagesearch.runtime.errors import UserError
 from pyimagesearch.runtime.terminal import info
 
 
 def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Module:
-    """The model as `launch` trains it: as it is, in nn.DataParallel, or in DistributedDataParallel.
+    """The model as `launch` trains it: as it is, in nn.DataParallel or DistributedDataParallel, or split by FSDP.
 
     image_shape : (channels, height, width) of the images that it sees
     """
@@ -31,6 +34,10 @@ def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Mod
         # state. An attribute, because as an argument it is deprecated from torch 2.13 on.
         model.broadcast_buffers = has_local_statistics(model)
         _settle_buckets(model, torch.zeros(1, *image_shape, device=launch.device))
+    if launch.parallel == "fsdp":
+        broadcast_state(model)
+        model.broadcast_buffers = has_local_statistics(model)  # see for_evaluation
+        shard(model, launch.device)
     return model
 
 
@@ -63,7 +70,10 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def without_averaging(model: nn.Module) -> AbstractContextManager:
-    """A block in which gradients add up on each rank; the next backward pass outside it averages them over ranks."""
+    """A block in which gradients add up on each rank; the next backward pass outside it averages them over ranks.
+
+    FSDP averages in each backward pass: gradients that are not averaged are whole on each rank.
+    """
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
@@ -72,10 +82,47 @@ def for_evaluation(model: nn.Module) -> nn.Module:
 
     DistributedDataParallel itself would broadcast buffers in each forward pass and wait for ranks that have finished.
     """
-    if isinstance(model, DistributedDataParallel) and model.broadcast_buffers:
-        for buffer in model.module.buffers():
+    if getattr(model, "broadcast_buffers", False):
+        for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
     return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def computes_together(model: nn.Module) -> bool:
+    """Whether a forward pass needs all ranks, those without photos too: FSDP gathers parameters in each."""
+    return isinstance(model, FSDPModule)
+
+
+def model_state(model: nn.Module) -> dict[str, Any]:
+    """The state_dict of the model that trains, the same for any --parallel; under FSDP on rank 0 alone.
+
+    Every rank calls this.
+    """
+    return gathered(unwrap(model).state_dict())
+
+
+def load_model_state(model: nn.Module, state: dict[str, Any]) -> None:
+    """Load what model_state returned on rank 0, on each rank."""
+    model = unwrap(model)
+    own = model.state_dict()
+    model.load_state_dict({name: split_like(tensor, own.get(name)) for name, tensor in state.items()})
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a state_dict of whole tensors, as `gathered` returns it."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parts = {
+        index: {
+            key: split_like(value, own) if getattr(value, "shape", None) == own.shape else value
+            for key, value in state["state"].get(index, {}).items()
+        }
+        for index, own in enumerate(parameters)
+    }
+    groups = [  # how it computes stays: it differs between --parallel
+        {**saved, "fused": own["fused"], "foreach": own["foreach"]}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({"state": {index: part for index, part in parts.items() if part}, "param_groups": groups})
 
 
 def seed_step(model: nn.Module, seed: int) -> None:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 from torch import nn, optim
+from torch.distributed.tensor import DTensor
 
 from pyimagesearch import config
 
@@ -28,7 +29,8 @@ def build_optimizer(
         {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     if name == "sgd":
-        return optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True)
+        split = any(isinstance(parameter, DTensor) for parameter in trained)  # for which torch has no fused SGD
+        return optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=not split, foreach=split)
     return {"adam": optim.Adam, "adamw": optim.AdamW}[name](groups, lr=lr, fused=True)
 
 

@@ -204,14 +204,24 @@ def _add_optimization(group) -> None:
 def _add_devices(group) -> None:
     add_amp(group)
     group.add_argument(
-        "--parallel", choices=("auto", "dp", "ddp", "none"), default="auto",
-        help="auto: DistributedDataParallel under torchrun, nn.DataParallel for several GPUs in one process",
+        "--parallel", choices=("auto", "dp", "ddp", "fsdp", "none"), default="auto",
+        help="auto: DistributedDataParallel under torchrun, nn.DataParallel for several GPUs in one process; fsdp: "
+        "split parameters, gradients and optimizer state over the processes, for models that fill a GPU",
     )  # fmt: skip
     group.add_argument(
         "--nproc", type=number(int, 1), metavar="N", help="start N processes on this host, as torchrun does"
     )
     group.add_argument(
         "--compile", action="store_true", help="let torch.compile rewrite the model, which takes minutes"
+    )
+    group.add_argument(
+        "--activation-checkpointing", action="store_true",
+        help="compute each block again in the backward pass: less memory, about a third more time",
+    )  # fmt: skip
+    group.add_argument(
+        "--plan",
+        action="store_true",
+        help="print the memory of each of --nproc processes under ddp and fsdp, and end; needs no data",
     )
     group.add_argument(
         "--sync-bn", action="store_true", help="take BatchNorm's statistics over all processes (SyncBatchNorm)"

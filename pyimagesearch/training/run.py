@@ -15,6 +15,7 @@ from pyimagesearch.evaluation.metrics import best_epoch
 from pyimagesearch.evaluation.reporting.report import assess, closing_lines, machine_facts, write_report
 from pyimagesearch.models import parallel
 from pyimagesearch.models.model_card import model_path, write_model_card
+from pyimagesearch.models.sharding import gathered
 from pyimagesearch.models.weights import read_state_dict
 from pyimagesearch.runtime import distributed, launcher
 from pyimagesearch.runtime.errors import UserError, system_message
@@ -81,8 +82,8 @@ class Run:
             "step": step,
             "totals": None if totals is None else asdict(totals),
             "logged": asdict(self.log.logged),
-            "model": parallel.unwrap(self.model).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": parallel.model_state(self.model),
+            "optimizer": gathered(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "config": self.config,
@@ -92,8 +93,8 @@ class Run:
 
     def load(self, state: dict) -> None:
         """Become what `state` says."""
-        parallel.unwrap(self.model).load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        parallel.load_model_state(self.model, state["model"])
+        parallel.load_optimizer_state(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.history[:] = state["history"]
@@ -138,18 +139,19 @@ class Run:
         })  # fmt: skip
         self.scheduler.step()
         self.log.add_epoch(self.history[-1])
+        weights = parallel.model_state(self.model)
         with distributed.failing_together():
             if distributed.is_main():
-                self._write_epoch()
+                self._write_epoch(weights)
         self.save()  # before printing, which fails where the terminal is gone
         print(f"[INFO] EPOCH: {self.epoch}/{self.args.epochs}")
         print(trained.summary("Train"), validated.summary("Val"), sep="\n", flush=True)
 
-    def _write_epoch(self) -> None:
+    def _write_epoch(self, weights: dict) -> None:
         try:
             write_history(os.path.join(self.output, "history.csv"), self.history)
             if self.epoch == self.kept_epoch:
-                save_tensors(model_path(self.output), to_cpu(parallel.unwrap(self.model).state_dict()))
+                save_tensors(model_path(self.output), to_cpu(weights))
                 self.write_card()
         except OSError as error:
             raise UserError(
@@ -189,11 +191,9 @@ class Run:
 
     def load_kept(self) -> None:
         """Load the kept model's weights on every rank."""
-        model = parallel.unwrap(self.model)
         with distributed.failing_together():
-            if distributed.is_main():
-                model.load_state_dict(read_state_dict(model_path(self.output)))
-        parallel.broadcast_state(model)
+            kept = read_state_dict(model_path(self.output)) if distributed.is_main() else {}
+        parallel.load_model_state(self.model, distributed.broadcast_object(kept))
 
 
 def run_config(args, dataset) -> dict:

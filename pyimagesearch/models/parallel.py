@@ -36,7 +36,7 @@ def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Mod
         _settle_buckets(model, torch.zeros(1, *image_shape, device=launch.device))
     if launch.parallel == "fsdp":
         broadcast_state(model)
-        model.broadcast_buffers = has_local_statistics(model)  # see for_evaluation
+        model.broadcast_buffers = has_local_statistics(model)  # type: ignore[assignment]  # see for_evaluation
         shard(model, launch.device)
     return model
 

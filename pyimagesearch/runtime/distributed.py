@@ -42,9 +42,7 @@ _store: dist.Store  # of the job: what ranks say to each other outside of collec
 class Launch:
     """How this process was started and what it trains on."""
 
-    parallel: (
-        str  # "none", "dp" (nn.DataParallel, one process), "ddp" (DistributedDataParallel) or "fsdp": one per device
-    )
+    parallel: str  # "none", "dp" (nn.DataParallel, one process), or of one process per device "ddp" or "fsdp"
     device: torch.device  # where this rank's model is
     gpus: int  # GPUs of the whole job
     devices: int  # GPUs or processes that share each global batch, at least 1
@@ -90,8 +88,8 @@ def _end_alone(error: BaseException, launch: Launch) -> NoReturn:
 def start(parallel: str = "auto") -> Launch:
     """Join the process group that torchrun's environment variables announce, if any.
 
-    parallel : "ddp", "fsdp", "dp" or "none"; "auto" is DistributedDataParallel under torchrun, nn.DataParallel for several GPUs
-        in one process, and neither otherwise
+    parallel : "ddp", "fsdp", "dp" or "none"; "auto" is DistributedDataParallel under torchrun, nn.DataParallel for
+        several GPUs in one process, and neither otherwise
     """
     if launched():
         check_environment()

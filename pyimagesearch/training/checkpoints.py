@@ -19,8 +19,9 @@ PATTERN = re.compile(r"checkpoint-(\d+)-(\d+)\.pt")
 KEEP = 2
 # flags that may differ between a run and its resumption: they do not change the training stream
 MAY_CHANGE = {
-    "accumulate", "activation_checkpointing", "batch_size", "cache_dir", "checkpoint_every", "compile", "data", "epochs", "limit", "lr_batch_size",
-    "nproc", "output", "parallel", "partial_weights", "plan", "quiet", "restart", "resume", "run_id", "tensorboard", "workers",
+    "accumulate", "activation_checkpointing", "batch_size", "cache_dir", "checkpoint_every", "compile", "data",
+    "epochs", "limit", "lr_batch_size", "nproc", "output", "parallel", "partial_weights", "plan", "quiet", "restart",
+    "resume", "run_id", "tensorboard", "workers",
 }  # fmt: skip
 
 

@@ -56,11 +56,10 @@ def predict_split(model: nn.Module, loader, objective=CROSS_ENTROPY) -> tuple[np
     with make_bar(loader.dataset.title, len(loader.dataset)) as bar:
         turns = zip_longest(loader, loader.batch_sampler.turns)  # in the last one, some ranks have no batch
         for (batch, rows), _ in distributed.in_step(turns, tuple):
-            if batch is None:
-                if not parallel.computes_together(model):
-                    continue
-                batch = loader.dataset.collate([])
-            images, labels = to_device(*batch, device)
+            if batch is None and not parallel.computes_together(model):
+                continue
+            images, labels = loader.dataset.collate([]) if batch is None else batch
+            images, labels = to_device(images, labels, device)
             logits = model(images).float()
             probabilities.append(objective.probabilities(logits))
             losses.append(objective.losses(logits, labels))

@@ -179,6 +179,9 @@ class Run:
         info("evaluating network...")
         self.load_kept()
         results = assess(self.model, self.objective, valLoader, testLoader)
+        if self.device.type == "cuda":
+            peaks = distributed.gather_objects(torch.cuda.max_memory_allocated(self.device) / 2**30)
+            info(f"peak GPU memory of each process, GiB: {', '.join(f'{peak:.2f}' for peak in peaks)}")
         if not distributed.is_main():
             return
         card = self.write_card(results.thresholds, **results.metrics)

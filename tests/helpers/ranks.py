@@ -7,11 +7,14 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import torch
 from helpers.runs import NoHooks, make_run
 from torch import nn
+from torch.distributed.tensor import DTensor
+from torchvision.models import VisionTransformer
 
 from pyimagesearch.create_dataloaders import get_dataloader
 from pyimagesearch.data.transforms import eval_transform, train_transform
@@ -20,16 +23,29 @@ from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.models import parallel
 from pyimagesearch.models.batchnorm import prepare_batchnorm
 from pyimagesearch.models.objectives import CROSS_ENTROPY, CrossEntropy
+from pyimagesearch.models.sharding import memory_of_rank
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, run
 from pyimagesearch.training import loop
 from pyimagesearch.training.checkpoints import to_cpu
+from pyimagesearch.training.optimizer import build_optimizer
 
 GLOBAL_BATCH, EPOCHS = 8, 3
 
 
+class Block(nn.Module):
+    def __init__(self, channels: int, out: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
 class SmallNet(nn.Module):
-    """Two convolutions with BatchNorm, and a `.classifier` that FoodClassifier replaces.
+    """Two blocks of a convolution with BatchNorm, and a `.classifier` that FoodClassifier replaces.
 
     As in torchvision, a convolution before BatchNorm has no bias: its gradient would be mere rounding, and Adam would
     take full steps along it.
@@ -37,10 +53,7 @@ class SmallNet(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-            nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-        )  # fmt: skip
+        self.features = nn.Sequential(Block(3, 8), Block(8, 16))
         self.classifier = nn.Linear(16, 7)
 
     def forward(self, x):
@@ -72,8 +85,9 @@ def train(data, output, launch, batchnorm: str, name: str = "", *, flags=(), obj
         losses += [trained.mean_loss, float(sample_losses.mean())]
         confusion.append(counts.tolist())
         assert trained.count == len(train_set)
+    weights = parallel.model_state(model)
     if distributed.is_main():
-        torch.save(parallel.unwrap(model).state_dict(), f"{output}/{name}.pth")
+        torch.save(weights, f"{output}/{name}.pth")
         with open(f"{output}/{name}.json", "w") as file:
             json.dump({"losses": losses, "confusion": confusion}, file)
 
@@ -117,6 +131,94 @@ def resumed(data, output, launch):
     pairs = zip(whole.model.parameters(), again.model.parameters(), strict=True)
     differing = sum(not torch.equal(one, other) for one, other in pairs)
     assert not differing, f"{differing} tensors differ"
+
+
+def sharded(data, output, launch):
+    """The cases above under FSDP."""
+    launch = replace(launch, parallel="fsdp")
+    train(data, output, launch, "frozen", "fsdp frozen")
+    train(data, output, launch, "sync", "fsdp sync")
+    train(data, output, launch, "frozen backbone", "fsdp frozen backbone")
+    flags = ["--accumulate", str(distributed.world_size()), "--clip-norm", "0.5"]
+    train(data, output, launch, "frozen", "fsdp weighted", flags=flags, objective=WEIGHTED)
+    resumed(data, output, launch)
+
+
+def interchanged(data, output, launch):
+    """Train under DistributedDataParallel and FSDP. Three ranks go on from where two stood, each from the other's."""
+    for under, other in (("ddp", "fsdp"), ("fsdp", "ddp")):
+        torch.manual_seed(0)
+        train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
+        base = prepare_batchnorm(SmallNet(), freeze=True, synchronise=False, rows=2, image_size=64)
+        model = FoodClassifier(base, len(train_set.classes))
+        model = parallel.wrap(model, replace(launch, parallel=under), (3, 32, 32))
+        optimizer = build_optimizer("sgd", model.parameters(), lr=0.05, weight_decay=0.01)
+        run = make_run(model, loader, output, launch=launch, optimizer=optimizer)
+
+        def keep(done, running, run=run, under=under):
+            if (run.epoch, done, distributed.world_size()) == (1, 1, 2):
+                state = run.state(done, running.read())
+                if distributed.is_main():
+                    torch.save(to_cpu(state), f"{data}/{under}.pt")
+
+        if distributed.world_size() == 3:
+            run.load(torch.load(f"{data}/{other}.pt", weights_only=True))
+            assert (run.epoch, run.step) == (1, 1)
+        while run.epoch < EPOCHS:
+            loop.train_epoch(run, loader, NoHooks(keep))
+            run.epoch, run.step, run.totals = run.epoch + 1, 0, None
+        # in batches of 16, of 17 photos: of three ranks, one has no batch
+        _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 16, shuffle=False, workers=0)
+        probabilities, _ = evaluate.predict_split(model, val_loader)
+        weights = {**parallel.model_state(model), "probabilities": torch.from_numpy(probabilities)}
+        if distributed.is_main():
+            torch.save(weights, f"{output}/interchanged {under}.pth")
+
+
+def held(data, output, launch):
+    """Write the bytes that this rank holds of a small transformer after a backward pass, and what is planned."""
+    found = {}
+    for under in ("ddp", "fsdp"):
+        model = VisionTransformer(
+            image_size=32, patch_size=16, num_layers=4, num_heads=2, hidden_dim=64, mlp_dim=256, num_classes=7
+        )
+        planned = memory_of_rank(model, distributed.world_size(), "adam", sharded=under == "fsdp")
+        model = parallel.wrap(model, replace(launch, parallel=under), (3, 32, 32))
+        optimizer = build_optimizer("adam", model.parameters(), lr=0.01, weight_decay=0.0)
+        for _ in range(2):  # the state of the optimizer comes with its first step
+            model(torch.ones(2, 3, 32, 32)).square().sum().backward()
+            optimizer.step()
+        parameters = list(model.parameters())
+        found[under] = {
+            "planned": planned,
+            "parameters": bytes_here(parameters),
+            "gradients": bytes_here([parameter.grad for parameter in parameters]),
+            "optimizer state": bytes_here(
+                [tensor for one in optimizer.state.values() for name, tensor in one.items() if name != "step"]
+            ),
+        }
+    with open(f"{output}/held-{distributed.rank()}.json", "w") as file:
+        json.dump(found, file)
+    overflow(model, optimizer)
+
+
+def bytes_here(tensors) -> int:
+    """The bytes of the tensors, or of this rank's parts of them."""
+    return sum((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes for tensor in tensors)
+
+
+def overflow(model, optimizer):
+    """A gradient that overflows float16 in one rank's part makes every rank skip the step."""
+    before = [parameter.to_local().clone() for parameter in model.parameters()]
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    optimizer.zero_grad()
+    scaler.scale(model(torch.ones(2, 3, 32, 32)).sum()).backward()
+    if distributed.rank() == distributed.world_size() - 1:
+        next(part for one in model.parameters() if (part := one.grad.to_local()).numel()).fill_(float("inf"))
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 2
+    assert all(torch.equal(one, two.to_local()) for one, two in zip(before, model.parameters(), strict=True))
 
 
 # weights of 1, 2 and 4 for classes 0, 1, 2: so unequal that no mean is correct by chance
@@ -192,8 +294,12 @@ def main() -> None:
 
 
 CASES = {
-    f.__name__: f for f in (frozen_and_synchronised, accumulated, samples, resumed, unreadable, not_finite, compared)
-}
+    f.__name__: f
+    for f in (
+        frozen_and_synchronised, accumulated, samples, resumed, sharded, interchanged, held, unreadable, not_finite,
+        compared,
+    )
+}  # fmt: skip
 
 if __name__ == "__main__":
     run(main)

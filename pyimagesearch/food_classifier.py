@@ -15,7 +15,7 @@ from pyimagesearch import config
 from pyimagesearch.models.backbones import drop_auxiliary_heads, head_name, make_backbone
 from pyimagesearch.models.batchnorm import freeze_batchnorm, prepare_batchnorm
 from pyimagesearch.models.parallel import refuse_threads, replicas, wrap
-from pyimagesearch.models.sharding import activation_bytes, memory_of_rank, recompute_blocks
+from pyimagesearch.models.sharding import activation_bytes, memory_of_rank, parameters_without_memory, recompute_blocks
 from pyimagesearch.models.weights import build_backbone, read_state_dict, with_versions
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
@@ -134,7 +134,7 @@ def print_plan(args) -> None:
     if args.global_batch_size:
         rows = math.ceil(args.global_batch_size / ranks / args.accumulate)
     frozen = args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
-    with torch.device("meta"):
+    with parameters_without_memory():
         backbone = make_backbone(args.model, args.image_size, args.channels)
         model = FoodClassifier(freeze_batchnorm(backbone) if frozen else backbone, len(config.CLASSES))
     set_precision(model, amp)

@@ -3,6 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils._pytree import tree_map_only
 from torch.utils.checkpoint import checkpoint
 
@@ -83,6 +85,18 @@ def recompute_blocks(model: nn.Module) -> None:
 
 
 # --- the plan ---
+
+
+@contextmanager
+def parameters_without_memory() -> Iterator[None]:
+    """A block in which parameters are made on the meta device, and other tensors, which some networks need, are not."""
+    hook = register_module_parameter_registration_hook(
+        lambda module, name, parameter: nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+    )
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def memory_of_rank(model: nn.Module, ranks: int, optimizer: str, *, sharded: bool) -> dict[str, int]:

@@ -90,8 +90,8 @@ def recompute_blocks(model: nn.Module) -> None:
 @contextmanager
 def parameters_without_memory() -> Iterator[None]:
     """A block in which parameters are made on the meta device, and other tensors, which some networks need, are not."""
-    hook = register_module_parameter_registration_hook(
-        lambda module, name, parameter: nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+    hook = register_module_parameter_registration_hook(  # its type says that it returns None; torch takes a parameter
+        lambda module, name, parameter: nn.Parameter(parameter.to("meta"), parameter.requires_grad)  # type: ignore[arg-type, return-value]
     )
     try:
         yield

@@ -216,12 +216,13 @@ def _add_devices(group) -> None:
     )
     group.add_argument(
         "--activation-checkpointing", action="store_true",
-        help="compute each block again in the backward pass: less memory, about a third more time",
+        help="compute each block again in the backward pass instead of keeping what it computed: less memory, one more "
+        "forward pass; BatchNorm must be frozen",
     )  # fmt: skip
     group.add_argument(
         "--plan",
         action="store_true",
-        help="print the memory of each of --nproc processes under ddp and fsdp, and end; needs no data",
+        help="print the memory that each of --nproc processes needs under ddp and under fsdp, and end; needs no data",
     )
     group.add_argument(
         "--sync-bn", action="store_true", help="take BatchNorm's statistics over all processes (SyncBatchNorm)"

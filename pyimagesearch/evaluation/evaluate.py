@@ -6,6 +6,7 @@ from itertools import zip_longest
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from pyimagesearch.data.transforms import to_device
 from pyimagesearch.evaluation.metrics import macro_auc
@@ -56,7 +57,7 @@ def predict_split(model: nn.Module, loader, objective=CROSS_ENTROPY) -> tuple[np
     with make_bar(loader.dataset.title, len(loader.dataset)) as bar:
         turns = zip_longest(loader, loader.batch_sampler.turns)  # in the last one, some ranks have no batch
         for (batch, rows), _ in distributed.in_step(turns, tuple):
-            if batch is None and not parallel.computes_together(model):
+            if batch is None and not isinstance(model, FSDPModule):  # which gathers parameters from all ranks
                 continue
             images, labels = loader.dataset.collate([]) if batch is None else batch
             images, labels = to_device(images, labels, device)

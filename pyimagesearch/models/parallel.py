@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from pyimagesearch.models.batchnorm import has_local_statistics
@@ -88,16 +87,8 @@ def for_evaluation(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
-def computes_together(model: nn.Module) -> bool:
-    """Whether a forward pass needs all ranks, those without photos too: FSDP gathers parameters in each."""
-    return isinstance(model, FSDPModule)
-
-
 def model_state(model: nn.Module) -> dict[str, Any]:
-    """The state_dict of the model that trains, the same for any --parallel; under FSDP on rank 0 alone.
-
-    Every rank calls this.
-    """
+    """The state_dict of the model that trains, the same for any --parallel, on rank 0; every rank calls this."""
     return gathered(unwrap(model).state_dict())
 
 
@@ -112,17 +103,14 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]
     """Load a state_dict of whole tensors, as `gathered` returns it."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parts = {
-        index: {
-            key: split_like(value, own) if getattr(value, "shape", None) == own.shape else value
-            for key, value in state["state"].get(index, {}).items()
-        }
-        for index, own in enumerate(parameters)
+        index: {key: split_like(value, parameters[index]) for key, value in moments.items()}
+        for index, moments in state["state"].items()
     }
     groups = [  # how it computes stays: it differs between --parallel
         {**saved, "fused": own["fused"], "foreach": own["foreach"]}
         for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
     ]
-    optimizer.load_state_dict({"state": {index: part for index, part in parts.items() if part}, "param_groups": groups})
+    optimizer.load_state_dict({"state": parts, "param_groups": groups})
 
 
 def seed_step(model: nn.Module, seed: int) -> None:

@@ -29,8 +29,8 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
 
     def search(module: nn.Module) -> Iterator[nn.Module]:
         for child in module.children():
-            layer = next(child.children(), None) is None
-            if occurs[type(child)] > 1 and not layer and not isinstance(child, (nn.Sequential, nn.ModuleList)):
+            sequence = isinstance(child, (nn.Sequential, nn.ModuleList))
+            if occurs[type(child)] > 1 and [*child.children()] and not sequence:
                 yield child
             else:
                 yield from search(child)
@@ -39,10 +39,7 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def shard(model: nn.Module, device: torch.device) -> None:
-    """Move `model` to `device` and split its parameters over the ranks, block by block: no device holds the whole.
-
-    A rank gathers a block's parameters before it computes the block, and what is in no block before all of them.
-    """
+    """Move `model` to `device` and split its parameters over the ranks, block by block: no device holds the whole."""
     model.to(memory_format=torch.contiguous_format)  # FSDP takes no other; cuDNN follows the images
     # a hint for models that write into a block's output in place, as no network of torchvision does
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
@@ -65,8 +62,8 @@ def gathered(state: Any) -> Any:
 
 
 def split_like(tensor: Any, own: Any) -> Any:
-    """This rank's part of `tensor`, as `own` is split over ranks; `tensor` itself where it is not."""
-    if not isinstance(own, DTensor):
+    """This rank's part of `tensor`, as `own` of that shape is split over ranks; `tensor` itself where it is not."""
+    if not isinstance(own, DTensor) or tensor.shape != own.shape:
         return tensor
     return distribute_tensor(tensor, own.device_mesh, own.placements, src_data_rank=None)
 
@@ -90,13 +87,9 @@ def recompute_blocks(model: nn.Module) -> None:
 @contextmanager
 def parameters_without_memory() -> Iterator[None]:
     """A block in which parameters are made on the meta device, and other tensors, which some networks need, are not."""
-    hook = register_module_parameter_registration_hook(  # its type says that it returns None; torch takes a parameter
-        lambda module, name, parameter: nn.Parameter(parameter.to("meta"), parameter.requires_grad)  # type: ignore[arg-type, return-value]
-    )
-    try:
+    hook: Any = lambda module, name, parameter: nn.Parameter(parameter.to("meta"), parameter.requires_grad)  # noqa: E731
+    with register_module_parameter_registration_hook(hook):
         yield
-    finally:
-        hook.remove()
 
 
 def memory_of_rank(model: nn.Module, ranks: int, optimizer: str, *, sharded: bool) -> dict[str, int]:
@@ -140,9 +133,8 @@ def activation_bytes(model: nn.Module, images: Tensor, *, recompute: bool = Fals
     for block in repeated_blocks(model):
         hooks += [block.register_forward_pre_hook(enter), block.register_forward_hook(lambda *_: places.pop() and None)]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = model(images)
+        _ = model(images)  # it holds all that is kept, so that no two storages have one address
     for hook in hooks:
         hook.remove()
     outside = kept.pop(model, 0)
-    del logits  # which held them all until here, so that no storage had the address of another
     return outside + (inputs + max(kept.values(), default=0) if recompute else sum(kept.values()))

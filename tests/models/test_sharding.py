@@ -1,5 +1,6 @@
 """The blocks of torchvision's networks, their recomputation, and the plan of a rank's memory, in one process."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from helpers.runs import ONE
 from torch import nn
 from torchvision import models
 
-from pyimagesearch.food_classifier import print_plan
+import train_distributed
 from pyimagesearch.models.batchnorm import freeze_batchnorm
 from pyimagesearch.models.parallel import refuse_threads
 from pyimagesearch.models.sharding import (
@@ -20,7 +21,6 @@ from pyimagesearch.models.sharding import (
     repeated_blocks,
 )
 from pyimagesearch.runtime.errors import UserError
-from pyimagesearch.training.options import training_options
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,10 @@ def test_the_plan_divides_parameters_gradients_and_optimizer_state_by_the_ranks(
     assert (split["parameters"], split["gradients"], split["optimizer state"]) == (32 * 4, 16 * 4, 16 * 4)
 
 
-def test_the_plan_of_a_large_model_is_printed_without_data_and_without_its_memory(capsys):
-    print_plan(training_options(["--plan", "--model", "vit_h_14", "--nproc", "8", "--batch-size", "1"]))
+def test_the_plan_of_a_large_model_is_printed_without_data_processes_and_its_memory(capsys, monkeypatch):
+    flags = "--plan --data nowhere --model vit_h_14 --nproc 8 --batch-size 1"
+    monkeypatch.setattr(sys, "argv", ["train_distributed.py", *flags.split()])
+    assert train_distributed.main() == 0
     rows = {line.split("  ")[0]: line.split()[-2:] for line in capsys.readouterr().out.splitlines()[2:]}
     parameters = 632e6 * 4 / 2**30
     assert [float(cell) for cell in rows["parameters"]] == pytest.approx([parameters, parameters / 8], rel=0.03)

@@ -100,10 +100,17 @@ def load_model_state(model: nn.Module, state: dict[str, Any]) -> None:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a state_dict of whole tensors, as `gathered` returns it."""
+    """Load a state_dict of whole tensors, as `gathered` returns it. Each moment is laid out as its parameter is.
+
+    Fused optimizers assume so, and FSDP's parameters are not channels_last.
+    """
+
+    def fit(value: Tensor, own: Tensor) -> Tensor:
+        return torch.empty_like(own).copy_(split_like(value, own)) if value.shape == own.shape else value
+
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parts = {
-        index: {key: split_like(value, parameters[index]) for key, value in moments.items()}
+        index: {key: fit(value, parameters[index]) for key, value in moments.items()}
         for index, moments in state["state"].items()
     }
     groups = [  # how it computes stays: it differs between --parallel

@@ -62,8 +62,8 @@ def gathered(state: Any) -> Any:
 
 
 def split_like(tensor: Any, own: Any) -> Any:
-    """This rank's part of `tensor`, as `own` of that shape is split over ranks; `tensor` itself where it is not."""
-    if not isinstance(own, DTensor) or tensor.shape != own.shape:
+    """This rank's part of `tensor`, as `own` is split over ranks; `tensor` itself where it is not."""
+    if not isinstance(own, DTensor):
         return tensor
     return distribute_tensor(tensor, own.device_mesh, own.placements, src_data_rank=None)
 

@@ -150,7 +150,8 @@ def interchanged(data, output, launch):
         torch.manual_seed(0)
         train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
         base = prepare_batchnorm(SmallNet(), freeze=True, synchronise=False, rows=2, image_size=64)
-        model = FoodClassifier(base, len(train_set.classes))
+        # as build_model lays it out; FSDP lays it out otherwise, and fused optimizers assume that all is laid out alike
+        model = FoodClassifier(base, len(train_set.classes)).to(memory_format=torch.channels_last)
         model = parallel.wrap(model, replace(launch, parallel=under), (3, 32, 32))
         optimizer = build_optimizer("sgd", model.parameters(), lr=0.05, weight_decay=0.01)
         run = make_run(model, loader, output, launch=launch, optimizer=optimizer)

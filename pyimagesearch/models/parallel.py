@@ -69,10 +69,8 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def without_averaging(model: nn.Module) -> AbstractContextManager:
-    """A block in which gradients add up on each rank; the next backward pass outside it averages them over ranks.
-
-    FSDP averages in each backward pass: gradients that are not averaged are whole on each rank.
-    """
+    """A block in which gradients add up on each rank; the next backward pass outside it averages them over ranks."""
+    # FSDP averages in each: gradients that are not averaged are whole on each rank
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
@@ -100,11 +98,9 @@ def load_model_state(model: nn.Module, state: dict[str, Any]) -> None:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a state_dict of whole tensors, as `gathered` returns it. Each moment is laid out as its parameter is.
+    """Load a state_dict of whole tensors, as `gathered` returns it."""
 
-    Fused optimizers assume so, and FSDP's parameters are not channels_last.
-    """
-
+    # laid out as the parameter, which fused optimizers assume; FSDP's are not channels_last
     def fit(value: Tensor, own: Tensor) -> Tensor:
         return torch.empty_like(own).copy_(split_like(value, own)) if value.shape == own.shape else value
 

@@ -49,10 +49,7 @@ def shard(model: nn.Module, device: torch.device) -> None:
 
 
 def gathered(state: Any) -> Any:
-    """`state` with whole tensors, on rank 0's CPU, for those that are split over ranks. Every rank calls this.
-
-    Other ranks get None for them. No device holds more than one of them at a time.
-    """
+    """`state` with whole tensors, on rank 0's CPU, for those that are split; None on others. Every rank calls this."""
 
     def whole(tensor: DTensor) -> Tensor | None:
         full = tensor.full_tensor()

@@ -14,10 +14,14 @@ from pyimagesearch.training.options import training_options
 def main() -> int | None:
     args = training_options()  # before the imports that take seconds
     launcher.end_with_launcher()
+    from pyimagesearch.food_classifier import print_plan
     from pyimagesearch.runtime import distributed, terminal
     from pyimagesearch.training.folds import run_folds
 
     terminal.quiet = args.quiet
+    if args.plan:
+        print_plan(args)
+        return 0
     if args.nproc and not launcher.run_id().startswith(launcher.NPROC):
         return launcher.run_by_torchrun(__file__, sys.argv[1:], args.nproc)
     with distributed.started(args.parallel) as launch:

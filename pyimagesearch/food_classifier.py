@@ -1,6 +1,7 @@
 """FoodClassifier: a backbone and a linear layer for the classes; built to train, and loaded to predict."""
 
 import functools
+import math
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -8,15 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
+from pyimagesearch import config
 from pyimagesearch.data.transforms import growing_sides
 from pyimagesearch.models.backbones import drop_auxiliary_heads, head_name, make_backbone
-from pyimagesearch.models.batchnorm import prepare_batchnorm
+from pyimagesearch.models.batchnorm import freeze_batchnorm, prepare_batchnorm
 from pyimagesearch.models.parallel import refuse_threads, replicas, wrap
+from pyimagesearch.models.sharding import activation_bytes, memory_of_rank, parameters_without_memory, recompute_blocks
 from pyimagesearch.models.weights import build_backbone, read_state_dict, with_versions
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError
-from pyimagesearch.runtime.terminal import info
+from pyimagesearch.runtime.terminal import info, table
 
 # the dtype of autocast for each --amp; None: float32, without autocast
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "tf32": None, "off": None}
@@ -100,22 +104,58 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
     with distributed.failing_together():
         if args.sync_bn:
             refuse_threads("--sync-bn", launch)
+        if args.activation_checkpointing:
+            refuse_threads("--activation-checkpointing", launch)
         if args.compile:
             refuse_threads("--compile", launch)
+            if launch.parallel == "fsdp":
+                raise UserError("--compile does not go with --parallel fsdp; leave one of the two out")
             check_compiler(launch.device, rows)
         baseModel = prepare_batchnorm(
             baseModel, freeze=args.freeze_bn, synchronise=args.sync_bn, image_size=smallest, rows=rows
         )
+        if args.activation_checkpointing:
+            recompute_blocks(baseModel)
     model = FoodClassifier(baseModel, len(trainLoader.dataset.classes))
     set_precision(model, args.amp)
     torch.backends.cudnn.benchmark = True  # training repeats few shapes, so a search for the fastest kernels pays
     if args.freeze_backbone:
         model.freeze_backbone()
-    model = model.to(launch.device).to(memory_format=torch.channels_last)
+    # FSDP moves it to the device in parts
+    model = model.to("cpu" if launch.parallel == "fsdp" else launch.device).to(memory_format=torch.channels_last)
     wrapped = wrap(model, launch, (args.channels, args.image_size, args.image_size))
     if args.compile:
         model.compile(dynamic=False)  # the few sizes of batches are worth a kernel of their own
     return wrapped
+
+
+def print_plan(args) -> None:
+    """Print the memory that each of --nproc ranks needs under ddp and under fsdp. Nothing is loaded or computed."""
+    ranks, amp = args.nproc or 1, "bf16" if args.amp == "auto" else args.amp
+    rows = args.batch_size or config.LOCAL_BATCH_SIZE
+    if args.global_batch_size:
+        rows = math.ceil(args.global_batch_size / ranks / args.accumulate)
+    frozen = args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
+    with parameters_without_memory():
+        backbone = make_backbone(args.model, args.image_size, args.channels)
+        model = FoodClassifier(freeze_batchnorm(backbone) if frozen else backbone, len(config.CLASSES))
+    set_precision(model, amp)
+    if args.freeze_backbone:
+        model.freeze_backbone()
+    with FakeTensorMode(allow_non_fake_inputs=True):  # has no memory either, and unlike the meta device autocast
+        model.to_empty(device="cpu")
+        images = torch.empty(rows, args.channels, args.image_size, args.image_size)
+        activations = activation_bytes(model, images, recompute=args.activation_checkpointing)
+        plans = [
+            {**memory_of_rank(model, ranks, args.optimizer, sharded=sharded), "activations (estimate)": activations}
+            for sharded in (False, True)
+        ]
+    for plan in plans:
+        plan["sum"] = sum(plan.values())
+    print(f"{args.model}, {args.image_size} px, {rows} photos at a time, --amp {amp}, --nproc {ranks}: GiB per rank")
+    print(
+        table([["", "ddp", "fsdp"], *([name, *(f"{plan[name] / 2**30:.2f}" for plan in plans)] for name in plans[0])])
+    )
 
 
 def load_classifier(path: str, card: dict) -> FoodClassifier:

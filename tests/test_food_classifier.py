@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -162,6 +163,11 @@ def built(*flags, launch=ONE, batch: int = 8) -> nn.Module:
         dataset=SimpleNamespace(classes=["a", "b"]), batch_sampler=GlobalBatchSampler(2 * batch, batch)
     )
     return build_model(resolve(training_options(args), launch, None), launch, loader, pretrained=False)
+
+
+def test_fsdp_does_not_compile():
+    with pytest.raises(UserError, match="--compile does not go with --parallel fsdp"):
+        built("--compile", launch=replace(ONE, parallel="fsdp"))
 
 
 @pytest.mark.filterwarnings("error")

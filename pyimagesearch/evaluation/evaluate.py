@@ -1,10 +1,12 @@
 """A whole split: the prediction for each of its photos, and the totals of loss and accuracy."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from pyimagesearch.data.transforms import to_device
 from pyimagesearch.evaluation.metrics import macro_auc
@@ -64,8 +66,12 @@ def predict_split(
     model.eval()
     device = next(model.parameters()).device
     answers, losses = [], []
-    with make_bar(loader.dataset.title, len(loader.dataset)) as bar, distributed.failing_together():
-        for (images, labels), rows in zip(loader, loader.batch_sampler.turns, strict=False):
+    with make_bar(loader.dataset.title, len(loader.dataset)) as bar:
+        turns = zip_longest(loader, loader.batch_sampler.turns)  # in the last one, some ranks have no batch
+        for (batch, rows), _ in distributed.in_step(turns, tuple):
+            if batch is None and not isinstance(model, FSDPModule):  # which gathers parameters from all ranks
+                continue
+            images, labels = loader.dataset.collate([]) if batch is None else batch
             images, labels = to_device(images, labels, device)
             logits, probabilities = forward_batch(model, images, objective, mirrored=mirrored)
             answers.append(logits if as_logits else probabilities)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -112,10 +113,11 @@ def _fold(model: nn.Module, _keys=None, *, pairs: Sequence[tuple[str, str]]) -> 
         norm: Any
         convolution, norm = map(model.get_submodule, names)
         convolution.__class__, norm.folded = FoldedConv2d, True
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        weight, bias = (part.full_tensor() if isinstance(part, DTensor) else part for part in (norm.weight, norm.bias))
+        scale = weight * torch.rsqrt(norm.running_var + norm.eps)
         # as buffers they follow the model to its device and into the replicas of nn.DataParallel
         convolution.register_buffer("scale", scale, persistent=False)
-        convolution.register_buffer("shift", norm.bias - norm.running_mean * scale, persistent=False)
+        convolution.register_buffer("shift", bias - norm.running_mean * scale, persistent=False)
 
 
 def _foldable(model: nn.Module) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""A model on several devices: wrapped in nn.DataParallel or DistributedDataParallel, and unwrapped again."""
+"""A model on several devices: in nn.DataParallel, DistributedDataParallel or FSDP; its state, the same for all."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pyimagesearch.models.batchnorm import has_local_statistics
+from pyimagesearch.models.sharding import gathered, shard, split_like
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.distributed import Launch, world_size
 from pyimagesearch.runtime.errors import UserError, is_out_of_memory
@@ -20,7 +21,7 @@ SHORT_OF_MEMORY = ("cuda",)  # the types of devices on which ranks agree in each
 
 
 def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Module:
-    """The model as `launch` trains it: as it is, in nn.DataParallel, or in DistributedDataParallel.
+    """The model as `launch` trains it: as it is, in nn.DataParallel or DistributedDataParallel, or split by FSDP.
 
     image_shape : (channels, height, width) of the images that it sees
     """
@@ -41,6 +42,10 @@ def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Mod
             model.reductions = Reductions()  # type: ignore[assignment]
             model.register_comm_hook(model.reductions, Reductions.begin)
         _settle_buckets(model, torch.zeros(1, *image_shape, device=launch.device))
+    if launch.parallel == "fsdp":
+        broadcast_state(model)
+        model.broadcast_buffers = has_local_statistics(model)  # type: ignore[assignment]  # see for_evaluation
+        shard(model, launch.device)
     return model
 
 
@@ -128,6 +133,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def without_averaging(model: nn.Module) -> AbstractContextManager:
     """A block in which gradients add up on each rank; the next backward pass outside it averages them over ranks."""
+    # FSDP averages in each: gradients that are not averaged are whole on each rank
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
@@ -147,6 +153,37 @@ def copy_for_evaluation(model: nn.Module, launch: Launch) -> nn.Module:
     twin: Any = copy.deepcopy(unwrap(model)).requires_grad_(False)
     twin.broadcast_buffers = getattr(model, "broadcast_buffers", False)
     return wrap_for_inference(twin, launch)
+
+
+def model_state(model: nn.Module) -> dict[str, Any]:
+    """The state_dict of the model that trains, the same for any --parallel, on rank 0; every rank calls this."""
+    return gathered(unwrap(model).state_dict())
+
+
+def load_model_state(model: nn.Module, state: dict[str, Any]) -> None:
+    """Load what model_state returned on rank 0, on each rank."""
+    model = unwrap(model)
+    own = model.state_dict()
+    model.load_state_dict({name: split_like(tensor, own.get(name)) for name, tensor in state.items()})
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a state_dict of whole tensors, as `gathered` returns it."""
+
+    # laid out as the parameter, which fused optimizers assume; FSDP's are not channels_last
+    def fit(value: Tensor, own: Tensor) -> Tensor:
+        return torch.empty_like(own).copy_(split_like(value, own)) if value.shape == own.shape else value
+
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parts = {
+        index: {key: fit(value, parameters[index]) for key, value in moments.items()}
+        for index, moments in state["state"].items()
+    }
+    groups = [  # how it computes stays: it differs between --parallel
+        {**saved, "fused": own["fused"], "foreach": own["foreach"]}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({"state": parts, "param_groups": groups})
 
 
 def seed_step(model: nn.Module, seed: int) -> None:

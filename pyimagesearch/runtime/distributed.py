@@ -42,7 +42,7 @@ _store: dist.Store  # of the job: what ranks say to each other outside of collec
 class Launch:
     """How this process was started and what it trains on."""
 
-    parallel: str  # "none", "dp" (nn.DataParallel, one process) or "ddp" (DistributedDataParallel, one per device)
+    parallel: str  # "none", "dp" (nn.DataParallel, one process), or of one process per device "ddp" or "fsdp"
     device: torch.device  # where this rank's model is
     gpus: int  # GPUs of the whole job
     devices: int  # GPUs or processes that share each global batch, at least 1
@@ -88,8 +88,8 @@ def _end_alone(error: BaseException, launch: Launch) -> NoReturn:
 def start(parallel: str = "auto") -> Launch:
     """Join the process group that torchrun's environment variables announce, if any.
 
-    parallel : "ddp", "dp" or "none"; "auto" is DistributedDataParallel under torchrun, nn.DataParallel for several GPUs
-        in one process, and neither otherwise
+    parallel : "ddp", "fsdp", "dp" or "none"; "auto" is DistributedDataParallel under torchrun, nn.DataParallel for
+        several GPUs in one process, and neither otherwise
     """
     if launched():
         check_environment()
@@ -102,9 +102,9 @@ def start(parallel: str = "auto") -> Launch:
     gpus = torch.cuda.device_count()
     if parallel == "auto":
         parallel = "ddp" if launched() else "dp" if gpus > 1 else "none"
-    if parallel == "ddp":
+    if parallel in ("ddp", "fsdp"):
         device = _join(gpus)
-        launch = Launch("ddp", device, world_size() if device.type == "cuda" else 0, world_size())
+        launch = Launch(parallel, device, world_size() if device.type == "cuda" else 0, world_size())
     else:
         gpus = gpus if parallel == "dp" else min(gpus, 1)
         launch = Launch(parallel, config.DEVICE, gpus, max(gpus, 1))
@@ -127,7 +127,7 @@ def _join(gpus: int) -> torch.device:
     try:
         if launched():
             _store, number, processes = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))
-        else:  # `--parallel ddp` without a launcher: a world of one
+        else:  # `--parallel ddp` or fsdp without a launcher: a world of one
             _store, number, processes = dist.HashStore(), 0, 1
         _check_places(number, processes, gpus)
         device = torch.device("cuda", local_rank()) if gpus else torch.device("cpu")

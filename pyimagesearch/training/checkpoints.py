@@ -20,9 +20,9 @@ PATTERN = re.compile(r"checkpoint-(\d+)-(\d+)\.pt")
 KEEP = 2
 # flags that may differ between a run and its resumption: they do not change the training stream
 MAY_CHANGE = {
-    "accumulate", "batch_size", "cache_dir", "calibrate", "checkpoint_every", "compile", "data", "epochs", "limit",
-    "lr_batch_size", "max_time", "nproc", "origin", "output", "parallel", "partial_weights", "parts_for_memory",
-    "patience", "quiet", "recipe", "restart", "resume", "run_id", "tensorboard", "workers",
+    "accumulate", "activation_checkpointing", "batch_size", "cache_dir", "calibrate", "checkpoint_every", "compile",
+    "data", "epochs", "limit", "lr_batch_size", "max_time", "nproc", "origin", "output", "parallel", "partial_weights",
+    "parts_for_memory", "patience", "plan", "quiet", "recipe", "restart", "resume", "run_id", "tensorboard", "workers",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import warnings
 from itertools import chain
 
 from torch import nn, optim
+from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pyimagesearch import config
@@ -37,7 +38,8 @@ def build_optimizer(args, model: nn.Module) -> optim.Optimizer:
         for decays in (True, False)
     ]
     if args.optimizer == "sgd":
-        return optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
+        split = any(isinstance(parameter, DTensor) for parameter in factors)  # for which torch has no fused SGD
+        return optim.SGD(groups, momentum=0.9, nesterov=True, fused=not split, foreach=split)
     return {"adam": optim.Adam, "adamw": optim.AdamW}[args.optimizer](groups, fused=True)
 
 

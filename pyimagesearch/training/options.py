@@ -53,6 +53,7 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
     """
     from pyimagesearch.food_classifier import resolve_amp
     from pyimagesearch.runtime import distributed
+    from pyimagesearch.runtime.errors import UserError
 
     args = argparse.Namespace(**vars(args))
     args.batch_size = args.batch_size or config.LOCAL_BATCH_SIZE
@@ -74,6 +75,8 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
     with distributed.failing_together():
         kept = found["config"]["amp"] if found and args.amp == "auto" else args.amp
         args.amp = resolve_amp(kept, launch.device)
+        if args.ema and launch.parallel == "fsdp":
+            raise UserError("--ema keeps a whole copy of the weights, and --parallel fsdp splits them; leave one out")
     return args
 
 
@@ -271,14 +274,25 @@ def _add_optimization(group) -> None:
 def _add_devices(group) -> None:
     add_amp(group)
     group.add_argument(
-        "--parallel", choices=("auto", "dp", "ddp", "none"), default="auto",
-        help="auto: DistributedDataParallel under torchrun, nn.DataParallel for several GPUs in one process",
+        "--parallel", choices=("auto", "dp", "ddp", "fsdp", "none"), default="auto",
+        help="auto: DistributedDataParallel under torchrun, nn.DataParallel for several GPUs in one process; fsdp: "
+        "split parameters, gradients and optimizer state over the processes, for models that fill a GPU",
     )  # fmt: skip
     group.add_argument(
         "--nproc", type=number(int, 1), metavar="N", help="start N processes on this host, as torchrun does"
     )
     group.add_argument(
         "--compile", action="store_true", help="let torch.compile rewrite the model, which takes minutes"
+    )
+    group.add_argument(
+        "--activation-checkpointing", action="store_true",
+        help="compute each block again in the backward pass instead of keeping what it computed: less memory, one more "
+        "forward pass; BatchNorm must be frozen",
+    )  # fmt: skip
+    group.add_argument(
+        "--plan",
+        action="store_true",
+        help="print the memory that each of --nproc processes needs under ddp and under fsdp, and end; needs no data",
     )
     group.add_argument(
         "--sync-bn", action="store_true", help="take BatchNorm's statistics over all processes (SyncBatchNorm)"

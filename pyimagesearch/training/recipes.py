@@ -27,11 +27,13 @@ MODERN = (
         "lr": 1e-3,  # at batches of 32; a ResNet-18 in 6 epochs was worse at 3e-3
         "scheduler": "cosine",
         "warmup_epochs": 0.5,  # over steps, so that a run of one epoch has it too
-        "ema": 0.999,  # and less in the first steps
         "weight_decay": 0.05,  # as torchvision's references for ConvNeXt and Swin
         "clip_norm": 1.0,  # a rare large gradient does little harm (arXiv:2205.01580)
         "label_smoothing": 0.1,  # arXiv:1512.00567
         "augment": "light",  # photos stand upright: no rotations, and crops that still show the object
+    }),
+    Part("every --parallel but fsdp", lambda args: args.parallel != "fsdp", {
+        "ema": 0.999,  # and less in the first steps
     }),
     Part("--weights none", lambda args: args.weights == "none", {
         "mix": "cutmix",  # on half of the batches; fine-tuning on few photos does without (arXiv:1912.11370)

@@ -20,6 +20,7 @@ from pyimagesearch.evaluation.reporting.label_issues import LABEL_ISSUES, LabelI
 from pyimagesearch.evaluation.reporting.report import assess, closing_lines, machine_facts, write_report
 from pyimagesearch.models import parallel
 from pyimagesearch.models.model_card import model_path, write_model_card
+from pyimagesearch.models.sharding import gathered
 from pyimagesearch.models.weights import read_state_dict
 from pyimagesearch.runtime import distributed, launcher
 from pyimagesearch.runtime.errors import UserError, system_message
@@ -109,10 +110,10 @@ class Run:
             "step": step,
             "totals": None if totals is None else asdict(totals),
             "logged": asdict(self.log.logged),
-            "model": parallel.unwrap(self.model).state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": parallel.model_state(self.model),
+            "optimizer": gathered(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
-            "average": parallel.unwrap(self.evaluated).state_dict() if self.average else None,
+            "average": parallel.model_state(self.evaluated) if self.average else None,
             "plan": self.scheduler.plan,
             "seconds": time.monotonic() - self._clock,
             "finished": self.finished,
@@ -124,11 +125,11 @@ class Run:
 
     def load(self, state: dict) -> None:
         """Become what `state` says."""
-        parallel.unwrap(self.model).load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        parallel.load_model_state(self.model, state["model"])
+        parallel.load_optimizer_state(self.optimizer, state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average:
-            parallel.unwrap(self.evaluated).load_state_dict(state["average"])
+            parallel.load_model_state(self.evaluated, state["average"])
         self.history[:] = state["history"]
         self.log.logged = Totals(**state["logged"])
         self.epoch, self.step = state["epoch"], state["step"]
@@ -188,9 +189,10 @@ class Run:
         if self.epoch < planned:
             self._plan()
         self.log.add_epoch(self.history[-1])
+        weights = parallel.model_state(self.evaluated)
         with distributed.failing_together():
             if distributed.is_main():
-                self._write_epoch()
+                self._write_epoch(weights)
         self.save()  # before printing, which fails where the terminal is gone
         print(f"[INFO] EPOCH: {self.epoch}/{self.last_epoch}")
         print(trained.summary("Train"), validated.summary("Val"), sep="\n", flush=True)
@@ -210,11 +212,11 @@ class Run:
         if last != self.last_epoch:
             self.scheduler.stretch(self.done, last)
 
-    def _write_epoch(self) -> None:
+    def _write_epoch(self, weights: dict) -> None:
         try:
             write_history(os.path.join(self.output, "history.csv"), self.history)
             if self.epoch == self.kept_epoch:
-                save_tensors(model_path(self.output), to_cpu(parallel.unwrap(self.evaluated).state_dict()))
+                save_tensors(model_path(self.output), to_cpu(weights))
                 self.write_card()
         except OSError as error:
             raise UserError(
@@ -243,6 +245,9 @@ class Run:
         info("evaluating network...")
         self.load_kept()
         results = assess(self.evaluated, self.objective, valLoader, testLoader, calibrate=self.args.calibrate)
+        if self.device.type == "cuda":
+            peaks = distributed.gather_objects(torch.cuda.max_memory_allocated(self.device) / 2**30)
+            info(f"peak GPU memory of each process, GiB: {', '.join(f'{peak:.2f}' for peak in peaks)}")
         if not distributed.is_main():
             return
         card = self.write_card(results.thresholds, results.temperature, **results.metrics)
@@ -258,11 +263,9 @@ class Run:
 
     def load_kept(self) -> None:
         """Load the kept model's weights on every rank."""
-        model = parallel.unwrap(self.evaluated)
         with distributed.failing_together():
-            if distributed.is_main():
-                model.load_state_dict(read_state_dict(model_path(self.output)))
-        parallel.broadcast_state(model)
+            kept = read_state_dict(model_path(self.output)) if distributed.is_main() else {}
+        parallel.load_model_state(self.evaluated, distributed.broadcast_object(kept))
 
 
 class LabelMargins:

@@ -237,7 +237,7 @@ def test_all_pictures_are_written_and_shown_on_the_page(tmp_path, photos):
     page = write(tmp_path / "out", dataset, probabilities_of([0, 1, 1, 1, 0], 2))
     assert {path.name for path in (tmp_path / "out").iterdir()} == PICTURES | REPORTS
     kinds = [image["src"].split(",")[0] for image in page.all("img")]
-    assert kinds.count("data:image/png;base64") == 5 and kinds.count("data:image/jpeg;base64") == 3
+    assert kinds.count("data:image/png;base64") == 6 and kinds.count("data:image/jpeg;base64") == 3
     for words in ("40.0%", "2 of 5 photos", "A & B <C>", "<none>", str(folder / "Bread" / "001.png")):
         assert words in page.text
     assert len(page.all("table")) == 9

@@ -7,11 +7,15 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from helpers.runs import NoHooks, make_run
 from torch import nn
+from torch.distributed.tensor import DTensor
+from torchvision.models import VisionTransformer
 
 from pyimagesearch.create_dataloaders import get_dataloader
 from pyimagesearch.data.transforms import Mixing, eval_transform, train_transform
@@ -20,17 +24,29 @@ from pyimagesearch.food_classifier import FoodClassifier
 from pyimagesearch.models import parallel
 from pyimagesearch.models.batchnorm import prepare_batchnorm
 from pyimagesearch.models.objectives import CROSS_ENTROPY, CrossEntropy
+from pyimagesearch.models.sharding import memory_of_rank
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.errors import UserError, run
 from pyimagesearch.training import loop
 from pyimagesearch.training.checkpoints import to_cpu
-from pyimagesearch.training.optimizer import Schedule
+from pyimagesearch.training.optimizer import Schedule, build_optimizer
 
 GLOBAL_BATCH, EPOCHS = 8, 3
 
 
+class Block(nn.Module):
+    def __init__(self, channels: int, out: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
 class SmallNet(nn.Module):
-    """Two convolutions with BatchNorm, and a `.classifier` that FoodClassifier replaces.
+    """Two blocks of a convolution with BatchNorm, and a `.classifier` that FoodClassifier replaces.
 
     As in torchvision, a convolution before BatchNorm has no bias: its gradient would be mere rounding, and Adam would
     take full steps along it.
@@ -38,10 +54,7 @@ class SmallNet(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-            nn.Conv2d(8, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-        )  # fmt: skip
+        self.features = nn.Sequential(Block(3, 8), Block(8, 16))
         self.classifier = nn.Linear(16, 7)
 
     def forward(self, x):
@@ -77,8 +90,9 @@ def train(
         losses += [trained.mean_loss, float(sample_losses.mean())]
         confusion.append(counts.tolist())
         assert trained.count == len(train_set)
+    weights = parallel.model_state(run.evaluated)
     if distributed.is_main():
-        torch.save(parallel.unwrap(run.evaluated).state_dict(), f"{output}/{name}.pth")
+        torch.save(weights, f"{output}/{name}.pth")
         with open(f"{output}/{name}.json", "w") as file:
             json.dump({"losses": losses, "confusion": confusion, "margins": margins}, file)
 
@@ -173,6 +187,102 @@ def short_of_memory(data, output, launch):
     assert not differing, f"{differing} tensors differ"
     assert runs[0].args.accumulate == runs[0].state()["config"]["parts_for_memory"] == 2
     assert distributed.world_size() == 1 or len(runs[0].model.reductions.buffers) > 1
+
+
+def optimizer_flags(name: str, lr: float, weight_decay: float) -> SimpleNamespace:
+    """What build_optimizer reads of resolved flags."""
+    return SimpleNamespace(
+        optimizer=name, lr=lr, weight_decay=weight_decay, backbone_lr=1.0, lr_batch_size=1, global_batch_size=1
+    )
+
+
+def sharded(data, output, launch):
+    """The cases above under FSDP."""
+    launch = replace(launch, parallel="fsdp")
+    train(data, output, launch, "frozen", "fsdp frozen")
+    train(data, output, launch, "sync", "fsdp sync")
+    train(data, output, launch, "frozen backbone", "fsdp frozen backbone")
+    flags = ["--accumulate", str(distributed.world_size()), "--clip-norm", "0.5"]
+    train(data, output, launch, "frozen", "fsdp weighted", flags=flags, objective=WEIGHTED)
+    resumed(data, output, launch)
+
+
+def interchanged(data, output, launch):
+    """Train under DistributedDataParallel and FSDP. Three ranks go on from where two stood, each from the other's."""
+    for under, other in (("ddp", "fsdp"), ("fsdp", "ddp")):
+        torch.manual_seed(0)
+        train_set, loader = get_dataloader(f"{data}/training", train_transform(32), GLOBAL_BATCH, seed=3, workers=0)
+        base = prepare_batchnorm(SmallNet(), freeze=True, synchronise=False, rows=2, image_size=64)
+        # as build_model lays it out; FSDP lays it out otherwise, and fused optimizers assume that all is laid out alike
+        model = FoodClassifier(base, len(train_set.classes)).to(memory_format=torch.channels_last)
+        model = parallel.wrap(model, replace(launch, parallel=under), (3, 32, 32))
+        optimizer = build_optimizer(optimizer_flags("sgd", 0.05, 0.01), model)
+        run = make_run(model, loader, output, launch=launch, optimizer=optimizer)
+
+        def keep(done, running, run=run, under=under):
+            if (run.epoch, done, distributed.world_size()) == (1, 1, 2):
+                state = run.state(done, running.read())
+                if distributed.is_main():
+                    torch.save(to_cpu(state), f"{data}/{under}.pt")
+
+        if distributed.world_size() == 3:
+            run.load(torch.load(f"{data}/{other}.pt", weights_only=True))
+            assert (run.epoch, run.step) == (1, 1)
+        while run.epoch < EPOCHS:
+            loop.train_epoch(run, loader, NoHooks(keep))
+            run.epoch, run.step, run.totals = run.epoch + 1, 0, None
+        # in batches of 16, of 17 photos: of three ranks, one has no batch
+        _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 16, shuffle=False, workers=0)
+        probabilities, _ = evaluate.predict_split(model, val_loader)
+        weights = {**parallel.model_state(model), "probabilities": torch.from_numpy(probabilities)}
+        if distributed.is_main():
+            torch.save(weights, f"{output}/interchanged {under}.pth")
+
+
+def held(data, output, launch):
+    """Write the bytes that this rank holds of a small transformer after a backward pass, and what is planned."""
+    found = {}
+    for under in ("ddp", "fsdp"):
+        model = VisionTransformer(
+            image_size=32, patch_size=16, num_layers=4, num_heads=2, hidden_dim=64, mlp_dim=256, num_classes=7
+        )
+        planned = memory_of_rank(model, distributed.world_size(), "adam", sharded=under == "fsdp")
+        model = parallel.wrap(model, replace(launch, parallel=under), (3, 32, 32))
+        optimizer = build_optimizer(optimizer_flags("adam", 0.01, 0.0), model)
+        for _ in range(2):  # the state of the optimizer comes with its first step
+            model(torch.ones(2, 3, 32, 32)).square().sum().backward()
+            optimizer.step()
+        parameters = list(model.parameters())
+        found[under] = {
+            "planned": planned,
+            "parameters": bytes_here(parameters),
+            "gradients": bytes_here([parameter.grad for parameter in parameters]),
+            "optimizer state": bytes_here(
+                [tensor for one in optimizer.state.values() for name, tensor in one.items() if name != "step"]
+            ),
+        }
+    with open(f"{output}/held-{distributed.rank()}.json", "w") as file:
+        json.dump(found, file)
+    overflow(model, optimizer)
+
+
+def bytes_here(tensors) -> int:
+    """The bytes of the tensors, or of this rank's parts of them."""
+    return sum((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes for tensor in tensors)
+
+
+def overflow(model, optimizer):
+    """A gradient that overflows float16 in one rank's part makes every rank skip the step."""
+    before = [parameter.to_local().clone() for parameter in model.parameters()]
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    optimizer.zero_grad()
+    scaler.scale(model(torch.ones(2, 3, 32, 32)).sum()).backward()
+    if distributed.rank() == distributed.world_size() - 1:
+        next(part for one in model.parameters() if (part := one.grad.to_local()).numel()).fill_(float("inf"))
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() == 2
+    assert all(torch.equal(one, two.to_local()) for one, two in zip(before, model.parameters(), strict=True))
 
 
 # weights of 1, 2 and 4 for classes 0, 1, 2: so unequal that no mean is correct by chance
@@ -276,8 +386,8 @@ def main() -> None:
 
 
 ALL = (
-    frozen_and_synchronised, accumulated, averaged, mixed, samples, resumed, unreadable, not_finite, compared,
-    short_of_memory,
+    frozen_and_synchronised, accumulated, averaged, mixed, samples, resumed, sharded, interchanged, held, unreadable,
+    not_finite, compared, short_of_memory,
 )  # fmt: skip
 CASES = {case.__name__: case for case in ALL}
 

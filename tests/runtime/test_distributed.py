@@ -16,7 +16,10 @@ from PIL import Image
 pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
 GLOBAL_BATCH = 8
-CASES = ("frozen_and_synchronised", "accumulated", "averaged", "mixed", "samples", "resumed", "short_of_memory")
+CASES = (
+    "frozen_and_synchronised", "accumulated", "averaged", "mixed", "samples", "resumed", "sharded", "interchanged",
+    "held", "short_of_memory",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +52,9 @@ def torchrun(processes: int, *arguments) -> subprocess.CompletedProcess:
 def trained(data, tmp_path_factory):
     """{world size: folder} of the same cases in 1, 2 and 3 processes, one launch for each world size.
 
-    Three cases are tests themselves: "resumed" fails where a resumed run ends with other weights than the whole one,
-    "averaged" where ranks evaluate different averages, "short_of_memory" where one that survived a lack of memory in
-    step 4 ends with others than one of as many parts.
+    Some cases are tests themselves: "resumed" fails where a resumed run ends with other weights than the whole one,
+    and "sharded" does the same under FSDP; "averaged" fails where ranks evaluate different averages, "short_of_memory"
+    where one that survived a lack of memory in step 4 ends with others than one of as many parts.
     """
     folders = {}
     for processes in (1, 2, 3):
@@ -110,15 +113,39 @@ def test_mixed_and_growing_photos_do_not_depend_on_the_number_of_processes(train
 def test_synchronised_statistics_are_those_of_each_accumulated_part(trained):
     for processes in (1, 2, 3):
         weights = torch.load(trained[processes] / "sync in parts.pth")
-        assert weights["baseModel.features.1.num_batches_tracked"] == 3 * (3 * 3 + 1)
+        assert weights["baseModel.features.0.layers.1.num_batches_tracked"] == 3 * (3 * 3 + 1)
         assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
 def test_training_changes_synchronised_statistics_and_not_frozen_ones(trained):
     frozen, sync = (torch.load(trained[2] / f"{name}.pth") for name in ("frozen", "sync"))
-    assert not frozen["baseModel.features.1.running_mean"].any()
-    assert sync["baseModel.features.1.running_mean"].any()
-    assert sync["baseModel.features.1.num_batches_tracked"] == 3 * 4
+    assert not frozen["baseModel.features.0.layers.1.running_mean"].any()
+    assert sync["baseModel.features.0.layers.1.running_mean"].any()
+    assert sync["baseModel.features.0.layers.1.num_batches_tracked"] == 3 * 4
+
+
+@pytest.mark.parametrize("case", ["frozen", "sync", "frozen backbone", "weighted"])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_fsdp_has_the_losses_and_weights_of_one_process(trained, case, processes):
+    assert_same(trained[1] / case, trained[processes] / f"fsdp {case}")
+
+
+@pytest.mark.parametrize("ended", ["ddp", "fsdp"])
+def test_a_run_begun_under_one_kind_on_two_ranks_ends_under_another_on_three_as_it_would_in_one_process(trained, ended):
+    whole, found = (torch.load(trained[n] / f"interchanged {ended}.pth") for n in (1, 3))
+    assert whole.keys() == found.keys()
+    for name in whole:
+        torch.testing.assert_close(found[name], whole[name], rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_a_rank_under_fsdp_holds_what_the_plan_says(trained):
+    for processes in (2, 3):
+        ranks = [json.loads((trained[processes] / f"held-{rank}.json").read_text()) for rank in range(processes)]
+        for kind in ("parameters", "gradients", "optimizer state"):
+            for under in ("ddp", "fsdp"):
+                assert max(rank[under][kind] for rank in ranks) == ranks[0][under]["planned"][kind]
+            assert sum(rank["fsdp"][kind] for rank in ranks) == ranks[0]["ddp"][kind]
+            assert max(rank["fsdp"][kind] for rank in ranks) < 1.2 / processes * ranks[0]["ddp"][kind]
 
 
 @pytest.mark.parametrize("processes", [2, 3])

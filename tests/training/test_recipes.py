@@ -4,6 +4,7 @@ import argparse
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from helpers.photos import REPOSITORY
 from helpers.runs import ONE, make_run
@@ -126,7 +127,8 @@ def test_every_value_that_is_not_a_default_says_where_it_came_from():
 
 def test_the_model_card_says_it_too(tmp_path):
     loader = SimpleNamespace(
-        dataset=SimpleNamespace(classes=["a", "b"], fingerprint=lambda: ""), batch_sampler=GlobalBatchSampler(4, 2)
+        dataset=SimpleNamespace(classes=["a", "b"], labels=np.zeros(4, np.int64), fingerprint=lambda: ""),
+        batch_sampler=GlobalBatchSampler(4, 2),
     )
     run = make_run(nn.Linear(1, 1), loader, tmp_path, flags=[*MODERN_RUN, "--lr", "0.01"])
     run.history.append({"epoch": 1, "val_loss": 1.0, "val_acc": 0.5})

@@ -120,14 +120,8 @@ def get_dataloader(
         dataset = open_split(rootDir, transforms, classes=classes, fold=fold, seed=seed, limit=limit)
         facts = photo_facts(dataset) if distributed.world_size() > 1 else {}
     distributed.check_same(facts)
-    if shuffle and isinstance(transforms, SquareTransform) and transforms.value_range is None:
-        found = None
-        with distributed.failing_together():
-            if distributed.is_main():
-                found = dataset.sampled_range()
-        found = distributed.broadcast_object(found)
-        for part in filter(None, (dataset, dataset.whole)):  # a cache is of the whole
-            part.transform = replace(transforms, value_range=found)
+    if shuffle:
+        _agree_on_range(dataset)
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)
@@ -148,6 +142,20 @@ def get_dataloader(
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
     )
     return dataset, loader
+
+
+def _agree_on_range(dataset: PhotoDataset) -> None:
+    """Let the training photos, as rank 0 sees them, decide the value range, unless it is given."""
+    transform = dataset.transform
+    if not isinstance(transform, SquareTransform) or transform.value_range is not None:
+        return
+    found = None
+    with distributed.failing_together():
+        if distributed.is_main():
+            found = dataset.sampled_range()
+    found = distributed.broadcast_object(found)
+    for part in filter(None, (dataset, dataset.whole)):  # a cache is of the whole
+        part.transform = replace(transform, value_range=found)
 
 
 class GlobalBatchSampler:

@@ -136,8 +136,8 @@ def test_paths_of_the_repository_exist(name):
 
 
 def test_where_is_what_names_files_that_exist():
-    _, _, section = WRITTEN["docs/architecture.md"].partition("\n## Where is what\n")
-    rows = [row.strip("| ").split(" | ") for row in section.splitlines() if row.startswith("| Wh")]
+    lines = WRITTEN["docs/where.md"].splitlines()
+    rows = [row.strip("| ").split(" | ") for row in lines if row.startswith("| Wh")]
     assert len(rows) >= 20
     places = [place for _, answer in rows for place in re.findall("`([^`]+)`", answer)]
     assert not [place for place in places if not (REPOSITORY / "pyimagesearch" / place).exists()]

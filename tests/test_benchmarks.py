@@ -21,6 +21,7 @@ RUNS = {
     "listing": ["--files", "300", "--classes", "3", "--reads", "200", "--epochs", "2", "--workers", "1"],
     "accuracy": ["--contenders", "reference", *TRAINING],
     "prepare": ["--count", "33", "--side", "40"],
+    "recipes": ["--contenders", "modern-short", "--figure", "recipes.png", *TRAINING],
 }  # fmt: skip
 
 
@@ -39,7 +40,8 @@ def reports(tmp_path_factory):
     told = {name: process.communicate(timeout=600)[0] for name, process in running.items()}
     for name, process in running.items():
         assert process.returncode == 0, told[name]
-    assert (folder / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    for figure in ("scaling.png", "recipes.png"):
+        assert (folder / figure).read_bytes().startswith(b"\x89PNG")
     return {name: json.loads((folder / f"{name}.json").read_text()) for name in RUNS}
 
 
@@ -53,6 +55,7 @@ def reports(tmp_path_factory):
         ("scaling", {"ddp x 1"}, {"images_per_s", "epoch_s", "wall_s", "ratio"}),
         ("listing", {"tutorial", "ours"}, {"list_s", "list_mib", "ratio"}),
         ("accuracy", {"reference"}, {"val_acc", "test_acc"}),
+        ("recipes", {"modern-short"}, {"test_acc", "seconds", "ratio"}),
         ("prepare", {"cp", "no-verify", "verify", "link"}, {"seconds", "photos_per_s", "ratio"}),
     ],
 )

@@ -24,8 +24,6 @@ LARGEST_IMAGE = 4096  # pixels, the limit of --image-size
 # the run config of earlier versions, where it was not the flag's name with blanks
 FORMER_NAMES = {"global batch": "global_batch_size", "learning rate": "lr", "training photos (fingerprint)": "photos",
                 "warm-up epochs": "warmup_epochs"}  # fmt: skip
-# flags that earlier versions did not have, and what their runs did
-ADDED_FLAGS = {"mix": "none", "mix_share": None, "grow_from": 1.0}
 FORMER_AMP = {"torch.float16": "fp16", "torch.bfloat16": "bf16", "None": "off"}
 
 
@@ -96,9 +94,8 @@ def read_model_card(output: str) -> dict:
 
 def current_names(run_config: Mapping) -> dict:
     """A run config with today's names and values; earlier versions had others."""
-    run_config = {**ADDED_FLAGS, **run_config}
     if "global batch" not in run_config:
-        return run_config
+        return dict(run_config)
     renamed = {
         FORMER_NAMES.get(name, name.replace(" ", "_").replace("-", "_")): value for name, value in run_config.items()
     }

@@ -227,8 +227,8 @@ def test_a_checkpoint_of_an_earlier_version_has_todays_names(tmp_path):
 
 def test_a_checkpoint_from_before_a_flag_has_what_runs_then_did(tmp_path):
     now = vars(resolve(training_options([]), ONE, None))
-    torch.save({"epoch": 1, "step": 7, "config": {k: now[k] for k in now if k not in ("mix", "mix_share", "grow_from", "backbone_lr")}},
-               tmp_path / "checkpoint-0001-000007.pt")  # fmt: skip
+    before = {name: now[name] for name in now if name not in ("mix", "mix_share", "grow_from", "backbone_lr")}
+    torch.save({"epoch": 1, "step": 7, "config": before}, tmp_path / "checkpoint-0001-000007.pt")
     check_same_run(Checkpoints(tmp_path).newest()["config"], now)
 
 

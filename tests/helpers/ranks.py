@@ -116,7 +116,8 @@ def resumed(data, output, launch):
                                for c in (3, 24, 24)), nn.Flatten(), nn.Linear(24 * 26 * 26, 7))  # fmt: skip
         base = prepare_batchnorm(base, freeze=True, synchronise=False, rows=2, image_size=32)
         model = parallel.wrap(FoodClassifier(base, len(train_set.classes)), launch, (3, 32, 32))
-        optimizer, flags = torch.optim.Adam(model.parameters()), ["--epochs", str(EPOCHS), "--ema", "0.9"]
+        optimizer = torch.optim.Adam(model.parameters())
+        flags = ["--epochs", str(EPOCHS), *(["--ema", "0.9"] if launch.parallel != "fsdp" else [])]
         schedule = Schedule("cosine", optimizer, steps=loader.batch_sampler.steps, epochs=EPOCHS, warmup=0.5)
         return loader, make_run(
             model, loader, output, flags=flags, launch=launch, optimizer=optimizer, scheduler=schedule
@@ -308,7 +309,7 @@ def averaged(data, output, launch):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     run = make_run(model, loader, output, flags=["--ema", "0.9"], launch=launch, optimizer=optimizer)
     loop.train_epoch(run, loader, NoHooks())
-    own = run.evaluated.baseModel.features[1].running_mean.clone()
+    own = next(tensor for name, tensor in run.evaluated.named_buffers() if name.endswith("running_mean")).clone()
     evaluate.predict_split(run.evaluated, val_loader)
     everyones = distributed.gather_objects([tensor.numpy() for tensor in run.evaluated.state_dict().values()])
     assert all(

@@ -71,7 +71,8 @@ def assert_same(one: Path, other: Path) -> None:
     assert found["confusion"] == expected["confusion"]
     margins, others = (run["margins"] for run in (expected, found))
     np.testing.assert_allclose(others["margins"], margins["margins"], rtol=1e-4, atol=1e-5)
-    assert others["counts"] == margins["counts"] == [3] * 25 and others["rivals"] == margins["rivals"]
+    assert others["counts"] == margins["counts"] and others["rivals"] == margins["rivals"]
+    assert max(margins["counts"]) <= 3 and sum(margins["counts"]) > 25  # mixed photos do not count
     weights, others = (torch.load(f"{run}.pth") for run in (one, other))
     assert weights.keys() == others.keys()
     for name in weights:

@@ -48,7 +48,7 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
     """The loaders of training, validation and evaluation; the classes are those of training.
 
     args : resolved, see training.options.resolve
-    found : the checkpoint to go on from, if any; workers read the first batches while the model is built
+    found : the checkpoint to go on from, if any; a lone process's workers read while the model is built
     """
     evalWorkers = args.workers // 4
     common = {
@@ -79,7 +79,9 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
         for split in ("validation", "evaluation")
     )  # fmt: skip
     with distributed.failing_together():
-        if not (found and found["finished"]):
+        # Among ranks they begin with the first step: in two of some hundred resumed runs a rank then waited for ever, and
+        # workers that are forked while gloo's threads are busy are the likely cause.
+        if distributed.world_size() == 1 and not (found and found["finished"]):
             trainLoader.batch_sampler.set_position(*((found["epoch"], found["step"]) if found else (0, 0)))
             trainLoader.begin()
     return trainLoader, valLoader, testLoader

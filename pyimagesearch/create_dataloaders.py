@@ -79,8 +79,8 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
         for split in ("validation", "evaluation")
     )  # fmt: skip
     with distributed.failing_together():
-        # Among ranks they begin with the first step: in two of some hundred resumed runs a rank then waited for ever, and
-        # workers that are forked while gloo's threads are busy are the likely cause.
+        # Among ranks they begin with the first step: twice, a rank of a resumed run then waited for ever. The cause is
+        # not known; workers that are forked while gloo's threads are busy are suspected.
         if distributed.world_size() == 1 and not (found and found["finished"]):
             trainLoader.batch_sampler.set_position(*((found["epoch"], found["step"]) if found else (0, 0)))
             trainLoader.begin()

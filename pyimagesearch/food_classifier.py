@@ -129,16 +129,20 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
     return wrapped
 
 
+def freezes_batchnorm(args) -> bool:
+    """Whether flags freeze BatchNorm: pretrained statistics are those of other batches, and better ones."""
+    return args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
+
+
 def print_plan(args) -> None:
     """Print the memory that each of --nproc ranks needs under ddp and under fsdp. Nothing is loaded or computed."""
     ranks, amp = args.nproc or 1, "bf16" if args.amp == "auto" else args.amp
     rows = args.batch_size or config.LOCAL_BATCH_SIZE
     if args.global_batch_size:
         rows = math.ceil(args.global_batch_size / ranks / args.accumulate)
-    frozen = args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
     with parameters_without_memory():
         backbone = make_backbone(args.model, args.image_size, args.channels)
-        model = FoodClassifier(freeze_batchnorm(backbone) if frozen else backbone, len(config.CLASSES))
+        model = FoodClassifier(freeze_batchnorm(backbone) if freezes_batchnorm(args) else backbone, len(config.CLASSES))
     set_precision(model, amp)
     if args.freeze_backbone:
         model.freeze_backbone()

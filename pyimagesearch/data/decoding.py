@@ -323,7 +323,7 @@ def _to_rgb(image: Any, value_range: ValueRange | None) -> Image.Image:
 
 
 def is_deep(path) -> bool:
-    """Whether the photo at `path` is grey of more than 8 bits; most are told by their first bytes."""
+    """Whether the photo at `path` is grey of more than 8 bits. Of most formats only the first bytes are read."""
     if image_format(path) not in DEEP_FORMATS:
         return False
     with open_photo(path) as image:

@@ -51,7 +51,7 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
     launch : a runtime.distributed.Launch
     found : the checkpoint to go on from; a resumed run keeps its global batch on however many devices
     """
-    from pyimagesearch.food_classifier import resolve_amp
+    from pyimagesearch.food_classifier import freezes_batchnorm, resolve_amp
     from pyimagesearch.runtime import distributed
     from pyimagesearch.runtime.errors import UserError
 
@@ -62,8 +62,7 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
     if args.mix != "none":
         args.mix_share = config.MIX_SHARE if args.mix_share is None else args.mix_share
     args.workers = distributed.cores_of_rank() if args.workers is None else args.workers
-    # pretrained BatchNorm has the statistics of other batches, and better ones
-    args.freeze_bn = args.freeze_backbone or (args.weights != "none" if args.freeze_bn is None else args.freeze_bn)
+    args.freeze_bn = freezes_batchnorm(args)
     if found:
         _keep_batch(args, launch, found["config"])
     args.parts_for_memory = found["config"].get("parts_for_memory", 1) if found else 1  # see loop.survive_step

@@ -53,7 +53,8 @@ def _settle_buckets(model: DistributedDataParallel, images: Tensor) -> None:
     """Take the backward pass after which DistributedDataParallel groups gradients into other buckets, and one more.
 
     From three ranks on, an element's place in its bucket decides in which order the ranks' values are summed. Without
-    the first pass, the first step after each start would round differently, and a resumed run would end with other weights.
+    the first pass, the first step after each start would round differently, and a resumed run would end with other
+    weights.
     """
     was_training = model.training
     model.eval()  # which leaves BatchNorm's statistics as they are

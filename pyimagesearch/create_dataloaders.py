@@ -7,13 +7,16 @@ its share of each; and photo i's augmentation draws from a generator keyed by (s
 
 import atexit
 import gc
+import itertools
 import math
 import multiprocessing.util
 import os
 import shutil
 import signal
+import statistics
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +43,10 @@ from pyimagesearch.runtime import distributed, launcher, signals
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.terminal import info
 
+PREFETCH = 2  # batches that each worker reads ahead
+CORRECT_EVERY = 20  # steps between two corrections of --shares auto
+GAIN = 0.1  # the part of a step's time that a correction must save, so that equal devices keep equal shares
+
 # torch would raise the death of a worker at any line, perhaps in a step; the wait for its batch finds it too, in 5 s
 signal_handling._SIGCHLD_handler_set = True
 
@@ -62,7 +69,7 @@ def open_splits(args, device: torch.device, found: dict | None = None) -> tuple[
         os.path.join(args.data, "training"),
         train_transform(args.image_size, args.augment, args.channels, args.value_range, sides),
         args.global_batch_size, seed=args.seed, workers=args.workers - evalWorkers,
-        mixing=None if args.mix == "none" else Mixing(args.mix, args.mix_share), **common,
+        mixing=None if args.mix == "none" else Mixing(args.mix, args.mix_share), shares=args.shares, **common,
     )  # fmt: skip
     args.value_range = trainDS.value_range  # part of the run config: it is stored with the model
     with distributed.failing_together():
@@ -103,6 +110,7 @@ def get_dataloader(
     cache_dir: str | None = None,
     device: torch.device | None = None,
     mixing: Mixing | None = None,
+    shares: str | Sequence[float] = "equal",
 ) -> tuple[PhotoDataset, "Loader"]:
     """The dataset in `rootDir` and a loader of (images, labels). Every rank calls this at the same time.
 
@@ -117,6 +125,7 @@ def get_dataloader(
     cache : "none" decodes each photo each time; "disk" once, into copies with a shorter side of `cache_size` pixels;
         "device" keeps those copies on `device`, which then makes the batches itself
     mixing : with `shuffle`, which batches GlobalBatchSampler.mixed mixes; the loader reads what it needs for them
+    shares : with `shuffle`, how the ranks share a global batch, see Shares
     """
     with distributed.failing_together():
         dataset = open_split(rootDir, transforms, classes=classes, fold=fold, seed=seed, limit=limit)
@@ -128,17 +137,21 @@ def get_dataloader(
         path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)
     size = len(dataset)
-    sampler = GlobalBatchSampler(size, bs, seed=seed, mixing=mixing) if shuffle else WholeBatchSampler(size, bs)
+    sampler: Any = WholeBatchSampler(size, bs)
+    workers = distributed.cores_of_rank() // 3 if workers is None else workers
+    if shuffle:
+        drawn_ahead = 0 if cache == "device" else PREFETCH * workers
+        sampler = GlobalBatchSampler(size, bs, seed=seed, mixing=mixing, shares=Shares(shares, drawn_ahead, device))
     if cache == "device":
         with distributed.failing_together():
             return dataset, DeviceLoader(dataset, sampler, device or config.DEVICE)
-    workers = distributed.cores_of_rank() // 3 if workers is None else workers
     loader = PhotoLoader(
         dataset,
         batch_sampler=sampler,
         collate_fn=dataset.collate,
         num_workers=workers,
         pin_memory=config.DEVICE.type == "cuda",
+        prefetch_factor=PREFETCH if workers else None,
         persistent_workers=workers > 0,
         worker_init_fn=begin_worker,
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one
@@ -160,15 +173,101 @@ def _agree_on_range(dataset: PhotoDataset) -> None:
         part.transform = replace(transform, value_range=found)
 
 
+class Shares:
+    """Which part of each global batch each rank takes.
+
+    With "auto" every rank times its forward passes, in which it waits for no other rank, and every CORRECT_EVERY steps
+    the ranks agree on shares that let all of them end at the same time. A correction holds from the first step on of
+    which no rank has begun to read photos.
+
+    plan : where the shares change: (step of the run, a whole number per rank in proportion to its share), in order
+    pace : with "auto", each rank's seconds per photo, smoothed; empty before the first correction
+    """
+
+    def __init__(self, wanted: str | Sequence[float] = "equal", ahead: int = 0, device: torch.device | None = None):
+        """wanted : "equal", "auto", or a number per rank; ahead : steps of which this rank reads photos in advance"""
+        self.auto = wanted == "auto" and distributed.world_size() > 1
+        parts = [1.0] * distributed.world_size() if isinstance(wanted, str) else wanted
+        self.plan = [(0, [round(part * 10**6) for part in parts])]
+        self.pace: list[float] = []
+        self._ahead, self._device = ahead, device or config.DEVICE
+        self._passes: list[tuple[int, Any, Any]] = []  # photos, begin, end
+
+    def load(self, plan: list, pace: list[float]) -> None:
+        """With "auto", go on from those of a checkpoint, unless it is of another number of ranks."""
+        if self.auto and len(pace) == distributed.world_size():
+            self.plan, self.pace = plan, pace
+
+    def at(self, step: int) -> list[int]:
+        """The shares in step `step` of the run."""
+        return next(parts for first, parts in reversed(self.plan) if first <= step)
+
+    @contextmanager
+    def timed(self, rows: int) -> Iterator[None]:
+        """A block that computes `rows` photos and waits for no other rank."""
+        begin = self._now()
+        yield
+        if self.auto and rows:
+            self._passes.append((rows, begin, self._now()))
+
+    def _now(self) -> Any:
+        if not self.auto or self._device.type != "cuda":
+            return time.monotonic()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def correct(self, done: int, global_batch: int) -> None:
+        """With "auto", plan other shares where they save time, after `done` steps. Every rank calls this."""
+        if not self.auto or done % CORRECT_EVERY:
+            return
+        first_time, before = not self.pace, self.plan[-1][1]
+        everyones = distributed.gather_objects((self._seconds_per_photo(), self._ahead))
+        new = [seconds for seconds, _ in everyones]
+        if None in new:  # a rank had no photos
+            return
+        self.pace = new if first_time else [(one + other) / 2 for one, other in zip(self.pace, new, strict=True)]
+        parts = fitting(self.pace, global_batch)
+        if gains := time_of_step(parts, self.pace) < (1 - GAIN) * time_of_step(before, self.pace):
+            done += max(ahead for _, ahead in everyones)
+            self.plan.append((done, parts))
+        if gains or first_time:
+            shares = ", ".join(f"{part / sum(self.plan[-1][1]):.1%}" for part in self.plan[-1][1])
+            pace = ", ".join(f"{1000 * seconds:.3g}" for seconds in self.pace)
+            info(f"shares of each batch from step {done + 1} of the run on: {shares} (ms per photo: {pace})...")
+
+    def _seconds_per_photo(self) -> float | None:
+        """The median over the passes since it was last asked for."""
+        passes, self._passes = self._passes, []
+        if passes and self._device.type == "cuda":
+            passes[-1][2].synchronize()
+            passes = [(rows, 0, begin.elapsed_time(end) / 1000) for rows, begin, end in passes]
+        return statistics.median([(end - begin) / rows for rows, begin, end in passes]) if passes else None
+
+
+def fitting(pace: Sequence[float], global_batch: int) -> list[int]:
+    """Shares with which ranks of this `pace`, in seconds per photo, end a step at the same time."""
+    speeds = [1 / seconds for seconds in pace]
+    return [max(1, round(global_batch * speed / sum(speeds))) for speed in speeds]
+
+
+def time_of_step(parts: Sequence[int], pace: Sequence[float]) -> float:
+    """The time that the slowest rank takes for its share, per photo of the global batch."""
+    return max(part * seconds for part, seconds in zip(parts, pace, strict=True)) / sum(parts)
+
+
 class GlobalBatchSampler:
     """The batches of one rank in training: its share of each global batch of each epoch's permutation.
 
     Every pass over it is one epoch, and the next pass the next epoch; `set_position` goes to any epoch and step.
     """
 
-    def __init__(self, size: int, global_batch: int, *, seed: int = 0, mixing: Mixing | None = None):
+    def __init__(
+        self, size: int, global_batch: int, *, seed: int = 0, mixing: Mixing | None = None, shares: Shares | None = None
+    ):
         """size : photos in the dataset; global_batch : photos that all ranks see together in one step"""
         self.size, self.global_batch, self.seed, self.mixing = size, global_batch, seed, mixing
+        self.shares = shares or Shares()
         self.epoch = self.step = 0
         self._drawn: tuple[int, np.ndarray] | None = None
 
@@ -195,6 +294,15 @@ class GlobalBatchSampler:
         """The number of photos that all ranks see together in step `step`."""
         return min(self.global_batch, self.size - step * self.global_batch)
 
+    def bounds(self, epoch: int, step: int) -> list[int]:
+        """The positions in a global batch at which the ranks' shares begin, and its end."""
+        shares = self.shares.at(epoch * self.steps + step)
+        return [self.count(step) * before // sum(shares) for before in itertools.accumulate(shares, initial=0)]
+
+    def mine(self, epoch: int, step: int) -> slice:
+        """This rank's share of a global batch."""
+        return slice(*self.bounds(epoch, step)[distributed.rank() :][:2])
+
     def parts(self, step: int, accumulate: int) -> int:
         """The parts in which each rank takes its share of global batch `step`; the same on every rank.
 
@@ -208,10 +316,14 @@ class GlobalBatchSampler:
         """The rows of the smallest batch that a model sees, on any rank and any of its `replicas`."""
         fewest = []
         for step in (0, self.steps - 1):
-            share = torch.empty(self.count(step) // distributed.world_size())
+            share = torch.empty(min(stop - start for start, stop in itertools.pairwise(self.bounds(0, step))))
             for part in share.tensor_split(self.parts(step, accumulate)):
                 fewest += [len(chunk) for chunk in part.chunk(replicas)]  # as nn.DataParallel scatters it
         return min(fewest)
+
+    def largest_share(self) -> int:
+        """The most photos that a rank takes of the first global batch."""
+        return max(stop - start for start, stop in itertools.pairwise(self.bounds(0, 0)))
 
     def __len__(self) -> int:
         return self.steps - self.step
@@ -220,7 +332,7 @@ class GlobalBatchSampler:
         epoch, first = self.epoch, self.step
         self.epoch, self.step = epoch + 1, 0
         for step in range(first, self.steps):
-            mine = distributed.rank_slice(self.count(step))
+            mine = self.mine(epoch, step)
             if mine.start < mine.stop and self._drawn_mix(epoch, step):  # whole pairs
                 mine = slice(mine.start // 2 * 2, math.ceil(mine.stop / 2) * 2)
             yield [Key(epoch, index) for index in self.batch(epoch, step)[mine].tolist()]
@@ -233,7 +345,7 @@ class GlobalBatchSampler:
         """
         if (drawn := self._drawn_mix(epoch, step)) is None:
             return images, labels
-        mine = distributed.rank_slice(self.count(step))
+        mine = self.mine(epoch, step)
         first = mine.start % 2
         return mix_pairs(images, labels, drawn, slice(first, first + mine.stop - mine.start))
 

@@ -14,8 +14,8 @@ from torch._subclasses import FakeTensorMode
 from pyimagesearch import config
 from pyimagesearch.data.transforms import growing_sides
 from pyimagesearch.models.backbones import drop_auxiliary_heads, head_name, make_backbone
-from pyimagesearch.models.batchnorm import freeze_batchnorm, prepare_batchnorm
-from pyimagesearch.models.parallel import refuse_threads, replicas, wrap
+from pyimagesearch.models.batchnorm import freeze_batchnorm, prepare_batchnorm, takes_statistics
+from pyimagesearch.models.parallel import parts_that_fit, refuse_threads, replicas, wrap
 from pyimagesearch.models.sharding import activation_bytes, memory_of_rank, parameters_without_memory, recompute_blocks
 from pyimagesearch.models.weights import build_backbone, read_state_dict, with_versions
 from pyimagesearch.runtime import distributed
@@ -114,6 +114,11 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
         baseModel = prepare_batchnorm(
             baseModel, freeze=args.freeze_bn, synchronise=args.sync_bn, image_size=smallest, rows=rows
         )
+        if args.shares == "auto" and takes_statistics(baseModel):
+            raise UserError(
+                "--shares auto would change of how many photos BatchNorm takes its statistics; add --freeze-bn, or "
+                "leave it out"
+            )
         if args.activation_checkpointing:
             recompute_blocks(baseModel)
     model = FoodClassifier(baseModel, len(trainLoader.dataset.classes))
@@ -123,9 +128,16 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
         model.freeze_backbone()
     # FSDP moves it to the device in parts
     model = model.to("cpu" if launch.parallel == "fsdp" else launch.device).to(memory_format=torch.channels_last)
-    wrapped = wrap(model, launch, (args.channels, args.image_size, args.image_size))
+    image_shape = args.channels, args.image_size, args.image_size
+    wrapped = wrap(model, launch, image_shape)
     if args.compile:
         model.compile(dynamic=False)  # the few sizes of batches are worth a kernel of their own
+    if args.fit_batch:
+        share = trainLoader.batch_sampler.largest_share()
+        images = torch.zeros(share, *image_shape, device=launch.device).to(memory_format=torch.channels_last)
+        parts = parts_that_fit(wrapped, images, moments=1 if args.optimizer == "sgd" else 2)
+        args.accumulate = max(parts, args.parts_for_memory)
+        info(f"computing {math.ceil(share / args.accumulate)} photos at a time on each device: the most that fits...")
     return wrapped
 
 

@@ -1,5 +1,6 @@
 """A whole split: the prediction for each of its photos, and the totals of loss and accuracy."""
 
+import math
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -13,7 +14,8 @@ from pyimagesearch.evaluation.metrics import macro_auc
 from pyimagesearch.models import parallel
 from pyimagesearch.models.objectives import CROSS_ENTROPY
 from pyimagesearch.runtime import distributed
-from pyimagesearch.runtime.terminal import make_bar
+from pyimagesearch.runtime.errors import is_out_of_memory
+from pyimagesearch.runtime.terminal import info, make_bar
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,25 @@ class Totals:
 
 
 def forward_batch(model: nn.Module, images: Tensor, objective, *, mirrored: bool = False) -> tuple[Tensor, Tensor]:
-    """The logits and probabilities of a batch. `mirrored`: the latter are means over a photo and its mirror image."""
-    logits = model(images).float()
-    probabilities = objective.probabilities(logits)
-    if mirrored:
-        probabilities = (probabilities + objective.probabilities(model(images.flip(-1)).float())) / 2
-    return logits, probabilities
+    """The logits and probabilities of a batch, in parts where memory is short.
+
+    mirrored : probabilities are means over a photo and its mirror image
+    """
+    rows = getattr(model, "rows_that_fit", len(images))
+    try:
+        logits = torch.cat([model(part).float() for part in images.split(max(rows, 1))])
+        probabilities = objective.probabilities(logits)
+        if mirrored:
+            flipped = [model(part.flip(-1)).float() for part in images.split(max(rows, 1))]
+            probabilities = (probabilities + objective.probabilities(torch.cat(flipped))) / 2
+        return logits, probabilities
+    except (RuntimeError, MemoryError) as error:
+        if rows < 2 or isinstance(model, FSDPModule) or not is_out_of_memory(error):
+            raise
+    torch.cuda.empty_cache()
+    model.rows_that_fit = rows = math.ceil(rows / 2)  # type: ignore[assignment]
+    info(f"out of memory; from here on {rows} photos at a time are evaluated...")
+    return forward_batch(model, images, objective, mirrored=mirrored)
 
 
 @torch.inference_mode()

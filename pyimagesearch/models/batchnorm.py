@@ -206,10 +206,15 @@ class SyncBatchNorm(nn.BatchNorm2d):
         return rows
 
 
+def takes_statistics(model: nn.Module, but: type | tuple[()] = ()) -> bool:
+    """Whether training takes statistics of its batches in a BatchNorm of `model`, of another class than `but`."""
+    norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    return any(norm.training and not isinstance(norm, but) for norm in norms)
+
+
 def has_local_statistics(model: nn.Module) -> bool:
     """Whether training moves BatchNorm statistics of `model` on each rank by that rank's rows alone."""
-    norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
-    return any(norm.training and not isinstance(norm, SyncBatchNorm) for norm in norms)
+    return takes_statistics(model, but=SyncBatchNorm)
 
 
 def fewest_positions(model: nn.Module, image_size: int) -> int | None:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pyimagesearch.models.batchnorm import has_local_statistics
+from pyimagesearch.models.batchnorm import has_local_statistics, takes_statistics
 from pyimagesearch.models.sharding import gathered, shard, split_like
 from pyimagesearch.runtime import distributed
 from pyimagesearch.runtime.distributed import Launch, world_size
@@ -37,8 +37,7 @@ def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Mod
         # state. An attribute, because as an argument it is deprecated from torch 2.13 on.
         model.broadcast_buffers = has_local_statistics(model)
         # forward passes that communicate too are not survived: a rank that fails would leave the others waiting in it
-        frozen = not any(module.training for module in model.modules() if isinstance(module, nn.BatchNorm2d))
-        if launch.device.type in SHORT_OF_MEMORY and frozen:
+        if launch.device.type in SHORT_OF_MEMORY and not takes_statistics(model):
             model.reductions = Reductions()  # type: ignore[assignment]
             model.register_comm_hook(model.reductions, Reductions.begin)
         _settle_buckets(model, torch.zeros(1, *image_shape, device=launch.device))
@@ -115,6 +114,45 @@ def agreeing_on_memory(model: nn.Module, images: Tensor) -> Iterator[None]:
             model._update_process_group(dist.group.WORLD)  # no public way leads out of an unfinished backward pass
             _settle_buckets(model, images.new_zeros(1, *images.shape[1:]))
         raise OutOfMemory(failure or "on another rank")
+
+
+def parts_that_fit(model: nn.Module, images: Tensor, *, moments: int) -> int:
+    """The fewest parts, a power of two, in which every rank has the memory for a training pass over its `images`.
+
+    model : as `wrap` returns it, not under FSDP; what a pass changes of it is restored
+    moments : values per parameter that the optimizer will hold
+    """
+    parts = 1
+    while not _all_fit(model, images.tensor_split(parts)[0], moments):
+        if parts >= distributed.all_reduce_max(len(images))[0]:
+            raise UserError(
+                "--batch-size auto: not even one photo at a time fits; try a smaller --image-size, or --parallel fsdp "
+                "with --activation-checkpointing"
+            )
+        parts *= 2
+    return parts
+
+
+def _all_fit(model: nn.Module, images: Tensor, moments: int) -> bool:
+    """Whether no rank lacks memory for one pass over its `images`."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    fits = True
+    try:
+        state = [torch.empty_like(parameter) for parameter in parameters for _ in range(moments)]
+        if len(images):  # a rank's share may be empty
+            with without_averaging(model):
+                model(images).float().sum().backward()
+        del state
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fits = False
+    model.zero_grad()
+    for buffer, before in buffers:
+        buffer.copy_(before)
+    torch.cuda.empty_cache()
+    return distributed.all_reduce_max(not fits)[0] == 0
 
 
 def replicas(launch: Launch) -> int:

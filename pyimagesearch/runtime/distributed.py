@@ -1,7 +1,7 @@
 """The ranks of a job: start, gather, agree.
 
-Without a process group every function works as for a world of one: a rank's slice is the whole, a reduction returns its
-input. No other file asks whether there is a process group.
+Without a process group every function works as for a world of one: a reduction returns its input. No other file asks
+whether there is a process group.
 """
 
 import json
@@ -232,11 +232,6 @@ def restarted(first_run_id: str) -> bool:
 def _elastic() -> bool:
     """Whether torchrun restarts the processes of this job when they fail."""
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
-
-
-def rank_slice(count: int) -> slice:
-    """This rank's contiguous part of `count` items. The parts of two ranks differ by at most one item."""
-    return slice(rank() * count // world_size(), (rank() + 1) * count // world_size())
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:

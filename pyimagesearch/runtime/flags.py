@@ -42,13 +42,15 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def number(kind: type, least: float, most: float = math.inf, *, above: bool = False):
-    """An argparse type: an int or a float of at least `least` (above it, with `above`) and at most `most`."""
+def number(kind: type, least: float, most: float = math.inf, *, above: bool = False, word: str | None = None):
+    """An argparse type: an int or a float from `least` (above it, with `above`) to `most`, or the text `word`."""
     largest = min(most, 2**31 - 1 if kind is int else sys.float_info.max)
     expected = f"{'a whole number' if kind is int else 'a number'} {'above' if above else 'of at least'} {least}"
-    expected += f" and at most {most}" if most < math.inf else ""
+    expected += (f" and at most {most}" if most < math.inf else "") + (f", or {word}" if word else "")
 
     def parse(text: str):
+        if text == word:
+            return text
         try:
             value = kind(text)
         except ValueError:

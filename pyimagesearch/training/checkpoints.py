@@ -21,8 +21,9 @@ KEEP = 2
 # flags that may differ between a run and its resumption: they do not change the training stream
 MAY_CHANGE = {
     "accumulate", "activation_checkpointing", "batch_size", "cache_dir", "calibrate", "checkpoint_every", "compile",
-    "data", "epochs", "limit", "lr_batch_size", "max_time", "nproc", "origin", "output", "parallel", "partial_weights",
-    "parts_for_memory", "patience", "plan", "quiet", "recipe", "restart", "resume", "run_id", "tensorboard", "workers",
+    "data", "epochs", "fit_batch", "limit", "lr_batch_size", "max_time", "nproc", "origin", "output", "parallel",
+    "partial_weights", "parts_for_memory", "patience", "plan", "quiet", "recipe", "restart", "resume", "run_id",
+    "shares", "tensorboard", "workers",
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
@@ -65,7 +65,8 @@ def survive_step(run: Run, step: int, images: Tensor, labels, weight_sum: float)
         try:
             return train_step(
                 run.model, images, labels, weight_sum, run.optimizer, run.scaler, run.objective,
-                parts=parts, clip_norm=args.clip_norm, watch=partial(run.margins.add, run.epoch, step),
+                parts=parts, clip_norm=args.clip_norm, timed=sampler.shares.timed,
+                watch=partial(run.margins.add, run.epoch, step),
             )  # fmt: skip
         except OutOfMemory as error:
             reason = str(error)
@@ -91,6 +92,7 @@ def train_step(
     *,
     parts: int = 1,
     clip_norm: float | None = None,
+    timed: Callable[[int], AbstractContextManager] = nullcontext,
     watch: Callable[[Tensor, Tensor | MixedLabels], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of the optimizer along the gradient of the mean loss over the global batch.
@@ -102,6 +104,7 @@ def train_step(
     weight_sum : the sum of the loss weights of the global batch; without class weights its number of photos
     parts : forward and backward passes in which the share is taken, the same on every rank. The gradient is their sum;
         BatchNorm that is not frozen takes its statistics of each
+    timed : called with the rows of each forward pass for a block around it, in which no rank waits for another
     clip_norm : a longer gradient is scaled to this Euclidean norm, over all parameters and after the averaging
     watch : called with the logits of the share, before the step, and the labels; it must not wait for the device
 
@@ -112,7 +115,8 @@ def train_step(
     with agreeing_on_memory(model, images):
         for part, (some_images, some_labels) in enumerate(pairs, start=1):
             with without_averaging(model) if part < parts else nullcontext():
-                logits = model(some_images).float()
+                with timed(len(some_images)):
+                    logits = model(some_images).float()
                 loss_sum = of_labels(objective.training_losses, logits, some_labels).sum()
                 scaler.scale(loss_sum * (distributed.world_size() / weight_sum)).backward()
             loss_sums.append(loss_sum.detach())

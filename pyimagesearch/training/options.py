@@ -34,6 +34,14 @@ def training_options(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--warmup-epochs {args.warmup_epochs:g} leaves none of the {args.epochs} --epochs; choose fewer")
     if args.mix_share is not None and args.mix == "none":
         parser.error("--mix-share is how many batches --mix mixes; add --mix cutmix, or leave it out")
+    args.fit_batch = args.batch_size == "auto"  # see food_classifier.build_model
+    args.batch_size = None if args.fit_batch else args.batch_size
+    if args.global_batch_size and args.batch_size:
+        parser.error("--batch-size is for one device and --global-batch-size for all; give one of the two")
+    if args.fit_batch and (args.sync_bn or args.parallel == "fsdp"):
+        parser.error("--batch-size auto tries each process alone, which --sync-bn and fsdp do not allow; give a number")
+    if args.shares == "auto" and args.compile:
+        parser.error("--compile would compile anew for each size of --shares auto; leave one of the two out")
     if args.grow_from < 1 and args.compile:
         parser.error("--compile would compile anew for each size of --grow-from; leave one of the two out")
     if args.freeze_backbone and args.weights == "none":
@@ -74,6 +82,10 @@ def resolve(args: argparse.Namespace, launch, found: dict | None) -> argparse.Na
     with distributed.failing_together():
         kept = found["config"]["amp"] if found and args.amp == "auto" else args.amp
         args.amp = resolve_amp(kept, launch.device)
+        if not isinstance(args.shares, str) and len(args.shares) != (ranks := distributed.world_size()):
+            raise UserError(f"--shares has {len(args.shares)} numbers, for {ranks} processes; give one for each")
+        if args.shares == "auto" and launch.parallel == "fsdp":
+            raise UserError("--shares auto times each process alone, and --parallel fsdp lets all wait; leave one out")
         if args.ema and launch.parallel == "fsdp":
             raise UserError("--ema keeps a whole copy of the weights, and --parallel fsdp splits them; leave one out")
     return args
@@ -86,9 +98,9 @@ def _keep_batch(args: argparse.Namespace, launch, before: dict) -> None:
     args.lr_batch_size = before.get("lr_batch_size", before["batch_size"])
     if args.global_batch_size is None:
         args.global_batch_size = before["global_batch_size"]
-        if args.batch_size != args.lr_batch_size:
+        if args.batch_size != args.lr_batch_size and not args.fit_batch:
             args.accumulate = max(args.accumulate, -(-args.global_batch_size // (args.batch_size * launch.devices)))
-    if args.accumulate != before.get("accumulate", 1):
+    if args.accumulate != before.get("accumulate", 1) and not args.fit_batch:
         statistics = "" if args.freeze_bn else ", each with its own statistics of BatchNorm"
         info(f"computing each batch of {args.global_batch_size} in {args.accumulate} parts{statistics}...")
 
@@ -99,7 +111,7 @@ def _add_data(group) -> None:
         "--limit", type=number(int, 1), metavar="N", help="at most N photos of each class, for a quick look"
     )
     group.add_argument(
-        "--fold", type=fold_number, metavar="K|all",
+        "--fold", type=number(int, 1, word="all"), metavar="K|all",
         help="of a dataset with folds: validate on fold K (from 1) and train on the others, into OUTPUT/fold-K; all: "
         "one training per fold, each from fresh weights",
     )  # fmt: skip
@@ -193,13 +205,12 @@ def _add_training(group) -> None:
         "stretched over the epochs that still fit, and ends with the last; of the other schedules the end is cut off. "
         "A resumed run has the rest of the time. As times differ, such a run cannot be repeated bit for bit",
     )  # fmt: skip
-    sizes = group.add_mutually_exclusive_group()
-    sizes.add_argument(
-        "--batch-size", type=number(int, 1), metavar="N",
+    group.add_argument(
+        "--batch-size", type=number(int, 1, word="auto"), metavar="N|auto",
         help=f"photos on each device at a time (default {config.LOCAL_BATCH_SIZE}); the global batch is N x devices x "
-        "--accumulate",
+        "--accumulate. auto: the global batch as without it, in as few parts as the GPUs' memory allows",
     )  # fmt: skip
-    sizes.add_argument(
+    group.add_argument(
         "--global-batch-size", type=number(int, 1), metavar="N", help="photos per step on all devices together"
     )
     group.add_argument(
@@ -281,6 +292,11 @@ def _add_devices(group) -> None:
         "--nproc", type=number(int, 1), metavar="N", help="start N processes on this host, as torchrun does"
     )
     group.add_argument(
+        "--shares", type=share_list, default="equal", metavar="equal|auto|A,B,...",
+        help="how the processes share each batch: equally, by numbers such as 3,1 (one per process), or auto: in "
+        "proportion to their speed, for GPUs that differ; the losses stay the same (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--compile", action="store_true", help="let torch.compile rewrite the model, which takes minutes"
     )
     group.add_argument(
@@ -316,6 +332,6 @@ def value_range(text: str) -> tuple[float, float]:
     return low, high
 
 
-def fold_number(text: str) -> int | str:
-    """An argparse type: "all", or the number of a fold, counted from 1."""
-    return text if text == "all" else number(int, 1)(text)
+def share_list(text: str) -> str | list[float]:
+    """An argparse type: "equal", "auto", or a number for each process."""
+    return text if text in ("equal", "auto") else [number(float, 0, above=True)(part) for part in text.split(",")]

@@ -31,7 +31,8 @@ from pyimagesearch.training.checkpoints import Checkpoints, check_same_run, chec
 from pyimagesearch.training.optimizer import MovingAverage, Schedule
 from pyimagesearch.training.tensorboard import TensorBoardLog
 
-# "lr": the rate of the epoch's last step. "val_auc" too where photos have several labels: the mean ROC AUC over them
+# "lr": the rate of the epoch's last step. More columns: "val_auc" where photos have several labels, the mean ROC AUC
+# over them; "gpu_gib" on GPUs, the most memory that a process has held on its own since it began
 HISTORY_COLUMNS = ("epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr", "seconds", "images_per_s")
 RESERVE = 0.05  # share of the time left that a plan leaves free, so that slightly slower epochs do not cut it off
 
@@ -121,6 +122,7 @@ class Run:
             "history": self.history,
             "best_epoch": best_epoch(self.history) if self.history else 0,
             "margins": self.margins.gathered(),
+            "shares": [self.sampler.shares.plan, self.sampler.shares.pace],
         }
 
     def load(self, state: dict) -> None:
@@ -137,6 +139,7 @@ class Run:
         self._clock -= state.get("seconds", 0)
         self.margins.sums |= state.get("margins", {})  # earlier versions had none
         self.scheduler.plan = state.get("plan", self.scheduler.plan)
+        self.sampler.shares.load(*state.get("shares", ([], [])))
         before = state["config"]
         if (before["epochs"], before.get("max_time")) != (self.args.epochs, self.args.max_time):
             self.scheduler.stretch(self.done, self.args.epochs)
@@ -171,6 +174,7 @@ class Run:
         if self.average:
             self.average.update(done - 1)
         self.scheduler.move_to(done)
+        self.sampler.shares.correct(done, self.sampler.global_batch)
 
     def end_steps(self) -> None:
         """The epoch's steps are done; validation comes."""
@@ -184,6 +188,7 @@ class Run:
             "val_loss": validated.mean_loss, "val_acc": validated.accuracy,
             "lr": self.scheduler.rate(self.done - 1), "seconds": time.monotonic() - self._epoch_began,
             "images_per_s": self._images_per_s, **({} if validated.auc is None else {"val_auc": validated.auc}),
+            **self._memory(),
         })  # fmt: skip
         planned = self.last_epoch
         if self.epoch < planned:
@@ -200,6 +205,12 @@ class Run:
             info("--max-time leaves no time for another epoch: ending here, before the schedule does...")
         elif self.epoch < self.last_epoch and self.finished:
             info(f"no better epoch within --patience {self.args.patience}: ending here...")
+
+    def _memory(self) -> dict[str, float]:
+        """The most that a process has held on its GPU since it began."""
+        if self.device.type != "cuda":
+            return {}
+        return {"gpu_gib": distributed.all_reduce_max(torch.cuda.max_memory_allocated(self.device))[0] / 2**30}
 
     def _plan(self) -> None:
         """Let the schedule end with the last epoch for which --max-time leaves time; rank 0's clock decides."""
@@ -286,8 +297,8 @@ class LabelMargins:
         if isinstance(labels, MixedLabels):
             return
         margins, rivals = self.objective.margins(logits, labels)
-        batch = self.sampler.batch(epoch, step)
-        self._added.append((torch.from_numpy(batch[distributed.rank_slice(len(batch))]), margins, rivals))
+        mine = self.sampler.batch(epoch, step)[self.sampler.mine(epoch, step)]
+        self._added.append((torch.from_numpy(mine), margins, rivals))
 
     def gathered(self) -> dict[str, Tensor]:
         """The sums over all ranks. Every rank calls this, at the latest at the end of each epoch."""
@@ -320,7 +331,8 @@ def write_history(path: str | os.PathLike, history: Sequence[Mapping[str, float]
     """Write the history as CSV, one row per epoch, every float in full: reading it back gives the same numbers."""
     with atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
-        columns = [*HISTORY_COLUMNS, *(["val_auc"] if "val_auc" in history[0] else [])]
+        columns = list(dict.fromkeys([*HISTORY_COLUMNS, *(name for row in history for name in row)]))
         writer.writerow(columns)
-        for row in history:
-            writer.writerow([int(row["epoch"])] + [repr(float(row[name])) for name in columns[1:]])
+        for row in history:  # of a run that went on on other devices, not all have "gpu_gib"
+            exact = (repr(float(row[name])) if name in row else "" for name in columns[1:])
+            writer.writerow([int(row["epoch"]), *exact])

@@ -227,8 +227,8 @@ class Shares:
         if None in new:  # a rank had no photos
             return
         self.pace = new if first_time else [(one + other) / 2 for one, other in zip(self.pace, new, strict=True)]
-        parts = fitting(self.pace, global_batch)
-        if gains := time_of_step(parts, self.pace) < (1 - GAIN) * time_of_step(before, self.pace):
+        parts = _fitting(self.pace, global_batch)
+        if gains := _time_of_step(parts, self.pace) < (1 - GAIN) * _time_of_step(before, self.pace):
             done += max(ahead for _, ahead in everyones)
             self.plan.append((done, parts))
         if gains or first_time:
@@ -245,13 +245,13 @@ class Shares:
         return statistics.median([(end - begin) / rows for rows, begin, end in passes]) if passes else None
 
 
-def fitting(pace: Sequence[float], global_batch: int) -> list[int]:
+def _fitting(pace: Sequence[float], global_batch: int) -> list[int]:
     """Shares with which ranks of this `pace`, in seconds per photo, end a step at the same time."""
     speeds = [1 / seconds for seconds in pace]
     return [max(1, round(global_batch * speed / sum(speeds))) for speed in speeds]
 
 
-def time_of_step(parts: Sequence[int], pace: Sequence[float]) -> float:
+def _time_of_step(parts: Sequence[int], pace: Sequence[float]) -> float:
     """The time that the slowest rank takes for its share, per photo of the global batch."""
     return max(part * seconds for part, seconds in zip(parts, pace, strict=True)) / sum(parts)
 

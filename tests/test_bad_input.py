@@ -424,7 +424,7 @@ def nonsense(action: argparse.Action) -> list[list[str]]:
     elif action.type is None:
         values = [""]
     else:
-        values = [*NO_NUMBER]
+        values = [*(set(NO_NUMBER) - {"1,5"} if action.dest == "shares" else NO_NUMBER)]
         try:
             action.type("0.5")
         except argparse.ArgumentTypeError:  # a whole number

@@ -19,7 +19,7 @@ from PIL import Image
 from torchvision import datasets, transforms
 
 from pyimagesearch import create_dataloaders
-from pyimagesearch.create_dataloaders import GlobalBatchSampler, WholeBatchSampler, get_dataloader, open_splits
+from pyimagesearch.create_dataloaders import GlobalBatchSampler, Shares, WholeBatchSampler, get_dataloader, open_splits
 from pyimagesearch.data.datasets import Key, PhotoFolder, open_split
 from pyimagesearch.data.transforms import MixedLabels, Mixing, eval_transform, to_device, train_transform
 from pyimagesearch.runtime import distributed
@@ -134,6 +134,59 @@ def test_the_ranks_shares_are_together_the_global_batch_in_order(as_rank, world)
     assert together == whole
     for parts in zip(*shares, strict=True):
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("shares", [[0.6, 0.3, 0.1], [5.0, 1.0, 1.0], [1e-3, 1.0, 1.0]])
+def test_unequal_shares_are_together_the_global_batch_in_order_and_as_near_as_possible(as_rank, shares):
+    whole = indices(GlobalBatchSampler(23, 8, seed=1))
+    ranks = []
+    for rank in range(3):
+        as_rank(rank, 3)
+        ranks.append(indices(GlobalBatchSampler(23, 8, seed=1, shares=Shares(shares))))
+    assert [flat(parts) for parts in zip(*ranks, strict=True)] == whole
+    for parts, batch in zip(zip(*ranks, strict=True), whole, strict=True):
+        exact = [share / sum(shares) * len(batch) for share in shares]
+        assert all(abs(len(part) - wanted) < 1 for part, wanted in zip(parts, exact, strict=True))
+
+
+def corrected(monkeypatch, speeds, noise: float, steps: int = 400) -> list[tuple[int, list[int]]]:
+    """The plan of ranks that compute at these speeds, in photos per second, for so many steps."""
+    monkeypatch.setattr(distributed, "world_size", lambda: len(speeds))
+    shares, drawn = Shares("auto", ahead=4), random.Random(0)
+    for done in range(1, steps + 1):
+        # a step has a cost of its own, so the pace of a smaller share seems slower
+        parts = [part / sum(shares.at(done)) for part in shares.at(done)]
+        paces = [(1 / s + 0.001 / part) * drawn.uniform(1, 1 + noise) for s, part in zip(speeds, parts, strict=True)]
+        monkeypatch.setattr(distributed, "gather_objects", lambda own, paces=paces: [(pace, own[1]) for pace in paces])
+        shares.correct(done, 64)
+    return shares.plan
+
+
+def test_equal_devices_keep_equal_shares(monkeypatch):
+    assert corrected(monkeypatch, [100, 100, 100], 0.15) == [(0, [10**6] * 3)]
+
+
+def test_shares_follow_speeds_from_a_step_on_for_which_nobody_has_read_and_then_stay(monkeypatch, capsys):
+    plan = corrected(monkeypatch, [300, 100, 200], 0.1)
+    assert plan[1][0] == create_dataloaders.CORRECT_EVERY + 4 and len(plan) < 4
+    assert np.allclose(np.array(plan[-1][1]) / sum(plan[-1][1]), [3 / 6, 1 / 6, 2 / 6], atol=0.05)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == len(plan) - 1
+    assert said[0].startswith(f"[INFO] shares of each batch from step {plan[1][0] + 1} of the run on: ")
+
+
+def test_a_forward_pass_is_timed_alone_and_only_where_shares_follow_it(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(create_dataloaders, "CORRECT_EVERY", 1)
+    gathered = []
+    monkeypatch.setattr(distributed, "gather_objects", lambda own: gathered.append(own[0]) or [own, own])
+    for shares in (Shares("auto"), Shares("equal")):
+        with shares.timed(4):
+            time.sleep(0.2)
+        with shares.timed(0):  # an empty share
+            time.sleep(0.1)
+        shares.correct(1, 8)
+    assert len(gathered) == 1 and 0.05 <= gathered[0] < 0.1
 
 
 def test_every_pass_is_the_next_epoch():
@@ -264,7 +317,7 @@ def mixed_stream(root, **options) -> list[tuple[torch.Tensor, MixedLabels]]:
             images, labels = sampler.mixed(*to_device(*batch, ONE.device), epoch, step)
             assert not len(images) or images.shape[2:] == ((16, 16), (32, 32))[epoch]
             assert len(batch[0]) - len(images) in ((0, 1, 2) if isinstance(labels, MixedLabels) else (0,))
-            assert len(images) == len(range(sampler.count(step))[distributed.rank_slice(sampler.count(step))])
+            assert len(images) == len(range(sampler.count(step))[sampler.mine(epoch, step)])
             labels = labels if isinstance(labels, MixedLabels) else MixedLabels(labels, labels, 1.0)
             found.append((images, labels))
     return found

@@ -120,7 +120,7 @@ def parts_that_fit(model: nn.Module, images: Tensor, *, moments: int) -> int:
     """The fewest parts, a power of two, in which every rank has the memory for a training pass over its `images`.
 
     model : as `wrap` returns it, not under FSDP; what a pass changes of it is restored
-    moments : values per parameter that the optimizer will hold
+    moments : values per parameter that the optimizer and an average of the weights will hold
     """
     parts = 1
     while not _all_fit(model, images.tensor_split(parts)[0], moments):

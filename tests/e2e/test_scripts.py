@@ -83,7 +83,7 @@ def test_the_scripts_own_launcher_trains_as_one_process_does(data, tmp_path):
     flags = ["--weights", "none", "--freeze-bn", "--amp", "off", "--image-size", "32", "--global-batch-size", "8"]
     for processes in (1, 3):
         run("train_distributed.py", "--data", data, "--output", tmp_path / str(processes), *flags, "--epochs", "1",
-            "--nproc", processes)  # fmt: skip
+            "--nproc", processes, "--shares", {1: "equal", 3: "3,1,2"}[processes], "--batch-size", "auto")  # fmt: skip
     histories = [next(csv.DictReader(open(tmp_path / str(n) / "history.csv"))) for n in (1, 3)]  # noqa: SIM115
     for name in ("train_loss", "val_loss"):
         assert float(histories[1][name]) == pytest.approx(float(histories[0][name]), rel=1e-5)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pyimagesearch.create_dataloaders import get_dataloader
 from pyimagesearch.data.transforms import eval_transform
 from pyimagesearch.evaluation import evaluate
+from pyimagesearch.models.objectives import CROSS_ENTROPY
 
 CPU = torch.device("cpu")
 
@@ -25,6 +26,38 @@ def test_probabilities_come_in_the_order_of_the_dataset_for_any_batch_size(photo
     assert (probabilities.dtype, losses.dtype) == (np.float32, np.float64)
     assert np.allclose(probabilities, logits.softmax(1), atol=1e-6)
     assert np.allclose(losses, F.cross_entropy(logits, labels, reduction="none"), atol=1e-6)
+
+
+class FitsTwoPhotos(Net):
+    """Lacks memory for more than two photos at a time."""
+
+    def forward(self, images):
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("simulated")
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_batch_for_which_memory_is_short_is_evaluated_in_parts(photos, capsys, mirrored):
+    root = photos({"a": 4, "b": 3})
+    answers = []
+    for model in (Net(), FitsTwoPhotos()):
+        _, loader = get_dataloader(root, eval_transform(SIZE), 5, shuffle=False, workers=0)
+        answers.append(evaluate.predict_split(model, loader, mirrored=mirrored))
+    for one, other in zip(*answers, strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+    said = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
+    assert said == [f"[INFO] out of memory; from here on {rows} photos at a time are evaluated..." for rows in (3, 2)]
+
+
+def test_a_photo_for_which_memory_is_short_ends_the_evaluation():
+    def forward(images):
+        raise torch.OutOfMemoryError("simulated")
+
+    model = Net()
+    model.forward = forward
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluate.forward_batch(model, torch.zeros(5, 3, SIZE, SIZE), CROSS_ENTROPY)
 
 
 def test_the_progress_bar_has_the_name_of_the_split_and_counts_its_photos(photos, monkeypatch):

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torchvision.models import VisionTransformer
 
+from pyimagesearch import create_dataloaders
 from pyimagesearch.create_dataloaders import get_dataloader
 from pyimagesearch.data.transforms import Mixing, eval_transform, train_transform
 from pyimagesearch.evaluation import evaluate
@@ -62,17 +64,21 @@ class SmallNet(nn.Module):
 
 
 def train(
-    data, output, launch, batchnorm: str, name: str = "", *, flags=(), objective=CROSS_ENTROPY, sides=(), mixing=None
-) -> None:
-    """`name` is that of the files; `flags` are train_distributed.py's."""
+    data, output, launch, batchnorm: str, name: str = "", *, flags=(), objective=CROSS_ENTROPY, sides=(), mixing=None,
+    shares="equal", workers: int = 0, slow: float = 0,
+):  # fmt: skip
+    """`name` is that of the files; `flags` are train_distributed.py's; rank 0 is `slow`, in seconds per photo."""
     name = name or batchnorm
     torch.manual_seed(0)
     train_set, loader = get_dataloader(
-        f"{data}/training", train_transform(32, sides=sides), GLOBAL_BATCH, seed=3, workers=0, mixing=mixing
-    )
+        f"{data}/training", train_transform(32, sides=sides), GLOBAL_BATCH, seed=3, workers=workers, mixing=mixing,
+        shares=shares,
+    )  # fmt: skip
     _, val_loader = get_dataloader(f"{data}/validation", eval_transform(32), 4, shuffle=False, workers=0)
     frozen = batchnorm.startswith("frozen")
     base = prepare_batchnorm(SmallNet(), freeze=frozen, synchronise=batchnorm == "sync", rows=2, image_size=64)
+    if slow and distributed.is_main():
+        base.register_forward_pre_hook(lambda module, inputs: time.sleep(slow * len(inputs[0])))
     model = FoodClassifier(base, len(train_set.classes))
     if batchnorm == "frozen backbone":
         model.freeze_backbone()
@@ -95,6 +101,7 @@ def train(
         torch.save(weights, f"{output}/{name}.pth")
         with open(f"{output}/{name}.json", "w") as file:
             json.dump({"losses": losses, "confusion": confusion, "margins": margins}, file)
+    return run
 
 
 def frozen_and_synchronised(data, output, launch):
@@ -188,6 +195,15 @@ def short_of_memory(data, output, launch):
     assert not differing, f"{differing} tensors differ"
     assert runs[0].args.accumulate == runs[0].state()["config"]["parts_for_memory"] == 2
     assert distributed.world_size() == 1 or len(runs[0].model.reductions.buffers) > 1
+    before = {name: tensor.clone() for name, tensor in runs[1].model.state_dict().items()}
+    runs[1].model.register_forward_pre_hook(fits_two_photos)
+    assert parallel.parts_that_fit(runs[1].model, torch.zeros(7, 3, 32, 32), moments=2) == 4
+    assert all(torch.equal(tensor, before[name]) for name, tensor in runs[1].model.state_dict().items())
+
+
+def fits_two_photos(module, inputs):
+    if len(inputs[0]) > 2 and distributed.rank() == min(1, distributed.world_size() - 1):
+        raise torch.OutOfMemoryError("simulated")
 
 
 def optimizer_flags(name: str, lr: float, weight_decay: float) -> SimpleNamespace:
@@ -324,6 +340,28 @@ def mixed(data, output, launch):
     options = {"sides": (16, 24), "mixing": Mixing("both", 0.7), "objective": WEIGHTED}
     train(data, output, launch, "frozen", "mixed frozen", **options)
     train(data, output, launch, "sync", "mixed sync", **options)
+    shares = [4.0, 1.0, 2.0][: distributed.world_size()]
+    train(data, output, launch, "frozen", "mixed, unequal", shares=shares, workers=1, **options)
+
+
+def paced(data, output, launch):
+    """Rank 0 is slow: its share becomes smaller, from a step on that no worker has read for, and stays so."""
+    create_dataloaders.CORRECT_EVERY = 2
+    run = train(data, output, launch, "frozen", "paced", shares="auto", workers=2, slow=0.02)
+    shares = run.sampler.shares
+    if distributed.world_size() == 1:
+        assert shares.plan == [(0, [10**6])]
+        return
+    assert distributed.gather_objects(shares.plan) == [shares.plan] * distributed.world_size()
+    assert shares.plan[1][0] == 2 + create_dataloaders.PREFETCH * 2
+    assert 2 * shares.plan[-1][1][0] < shares.plan[-1][1][1]
+    state = run.state()["shares"]
+    again = create_dataloaders.Shares("auto")
+    again.load(*state)
+    assert [again.at(step) for step in range(12)] == [shares.at(step) for step in range(12)]
+    other = create_dataloaders.Shares("auto")
+    other.load(state[0], [*state[1], 1.0])  # of one rank more
+    assert other.plan == [(0, [10**6] * distributed.world_size())]
 
 
 def samples(data, output, launch):
@@ -387,8 +425,8 @@ def main() -> None:
 
 
 ALL = (
-    frozen_and_synchronised, accumulated, averaged, mixed, samples, resumed, sharded, interchanged, held, unreadable,
-    not_finite, compared, short_of_memory,
+    frozen_and_synchronised, accumulated, averaged, mixed, paced, samples, resumed, sharded, interchanged, held,
+    unreadable, not_finite, compared, short_of_memory,
 )  # fmt: skip
 CASES = {case.__name__: case for case in ALL}
 

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.training
 RANKS = REPOSITORY / "tests" / "helpers" / "ranks.py"
 GLOBAL_BATCH = 8
 CASES = (
-    "frozen_and_synchronised", "accumulated", "averaged", "mixed", "samples", "resumed", "sharded", "interchanged",
-    "held", "short_of_memory",
+    "frozen_and_synchronised", "accumulated", "averaged", "mixed", "paced", "samples", "resumed", "sharded",
+    "interchanged", "held", "short_of_memory",
 )  # fmt: skip
 
 
@@ -109,6 +109,12 @@ def test_mixed_and_growing_photos_do_not_depend_on_the_number_of_processes(train
     assert_same(trained[1] / f"mixed {batchnorm}", trained[processes] / f"mixed {batchnorm}")
     plain, mixed = (torch.load(trained[1] / f"{name}.pth") for name in ("weighted", "mixed frozen"))
     assert not torch.allclose(plain["classifier.weight"], mixed["classifier.weight"], atol=1e-4)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_unequal_shares_and_those_that_follow_the_ranks_speed_change_no_loss(trained, processes):
+    assert_same(trained[1] / "mixed frozen", trained[processes] / "mixed, unequal")
+    assert_same(trained[1] / "frozen", trained[processes] / "paced")
 
 
 def test_synchronised_statistics_are_those_of_each_accumulated_part(trained):

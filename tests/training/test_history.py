@@ -37,6 +37,14 @@ def test_the_history_has_a_column_more(tmp_path):
     assert [line.rpartition(",")[2] for line in lines[1:]] == ["0.6", "0.8"]
 
 
+def test_a_run_that_went_on_on_a_gpu_has_no_memory_in_its_first_rows(tmp_path):
+    first, second = history_of(2)
+    run.write_history(tmp_path / "history.csv", [first, {**second, "gpu_gib": 1.5}])
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0] == ",".join((*run.HISTORY_COLUMNS, "gpu_gib"))
+    assert [line.rpartition(",")[2] for line in lines[1:]] == ["", "1.5"]
+
+
 def test_a_full_disk_leaves_the_old_history_and_nothing_else(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")

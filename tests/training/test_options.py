@@ -64,3 +64,34 @@ def test_other_parts_are_said_and_what_they_mean_for_batchnorm(flags, said, caps
     out = capsys.readouterr().out
     assert out.startswith("[INFO] computing each batch of 16 in 2 parts") and len(out.splitlines()) == 1
     assert ("statistics of BatchNorm" in out) is said
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--batch-size", "4", "--global-batch-size", "8"], "give one of the two"),
+        (["--batch-size", "auto", "--sync-bn", "--no-freeze-bn"], "--batch-size auto"),
+        (["--shares", "auto", "--compile"], "leave one of the two out"),
+        (["--shares", "1,0"], "argument --shares: expected a number above 0"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused_in_one_line(flags, said, capsys):
+    with pytest.raises(SystemExit):
+        training_options(flags)
+    assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "shares, parallel, said", [("2,1", "ddp", "2 numbers, for 1 processes"), ("auto", "fsdp", "--parallel fsdp")]
+)
+def test_shares_that_this_launch_cannot_have_are_refused(shares, parallel, said):
+    with pytest.raises(UserError, match=said):
+        resolve(training_options(["--shares", shares]), Launch(parallel, ONE.device, 0, 1), None)
+
+
+def test_a_batch_that_fits_is_the_same_global_batch_and_resumes_as_such():
+    first = resolve(training_options(["--batch-size", "auto", "--global-batch-size", "48"]), ONE, None)
+    assert (first.global_batch_size, first.fit_batch) == (48, True)
+    first.accumulate = 4  # what fitted
+    again = resumed(["--batch-size", "auto"], vars(first))
+    assert (again.global_batch_size, again.accumulate, scaled_lr(again)) == (48, 1, scaled_lr(first))

@@ -232,9 +232,15 @@ class Shares:
             done += max(ahead for _, ahead in everyones)
             self.plan.append((done, parts))
         if gains or first_time:
-            shares = ", ".join(f"{part / sum(self.plan[-1][1]):.1%}" for part in self.plan[-1][1])
-            pace = ", ".join(f"{1000 * seconds:.3g}" for seconds in self.pace)
-            info(f"shares of each batch from step {done + 1} of the run on: {shares} (ms per photo: {pace})...")
+            self.tell(done)
+
+    def tell(self, step: int) -> None:
+        """Print the shares from step `step` of the run on, counted from 0, and why they are what they are."""
+        parts = self.at(step)
+        shares = ", ".join(f"{part / sum(parts):.1%}" for part in parts)
+        pace = ", ".join(f"{1000 * seconds:.3g}" for seconds in self.pace)
+        why = f"ms per photo: {pace}" if pace else "nothing is measured yet" if self.auto else "as given"
+        info(f"shares of each batch from step {step + 1} of the run on: {shares} ({why})...")
 
     def _seconds_per_photo(self) -> float | None:
         """The median over the passes since it was last asked for."""

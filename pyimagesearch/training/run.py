@@ -83,6 +83,8 @@ class Run:
             with distributed.failing_together():
                 check_same_run(found["config"], self.config)
             self.load(found)
+        if self.args.shares != "equal":
+            self.sampler.shares.tell(self.done)
         with distributed.failing_together():
             self.log.open(self.done, vars(self.args))
 

@@ -43,7 +43,7 @@ from pyimagesearch.runtime import distributed, launcher, signals
 from pyimagesearch.runtime.errors import UserError, one_line
 from pyimagesearch.runtime.terminal import info
 
-PREFETCH = 2  # batches that each worker reads ahead
+PREFETCH = 2  # batches that each worker reads ahead, as DataLoader lets it
 CORRECT_EVERY = 20  # steps between two corrections of --shares auto
 GAIN = 0.1  # the part of a step's time that a correction must save, so that equal devices keep equal shares
 
@@ -124,8 +124,7 @@ def get_dataloader(
     fold : of a dataset with folds, the one that is validation, counted from 1
     cache : "none" decodes each photo each time; "disk" once, into copies with a shorter side of `cache_size` pixels;
         "device" keeps those copies on `device`, which then makes the batches itself
-    mixing : with `shuffle`, which batches GlobalBatchSampler.mixed mixes; the loader reads what it needs for them
-    shares : with `shuffle`, how the ranks share a global batch, see Shares
+    mixing, shares : with `shuffle`, see GlobalBatchSampler.mixed and Shares
     """
     with distributed.failing_together():
         dataset = open_split(rootDir, transforms, classes=classes, fold=fold, seed=seed, limit=limit)
@@ -136,12 +135,11 @@ def get_dataloader(
     if cache != "none":
         path = cache_path(dataset.root, cache_size, cache_dir)
         dataset.cache = distributed.main_first(lambda: open_cache(dataset, path, cache_size), per_host=True)
-    size = len(dataset)
-    sampler: Any = WholeBatchSampler(size, bs)
     workers = distributed.cores_of_rank() // 3 if workers is None else workers
+    sampler: Any = WholeBatchSampler(len(dataset), bs)
     if shuffle:
-        drawn_ahead = 0 if cache == "device" else PREFETCH * workers
-        sampler = GlobalBatchSampler(size, bs, seed=seed, mixing=mixing, shares=Shares(shares, drawn_ahead, device))
+        parts = Shares(shares, 0 if cache == "device" else PREFETCH * workers, device)
+        sampler = GlobalBatchSampler(len(dataset), bs, seed=seed, mixing=mixing, shares=parts)
     if cache == "device":
         with distributed.failing_together():
             return dataset, DeviceLoader(dataset, sampler, device or config.DEVICE)
@@ -151,7 +149,6 @@ def get_dataloader(
         collate_fn=dataset.collate,
         num_workers=workers,
         pin_memory=config.DEVICE.type == "cuda",
-        prefetch_factor=PREFETCH if workers else None,
         persistent_workers=workers > 0,
         worker_init_fn=begin_worker,
         generator=torch.Generator(),  # else DataLoader draws a seed for its workers from the global one

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torchvision.transforms import functional as TF
 
 from pyimagesearch import config
-from pyimagesearch.create_dataloaders import GlobalBatchSampler, get_dataloader
+from pyimagesearch.create_dataloaders import GlobalBatchSampler, Shares, get_dataloader
 from pyimagesearch.data import transforms
 from pyimagesearch.data.labels_csv import UNKNOWN
 from pyimagesearch.data.transforms import Mixing, eval_transform, train_transform
@@ -352,6 +352,7 @@ def test_the_ranks_steps_average_to_the_gradient_of_the_mixed_global_batch(
     steps, totals = [], []
     monkeypatch.setattr(distributed, "world_size", lambda: world)
     monkeypatch.setattr(distributed, "_all_reduce", lambda values, operation: values)
+    loader.batch_sampler.shares = Shares()
     for rank in range(world):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         model = Net()

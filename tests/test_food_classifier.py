@@ -13,6 +13,7 @@ from torchvision import models
 
 from pyimagesearch import food_classifier
 from pyimagesearch.create_dataloaders import GlobalBatchSampler
+from pyimagesearch.data.transforms import train_transform
 from pyimagesearch.food_classifier import FoodClassifier, build_model, load_classifier, resolve_amp
 from pyimagesearch.models.batchnorm import freeze_batchnorm
 from pyimagesearch.models.weights import build_backbone
@@ -160,7 +161,8 @@ def built(*flags, launch=ONE, batch: int = 8) -> nn.Module:
     """A small network as training builds it for two batches of that many photos."""
     args = ["--weights", "none", "--model", "shufflenet_v2_x0_5", "--image-size", "64", *flags]
     loader = SimpleNamespace(
-        dataset=SimpleNamespace(classes=["a", "b"]), batch_sampler=GlobalBatchSampler(2 * batch, batch)
+        dataset=SimpleNamespace(classes=["a", "b"], transform=train_transform(64)),
+        batch_sampler=GlobalBatchSampler(2 * batch, batch),
     )
     return build_model(resolve(training_options(args), launch, None), launch, loader, pretrained=False)
 

@@ -136,8 +136,7 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
         images = torch.zeros(share, *image_shape, device=launch.device).to(memory_format=torch.channels_last)
         parts = parts_that_fit(wrapped, images, moments=(1 if args.optimizer == "sgd" else 2) + bool(args.ema))
         args.accumulate = max(parts, args.parts_for_memory)
-        rows = math.ceil(share / args.accumulate / replicas(launch))
-        info(f"computing {rows} photos at a time on each device: the most that fits...")
+        info(f"computing {math.ceil(share / args.accumulate)} photos at a time in each process: the most that fits...")
     return wrapped
 
 

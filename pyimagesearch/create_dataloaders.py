@@ -209,7 +209,7 @@ class Shares:
 
     def _now(self) -> Any:
         if not self.auto or self._device.type != "cuda":
-            return time.monotonic()
+            return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
@@ -220,8 +220,8 @@ class Shares:
             return
         first_time, before = not self.pace, self.plan[-1][1]
         everyones = distributed.gather_objects((self._seconds_per_photo(), self._ahead))
-        new = [seconds for seconds, _ in everyones]
-        if None in new:  # a rank had no photos
+        new = [seconds for seconds, _ in everyones if seconds is not None]
+        if len(new) < len(everyones):  # a rank had no photos
             return
         self.pace = new if first_time else [(one + other) / 2 for one, other in zip(self.pace, new, strict=True)]
         parts = _fitting(self.pace, global_batch)

@@ -42,7 +42,8 @@ def wrap(model: nn.Module, launch: Launch, image_shape: Sequence[int]) -> nn.Mod
             model.register_comm_hook(model.reductions, Reductions.begin)
         _settle_buckets(model, torch.zeros(1, *image_shape, device=launch.device))
     if launch.parallel == "fsdp":
-        broadcast_state(model)
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, src=0)
         model.broadcast_buffers = has_local_statistics(model)  # type: ignore[assignment]  # see for_evaluation
         shard(model, launch.device)
     return model
@@ -124,30 +125,33 @@ def parts_that_fit(model: nn.Module, images: Tensor, *, moments: int) -> int:
     """
     parts = 1
     while not _all_fit(model, images.tensor_split(parts)[0], moments):
-        if parts >= distributed.all_reduce_max(len(images))[0]:
-            raise UserError(
-                "--batch-size auto: not even one photo at a time fits; try a smaller --image-size, or --parallel fsdp "
-                "with --activation-checkpointing"
-            )
+        with distributed.failing_together():
+            if parts >= distributed.all_reduce_max(len(images))[0]:
+                raise UserError(
+                    "--batch-size auto: not even one photo at a time fits; try a smaller --image-size, or --parallel "
+                    "fsdp with --activation-checkpointing"
+                )
         parts *= 2
     return parts
 
 
 def _all_fit(model: nn.Module, images: Tensor, moments: int) -> bool:
     """Whether no rank lacks memory for one pass over its `images`."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # DistributedDataParallel itself may broadcast buffers before a forward pass, and not every rank comes to that
+    model = model.module if isinstance(model, DistributedDataParallel) else model
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    state: list[Tensor] = []
     fits = True
     try:
-        state = [torch.empty_like(parameter) for parameter in parameters for _ in range(moments)]
+        state += [torch.empty_like(parameter) for parameter in trained for _ in range(moments)]
         if len(images):  # a rank's share may be empty
-            with without_averaging(model):
-                model(images).float().sum().backward()
-        del state
+            model(images).float().sum().backward()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         fits = False
+    state.clear()
     model.zero_grad()
     for buffer, before in buffers:
         buffer.copy_(before)
@@ -231,13 +235,6 @@ def seed_step(model: nn.Module, seed: int) -> None:
     if isinstance(model, nn.DataParallel):
         for index in model.device_ids:
             torch.cuda.default_generators[index].manual_seed((seed + index) % 2**64)
-
-
-def broadcast_state(model: nn.Module) -> None:
-    """Copy rank 0's parameters and buffers to every rank."""
-    if world_size() > 1:
-        for tensor in model.state_dict().values():
-            dist.broadcast(tensor, src=0)
 
 
 def refuse_threads(flag: str, launch: Launch) -> None:

@@ -116,8 +116,8 @@ def _lock(file: IO[str]) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def refuse_unwritable(path: str | os.PathLike) -> None:
-    """Raise UserError before the work if atomic_write could not write `path` after it."""
+def refuse_unwritable(path: str | os.PathLike, advice: str = "name another file") -> None:
+    """Raise UserError, with `advice`, before the work if atomic_write could not write `path` after it."""
     path = os.fspath(path)
     if not os.path.basename(path) or (os.path.exists(path) and not os.path.isfile(path)):
         raise UserError(f"cannot write to {path!r}: it is not a regular file; name one")
@@ -126,7 +126,7 @@ def refuse_unwritable(path: str | os.PathLike) -> None:
         write_text(probe, "")
         os.unlink(probe)
     except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror or error}; name another file") from None
+        raise UserError(f"cannot write to {path}: {error.strerror or error}; {advice}") from None
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from queue import SimpleQueue
 from threading import Event
 from typing import Any, TypeVar
 
@@ -25,15 +24,12 @@ def in_threads(function: Callable[[T], R], items: Sequence[T], workers: int | No
     workers = workers or available_cores()
     stop = Event()
     results: list[Any] = [None] * len(items)
-    waiting: SimpleQueue[range | None] = SimpleQueue()
-    for start in range(0, len(items), CHUNK):
-        waiting.put(range(start, min(start + CHUNK, len(items))))
-    for _ in range(workers):
-        waiting.put(None)
+    starts = iter(range(0, len(items), CHUNK))  # of all threads: taking the next one is atomic
     done: list[range] = []
 
     def work() -> None:
-        for chunk in iter(waiting.get, None):
+        for start in starts:
+            chunk = range(start, min(start + CHUNK, len(items)))
             for index in chunk:
                 if stop.is_set():
                     return

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from pyimagesearch.models.model_card import current_names
 from pyimagesearch.runtime import distributed, launcher
 from pyimagesearch.runtime.errors import UserError, system_message
-from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, atomic_write, write_text
+from pyimagesearch.runtime.files import TEMPORARY_SUFFIX, atomic_write, refuse_unwritable
 from pyimagesearch.runtime.terminal import info
 from pyimagesearch.training.options import training_options
 
@@ -156,14 +158,7 @@ class Checkpoints:
         """Raise UserError now, and not after the first epoch, where no file can be written."""
         with distributed.failing_together():
             if distributed.is_main():
-                probe = os.path.join(self.folder, f"probe{TEMPORARY_SUFFIX}")
-                try:
-                    write_text(probe, "")
-                    os.unlink(probe)
-                except OSError as error:
-                    raise UserError(
-                        f"cannot write to {self.folder}: {system_message(error)}; name another --output"
-                    ) from None
+                refuse_unwritable(os.path.join(self.folder, "checkpoint"), "name another --output")
 
     def clear(self) -> None:
         """Remove every checkpoint, for a run that begins."""
@@ -196,10 +191,4 @@ def _load(path: str) -> dict:
 
 def to_cpu(value: Any) -> Any:
     """`value` with every tensor in it copied to the CPU, so that training may go on changing the original."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: to_cpu(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(to_cpu(item) for item in value)
-    return value
+    return tree_map_only(Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), value)

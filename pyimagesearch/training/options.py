@@ -334,4 +334,4 @@ def value_range(text: str) -> tuple[float, float]:
 
 def share_list(text: str) -> str | list[float]:
     """An argparse type: "equal", "auto", or a number for each process."""
-    return text if text in ("equal", "auto") else [number(float, 0, above=True)(part) for part in text.split(",")]
+    return text if text in ("equal", "auto") else [number(float, 0.001)(part) for part in text.split(",")]

@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,6 @@ class TensorBoardLog:
         self.folder, self.steps, self.wanted = os.path.join(output, "tensorboard"), steps, wanted
         self.logged = Totals(0, 0, 0)
         self._writer: Any = None  # a SummaryWriter, on rank 0
-        self._failure: OSError | None = None
 
     def open(self, done: int, flags: Mapping[str, object]) -> None:
         """Go on after `done` steps of the run. With 0, log `flags` and remove an earlier run's log."""
@@ -144,13 +144,11 @@ class TensorBoardLog:
             self._writer.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
 
     def _add_scalars(self, step: float, scalars: Mapping[str, float]) -> None:
-        if self._writer is None or self._failure is not None:
+        if self._writer is None:
             return
-        try:
+        with suppress(OSError):  # of the thread that writes; flush raises it again, where all ranks are
             for name, value in scalars.items():
                 self._writer.add_scalar(name, value, step)
-        except OSError as error:  # from the thread that writes; flush raises it, where all ranks are
-            self._failure = error
 
     def flush(self) -> None:
         """Return when all is written. A checkpoint is saved after that, so it is never ahead of the curves."""
@@ -158,12 +156,10 @@ class TensorBoardLog:
             return
         with distributed.failing_together():
             try:
-                if self._failure is None and self._writer is not None:
+                if self._writer is not None:
                     self._writer.flush()
             except OSError as error:
-                self._failure = error
-            if self._failure is not None:
-                raise self._explain(self._failure)
+                raise self._explain(error) from None
 
     def _explain(self, error: OSError) -> UserError:
         return UserError(

@@ -196,9 +196,14 @@ def short_of_memory(data, output, launch):
     assert runs[0].args.accumulate == runs[0].state()["config"]["parts_for_memory"] == 2
     assert distributed.world_size() == 1 or len(runs[0].model.reductions.buffers) > 1
     before = {name: tensor.clone() for name, tensor in runs[1].model.state_dict().items()}
-    runs[1].model.register_forward_pre_hook(fits_two_photos)
+    parallel.unwrap(runs[1].model).register_forward_pre_hook(fits_two_photos)
     assert parallel.parts_that_fit(runs[1].model, torch.zeros(7, 3, 32, 32), moments=2) == 4
     assert all(torch.equal(tensor, before[name]) for name, tensor in runs[1].model.state_dict().items())
+    local = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 30 * 30, 7))
+    model = parallel.wrap(local, launch, (3, 32, 32))  # which broadcasts statistics in each forward pass
+    local.register_forward_pre_hook(fits_two_photos)
+    mine = 7 if distributed.is_main() else 6 * (distributed.rank() == 1)  # of three ranks, one has no photos
+    assert parallel.parts_that_fit(model, torch.zeros(mine, 3, 32, 32), moments=2) == 4
 
 
 def fits_two_photos(module, inputs):

@@ -72,7 +72,7 @@ def test_other_parts_are_said_and_what_they_mean_for_batchnorm(flags, said, caps
         (["--batch-size", "4", "--global-batch-size", "8"], "give one of the two"),
         (["--batch-size", "auto", "--sync-bn", "--no-freeze-bn"], "--batch-size auto"),
         (["--shares", "auto", "--compile"], "leave one of the two out"),
-        (["--shares", "1,0"], "argument --shares: expected a number above 0"),
+        (["--shares", "1,0"], "argument --shares: expected a number of at least 0.001"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused_in_one_line(flags, said, capsys):

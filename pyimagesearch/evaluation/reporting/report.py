@@ -234,8 +234,7 @@ def _draw_labels(output: str, results: Results, dataset: PhotoDataset) -> dict:
         [[name, *("-" if row.get(column) is None else row[column] for column in columns)] for name, row in part.items()]
         for part in (labels, {"macro average": numbers["macro"], "micro average": numbers["micro"]})
     )
-    by_label = ("label", *heads, *columns[3:]), rows, foot
-    return {"by_class": by_label, "left_out": metrics.left_out(numbers)}
+    return {"by_class": (("label", *heads, *columns[3:]), rows, foot), "left_out": metrics.left_out(numbers)}
 
 
 def confident_mistakes(dataset: PhotoDataset, probabilities: np.ndarray) -> list[tuple]:

@@ -99,10 +99,8 @@ class PhotoDataset(Dataset):
         deep = [path for path in sample if read_checked(decoding.is_deep, path)]
         if not deep:
             return None
-        lows, highs = zip(
-            *in_threads(lambda path: read_checked(decoding.own_range, path), deep, None, "value range"), strict=True
-        )
-        low, high = float(min(lows)), float(max(highs))
+        lows, highs = np.transpose(in_threads(partial(read_checked, decoding.own_range), deep, None, "value range"))
+        low, high = float(lows.min()), float(highs.max())
         terminal.info(f"values of {low:g} to {high:g} in photos of more than 8 bits become 0 to 255 (--value-range)...")
         return low, high
 

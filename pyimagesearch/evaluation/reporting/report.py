@@ -10,6 +10,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,15 +144,14 @@ def write_report(
     write_text(os.path.join(output, "classification_report.txt"), results.text)
     write_json(os.path.join(output, metrics.REPORT_JSON), results.numbers)
     plot_history(os.path.join(output, os.path.basename(config.PLOT_PATH)), history)
+    for name in PICTURES:  # an earlier run, perhaps of another task, may have left them
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(output, name))
     draw = _draw_classes if results.thresholds is None else _draw_labels
     shown = draw(output, results, dataset)
     issues.write(output)
     if suspicious := [[(_thumbnail(path), one, two) for path, one, two in photos] for photos in issues.shown()]:
         plot_label_issues(os.path.join(output, "label_issues.png"), suspicious)
-        shown["drawn"].append("label_issues.png")
-    for name in PICTURES - set(shown["drawn"]):  # an earlier run, perhaps of another task, may have left them
-        if os.path.exists(os.path.join(output, name)):
-            os.unlink(os.path.join(output, name))
     photos = {split: len(dataset.labels) for split, dataset in zip(issues.splits, issues.datasets, strict=True)}
     counts = [photo_counts(dataset).tolist() for dataset in issues.datasets]
     write_page(
@@ -161,7 +161,7 @@ def write_report(
         splits=", ".join(f"{count:,} {split}" for split, count in photos.items()), card=card, machine=machine,
         settings=settings_in_force(card["training"]),
         counts=(("", *photos), list(zip(dataset.classes, *counts, strict=True))), found=issues.found(),
-        facts=data_facts(issues.folder, issues.datasets[0]), **shown,
+        facts=data_facts(issues.folder, issues.datasets[0]), suspicious=suspicious, **shown,
     )  # fmt: skip
 
 
@@ -198,9 +198,7 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
     plot_confusion_matrix(os.path.join(output, "confusion_matrix.png"), counts, classes)
     calibration.plot_calibration(os.path.join(output, "calibration.png"), bins, results.uncalibrated)
     plot_risk_coverage(os.path.join(output, "risk_coverage.png"), largest, right)
-    drawn = ["classes.png", "confusion_matrix.png", "calibration.png", "risk_coverage.png"]
     if mistakes:
-        drawn.append("mistakes.png")
         thumbnails, _, truths, taken_for, confidences = zip(*mistakes, strict=True)
         plot_predictions(os.path.join(output, "mistakes.png"), thumbnails, truths, taken_for, confidences)
 
@@ -212,7 +210,6 @@ def _draw_classes(output: str, results: Results, dataset: PhotoDataset) -> dict:
         row[-1] = int(row[-1]) or "no photo"
         row[1:-1] = ["-" if share is None else share for share in row[1:-1]]
     return {
-        "drawn": drawn,
         "right": int(np.trace(counts)),
         "by_class": (("class", *columns), rows, foot),
         "confusions": [
@@ -230,17 +227,14 @@ def _draw_labels(output: str, results: Results, dataset: PhotoDataset) -> dict:
     numbers = results.numbers["evaluation"]
     labels, heads = numbers["labels"], ("ROC AUC", "average precision", "F1")
     columns = (*metrics.KINDS, "threshold", "positives")
-    shares = {
-        head: np.array([row[kind] for row in labels.values()], dtype=np.float64)  # NaN for None
-        for head, kind in (("ROC AUC", "roc_auc"), ("average precision", "average_precision"))
-    }
+    values = np.array([[row[kind] for kind in metrics.KINDS] for row in labels.values()], np.float64)  # NaN for None
+    shares = dict(zip(heads[:2], values.T, strict=False))
     plot_bars(os.path.join(output, "labels.png"), list(labels), [row["positives"] for row in labels.values()], shares)
     rows, foot = (
         [[name, *("-" if row.get(column) is None else row[column] for column in columns)] for name, row in part.items()]
         for part in (labels, {"macro average": numbers["macro"], "micro average": numbers["micro"]})
     )
-    by_label = ("label", *heads, *columns[3:]), rows, foot
-    return {"drawn": ["labels.png"], "by_class": by_label, "left_out": metrics.left_out(numbers)}
+    return {"by_class": (("label", *heads, *columns[3:]), rows, foot), "left_out": metrics.left_out(numbers)}
 
 
 def confident_mistakes(dataset: PhotoDataset, probabilities: np.ndarray) -> list[tuple]:

@@ -142,8 +142,8 @@ def test_a_script_has_at_most_150_lines(name):
     assert len((REPOSITORY / name).read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_the_package_has_at_most_11800_lines():
-    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")) <= 11800
+def test_the_package_has_at_most_12000_lines():
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")) <= 12000
 
 
 def test_the_readme_has_at_most_2000_words():

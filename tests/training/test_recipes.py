@@ -76,6 +76,7 @@ def test_the_values_depend_on_what_the_run_starts_from():
     scratch, tuned, probe = different(*SCRATCH), different(), different("--freeze-backbone")
     assert scratch["optimizer"] == tuned["optimizer"] == probe["optimizer"] == "adamw"
     assert tuned["backbone_lr"] < 1 and "backbone_lr" not in scratch.keys() | probe.keys()
+    assert "mix" not in scratch and different(*SCRATCH, "--epochs", "50")["mix"] == "cutmix"
     assert scratch["weight_decay"] > 0 and "weight_decay" not in probe  # 0, the default
     for start in ([], SCRATCH):
         network, transformer = different(*start), different("--model", "vit_b_16", *start)
@@ -94,8 +95,8 @@ def test_the_values_depend_on_what_the_run_starts_from():
         ["--lr-final", "0.1"],
         ["--image-size", "32", *SCRATCH],
         ["--compile", *SCRATCH],
-        ["--mix", "none", *SCRATCH],
-        ["--mix-share", "0.3", *SCRATCH],
+        ["--mix", "none", "--epochs", "60", *SCRATCH],
+        ["--mix-share", "0.3", "--epochs", "60", *SCRATCH],
         ["--grow-from", "1", *SCRATCH],
         ["--freeze-backbone"],
         ["--optimizer", "sgd"],

@@ -53,7 +53,7 @@ def test_a_recipe_holds_valid_values_of_flags(actions, part):
 @pytest.mark.parametrize("start", STARTS)
 def test_without_a_recipe_every_flag_has_its_own_default(actions, start):
     args, named = training_options(["--recipe", "tutorial", *start]), {flag[2:].replace("-", "_") for flag in start}
-    for name in vars(args).keys() - named - {"recipe", "origin"}:
+    for name in vars(args).keys() - named - {"recipe", "origin", "fit_batch"}:
         assert getattr(args, name) == actions[name].default, name
 
 

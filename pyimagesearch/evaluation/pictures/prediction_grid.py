@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyimagesearch.evaluation.pictures.style import BLUE, GREY, INK, VERMILLION, Lettering, new_figure, percent, save
-from pyimagesearch.evaluation.predict import UNSURE
 
 
 def plot_predictions(
@@ -56,7 +55,7 @@ def _draw_card(axes, card: tuple, lettering: Lettering, tile: float) -> None:
     axes.imshow(photo)
     axes.set_aspect("equal", adjustable="datalim")  # a photo that is not square gets a square background
     axes.set(xticks=[], yticks=[], facecolor="#F2F2F2")
-    shown = UNSURE if prediction is None else prediction
+    shown = "unsure" if prediction is None else prediction
     lines = [("Prediction", shown), ("Confidence", confidence), ("Truth", truth)]
     for number, (head, text) in enumerate((head, text) for head, text in lines if text is not None):
         style = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
 from pyimagesearch import config
+from pyimagesearch.data.transforms import growing_sides
 from pyimagesearch.models.backbones import drop_auxiliary_heads, head_name, make_backbone
 from pyimagesearch.models.batchnorm import freeze_batchnorm, prepare_batchnorm, takes_statistics
 from pyimagesearch.models.parallel import parts_that_fit, refuse_threads, replicas, wrap
@@ -99,7 +100,7 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
         )
     )
     rows = trainLoader.batch_sampler.fewest_rows(args.accumulate, replicas(launch))
-    smallest = trainLoader.dataset.transform.at(0).size  # see --grow-from
+    smallest = min([args.image_size, *growing_sides(args.image_size, args.grow_from, args.epochs)])
     with distributed.failing_together():
         if args.sync_bn:
             refuse_threads("--sync-bn", launch)

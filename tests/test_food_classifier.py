@@ -13,7 +13,6 @@ from torchvision import models
 
 from pyimagesearch import food_classifier
 from pyimagesearch.create_dataloaders import GlobalBatchSampler
-from pyimagesearch.data.transforms import growing_sides, train_transform
 from pyimagesearch.food_classifier import FoodClassifier, build_model, load_classifier, resolve_amp
 from pyimagesearch.models.batchnorm import freeze_batchnorm
 from pyimagesearch.models.weights import build_backbone
@@ -159,12 +158,11 @@ def test_a_run_that_began_in_float16_is_not_resumed_on_a_cpu():
 
 def built(*flags, launch=ONE, batch: int = 8) -> nn.Module:
     """A small network as training builds it for two batches of that many photos."""
-    flags = ["--weights", "none", "--model", "shufflenet_v2_x0_5", "--image-size", "64", *flags]
-    args = resolve(training_options(flags), launch, None)
-    sides = growing_sides(args.image_size, args.grow_from, args.epochs)
-    dataset = SimpleNamespace(classes=["a", "b"], transform=train_transform(args.image_size, sides=sides))
-    loader = SimpleNamespace(dataset=dataset, batch_sampler=GlobalBatchSampler(2 * batch, batch))
-    return build_model(args, launch, loader, pretrained=False)
+    args = ["--weights", "none", "--model", "shufflenet_v2_x0_5", "--image-size", "64", *flags]
+    loader = SimpleNamespace(
+        dataset=SimpleNamespace(classes=["a", "b"]), batch_sampler=GlobalBatchSampler(2 * batch, batch)
+    )
+    return build_model(resolve(training_options(args), launch, None), launch, loader, pretrained=False)
 
 
 def test_fsdp_does_not_compile():

@@ -351,16 +351,15 @@ def mixed(data, output, launch):
 
 def paced(data, output, launch):
     """Rank 0 is slow: its share becomes smaller, from a step on that no worker has read for, and stays so."""
-    create_dataloaders.CORRECT_EVERY = 2
-    run = train(data, output, launch, "frozen", "paced", shares="auto", workers=2, slow=0.02)
-    shares = run.sampler.shares
     if distributed.world_size() == 1:
-        assert shares.plan == [(0, [10**6])]
+        assert not create_dataloaders.Shares("auto").auto
         return
+    create_dataloaders.CORRECT_EVERY = 2
+    shares = train(data, output, launch, "frozen", "paced", shares="auto", workers=2, slow=0.02).sampler.shares
     assert distributed.gather_objects(shares.plan) == [shares.plan] * distributed.world_size()
     assert shares.plan[1][0] == 2 + create_dataloaders.PREFETCH * 2
     assert 2 * shares.plan[-1][1][0] < shares.plan[-1][1][1]
-    state = run.state()["shares"]
+    state = [shares.plan, shares.pace]
     again = create_dataloaders.Shares("auto")
     again.load(*state)
     assert [again.at(step) for step in range(12)] == [shares.at(step) for step in range(12)]

@@ -31,17 +31,8 @@ LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
 
 def train(shares: str, args, data: str) -> measuring.Round:
     """The figures of one training beside the competitors."""
-    flags = [
-        "--weights",
-        "none",
-        "--freeze-bn",
-        "--workers",
-        1,
-        "--image-size",
-        args.image_size,
-        "--epochs",
-        args.epochs,
-    ]
+    flags = ["--weights", "none", "--freeze-bn", "--workers", 1]
+    flags += ["--image-size", args.image_size, "--epochs", args.epochs]
     flags += ["--global-batch-size", args.batch_size, "--shares", shares, *args.flags]
     with tempfile.TemporaryDirectory() as output, competing(args.competitors):
         measuring.run_script(

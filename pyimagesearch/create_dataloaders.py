@@ -202,13 +202,15 @@ class Shares:
     @contextmanager
     def timed(self, rows: int) -> Iterator[None]:
         """A block that computes `rows` photos and waits for no other rank."""
+        if not (self.auto and rows):
+            yield
+            return
         begin = self._now()
         yield
-        if self.auto and rows:
-            self._passes.append((rows, begin, self._now()))
+        self._passes.append((rows, begin, self._now()))
 
     def _now(self) -> Any:
-        if not self.auto or self._device.type != "cuda":
+        if self._device.type != "cuda":
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
@@ -319,14 +321,14 @@ class GlobalBatchSampler:
         """The rows of the smallest batch that a model sees, on any rank and any of its `replicas`."""
         fewest = []
         for step in (0, self.steps - 1):
-            share = torch.empty(min(stop - start for start, stop in itertools.pairwise(self.bounds(0, step))))
+            share = torch.empty(min(self.sizes(step)))
             for part in share.tensor_split(self.parts(step, accumulate)):
                 fewest += [len(chunk) for chunk in part.chunk(replicas)]  # as nn.DataParallel scatters it
         return min(fewest)
 
-    def largest_share(self) -> int:
-        """The most photos that a rank takes of the first global batch."""
-        return max(stop - start for start, stop in itertools.pairwise(self.bounds(0, 0)))
+    def sizes(self, step: int) -> list[int]:
+        """How many photos each rank takes of a global batch of the first epoch."""
+        return [stop - start for start, stop in itertools.pairwise(self.bounds(0, step))]
 
     def __len__(self) -> int:
         return self.steps - self.step

@@ -133,7 +133,7 @@ def build_model(args, launch: distributed.Launch, trainLoader, *, pretrained: bo
     if args.compile:
         model.compile(dynamic=False)  # the few sizes of batches are worth a kernel of their own
     if args.fit_batch:
-        share = trainLoader.batch_sampler.largest_share()
+        share = max(trainLoader.batch_sampler.sizes(0))
         images = torch.zeros(share, *image_shape, device=launch.device).to(memory_format=torch.channels_last)
         parts = parts_that_fit(wrapped, images, moments=(1 if args.optimizer == "sgd" else 2) + bool(args.ema))
         args.accumulate = max(parts, args.parts_for_memory)

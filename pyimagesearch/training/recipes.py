@@ -36,8 +36,8 @@ MODERN = (
         "ema": 0.999,  # and less in the first steps
     }),
     Part("--weights none and at least 50 --epochs", lambda args: args.weights == "none" and args.epochs >= 50, {
-        # on half of the batches; 20 epochs are better without it (docs/recipes.md), and fine-tuning on few photos too
-        "mix": "cutmix",  # (arXiv:1912.11370)
+        # on half of the batches. Better without: 20 epochs (docs/recipes.md), fine-tuning on few photos (arXiv:1912.11370)
+        "mix": "cutmix",
     }),
     Part("--weights none, but for vit_*, swin_*, maxvit_* and --compile", lambda args: _can_grow(args), {
         "grow_from": 0.5,  # where one side is not built in, in the network, its frozen BatchNorm or the compiled code

@@ -355,11 +355,12 @@ def paced(data, output, launch):
         assert not create_dataloaders.Shares("auto").auto
         return
     create_dataloaders.CORRECT_EVERY = 2
-    shares = train(data, output, launch, "frozen", "paced", shares="auto", workers=2, slow=0.02).sampler.shares
+    run = train(data, output, launch, "frozen", "paced", shares="auto", workers=2, slow=0.02)
+    shares = run.sampler.shares
     assert distributed.gather_objects(shares.plan) == [shares.plan] * distributed.world_size()
     assert shares.plan[1][0] == 2 + create_dataloaders.PREFETCH * 2
     assert 2 * shares.plan[-1][1][0] < shares.plan[-1][1][1]
-    state = [shares.plan, shares.pace]
+    state = run.state()["shares"]
     again = create_dataloaders.Shares("auto")
     again.load(*state)
     assert [again.at(step) for step in range(12)] == [shares.at(step) for step in range(12)]

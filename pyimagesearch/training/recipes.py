@@ -36,7 +36,7 @@ MODERN = (
         "ema": 0.999,  # and less in the first steps
     }),
     Part("--weights none and at least 50 --epochs", lambda args: args.weights == "none" and args.epochs >= 50, {
-        # on half of the batches. Better without: 20 epochs (docs/recipes.md), fine-tuning on few photos (arXiv:1912.11370)
+        # on half of the batches; 20 epochs (docs/recipes.md) and fine-tuning (arXiv:1912.11370) are better without
         "mix": "cutmix",
     }),
     Part("--weights none, but for vit_*, swin_*, maxvit_* and --compile", lambda args: _can_grow(args), {
